@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from clipcal.jsonfile import plain
 
 SCHEMA = "clipcal.recommendation/1"
 
@@ -111,17 +112,6 @@ class Recommendation:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``recommend --json``; non-finite numbers are strings."""
-        return {"schema": SCHEMA} | {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        answer: dict[str, Any] = plain(self)
+        return {"schema": SCHEMA} | answer
 
-
-def plain(value: Any) -> Any:
-    """The value as JSON holds it: dataclasses become objects, tuples lists, NaN and infinities strings."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -1,0 +1,1 @@
+"""clipcal: the gradient-clipping threshold, read from the run itself."""
