@@ -114,4 +114,3 @@ class Recommendation:
         """The JSON object of ``recommend --json``; non-finite numbers are strings."""
         answer: dict[str, Any] = plain(self)
         return {"schema": SCHEMA} | answer
-

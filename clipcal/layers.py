@@ -1,0 +1,73 @@
+"""Per-tensor gradient norms <-> layers.f32: a JSON header line, then one row of little-endian float32 per step.
+
+Why not JSON lines: a model has hundreds of tensors, and formatting them would cost more than measuring them.
+A row of fixed length needs no parser, appends in one write, and a cut last row shows by its length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcal.errors import InputError
+from clipcal.trace import AppendOnly
+
+FORMAT = "clipcal.layers/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """``norms`` has shape (steps, tensors); a tensor without a gradient in a step has norm 0 there."""
+
+    names: tuple[str, ...]
+    norm_type: float
+    norms: NDArray[np.float32]
+
+
+class LayersWriter:
+    """Appends rows of per-tensor norms, in the order of ``names``."""
+
+    def __init__(self, path: Path, names: Sequence[str], norm_type: float) -> None:
+        fresh = not path.exists() or path.stat().st_size == 0
+        self._file = AppendOnly(path)
+        if fresh:
+            header = {"format": FORMAT, "norm_type": str(norm_type), "names": list(names)}
+            self._file.append(json.dumps(header, ensure_ascii=False).encode() + b"\n")
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        self._file.append(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_layers(path: Path) -> Layers:
+    """Read a layers file, whole or cut off. Raises InputError where it is no such file."""
+    try:
+        data = path.read_bytes()
+        header_bytes, _, body = data.partition(b"\n")
+        header = json.loads(header_bytes)
+        names = tuple(str(n) for n in header["names"])
+        norm_type = float(header["norm_type"])
+        if header["format"] != FORMAT:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path}: not a layers file of clipcal. `clipcal profile` writes one beside the trace."
+        ) from None
+    width = 4 * max(len(names), 1)
+    rows = np.frombuffer(body[: len(body) // width * width], dtype="<f4").reshape(-1, max(len(names), 1))
+    return Layers(names=names, norm_type=norm_type, norms=rows)
+
+
+def keep_rows(path: Path, rows: int) -> None:
+    """Cut the file back to its first ``rows`` rows: what is left of a killed run may hold a row more than its trace."""
+    layers = read_layers(path)
+    with path.open("r+b") as f:
+        header = f.readline()
+        f.truncate(len(header) + 4 * len(layers.names) * rows)

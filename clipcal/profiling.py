@@ -1,0 +1,243 @@
+"""Spec -> run directory: train with clipping off, and keep what every step measured."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipcal._version import __version__
+from clipcal.errors import ClipcalError, InputError
+from clipcal.layers import LayersWriter, keep_rows
+from clipcal.recorder import PATIENCE, Recorder
+from clipcal.rundir import Run, RunInfo, create, now, open_run, refuse_to_replace
+from clipcal.runners.spec import build, pick_device
+from clipcal.spec import Spec
+from clipcal.targets import importable_from
+from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace
+from clipcal.training import Parts, train
+
+OnSteps = Callable[[Sequence[Step]], None]
+
+
+def default_threads() -> int:
+    """Half the cores, so that two arms of a verification run side by side and every arm, this one included, has the same
+    number: the order of summation, and with it the last bits of a run, depends on it. OMP_NUM_THREADS is honoured."""
+    threads = torch.get_num_threads()
+    return threads if "OMP_NUM_THREADS" in os.environ else max(1, threads // 2)
+
+
+def environment() -> dict[str, Any]:
+    """The versions and the machine that a run depends on."""
+    return {
+        "versions": {
+            "clipcal": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "platform": f"{platform.platform()} {torch.backends.cpu.get_cpu_capability()}",
+    }
+
+
+def profile(
+    spec: Spec,
+    folder: Path,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    on_steps: OnSteps | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    command: Sequence[str] = (),
+) -> Run:
+    """Train the spec's arm without clipping and record it in ``folder``.
+
+    Nothing in ``folder`` is touched before the first steps are there to be written. ``on_steps`` is called with steps after
+    they are on disk. Raises SpecError, InputError or UserCodeError; what was recorded before is kept, and run.json says
+    how the run ended.
+    """
+    if not resume:
+        refuse_to_replace(folder, force=force)
+    device = pick_device(spec.fields.device)
+    torch.set_num_threads(threads or default_threads())
+    with importable_from([spec.folder, spec.cwd]):
+        parts = build(spec, seed=spec.fields.seed, device=device)
+        tensors = parts.named_tensors()
+        info = RunInfo(
+            name=spec.name,
+            source=spec.source(),
+            fingerprint=spec.fingerprint,
+            steps=spec.fields.steps,
+            seeds=[spec.fields.seed],
+            device=str(device),
+            threads=torch.get_num_threads(),
+            method=spec.fields.clip.method,
+            norm_type=spec.fields.clip.norm_type,
+            num_parameters=sum(p.numel() for _, p in tensors),
+            command=list(command),
+            started=now(),
+            **environment(),
+        )
+        recording = _Recording(folder, info, [n for n, _ in tensors], resume=resume, on_steps=on_steps)
+        return _record(recording, parts, spec, should_stop)
+
+
+def _record(recording: _Recording, parts: Parts, spec: Spec, should_stop: Callable[[], bool]) -> Run:
+    recorder = Recorder(num_tensors=len(recording.names), sink=recording.write)
+    status, reason = "complete", None
+    seen: set[int] = set()
+    try:
+        for observation in train(parts, steps=spec.fields.steps, norm_type=spec.fields.clip.norm_type):
+            recorder.add(observation)
+            seen.update(range(len(recording.names)) if observation.with_grad is None else observation.with_grad)
+            if recorder.gone_at is not None:
+                break
+            if should_stop():
+                status, reason = "interrupted", f"interrupted after step {observation.step}"
+                break
+    except ClipcalError as e:
+        status, reason = "failed", str(e).splitlines()[0]
+        raise
+    except KeyboardInterrupt:
+        status, reason = "interrupted", "interrupted"
+        raise
+    finally:
+        recorder.flush()
+        if recorder.gone_at is not None and status == "complete":
+            status = "stopped"
+            reason = f"the loss or the gradients were not finite for {PATIENCE} steps from step {recorder.gone_at}"
+        if recording.run is not None:
+            notes = [*parts.notes, *_without_gradient(recording.names, seen)]
+            recording.run = recording.run.save(status=status, reason=reason, notes=notes, finished=now())
+        recording.close()
+    if recording.run is None:
+        raise InputError("No step was trained, so there is nothing to record; let at least one step finish.")
+    if recorder.gone_at == 0:
+        raise InputError(
+            _why_nan_from_the_start(spec, parts) + f" The {PATIENCE} steps that were tried are in {recording.folder}."
+        )
+    return recording.run
+
+
+def _without_gradient(names: Sequence[str], seen: set[int]) -> list[str]:
+    never = [n for i, n in enumerate(names) if i not in seen]
+    if not never:
+        return []
+    listed = ", ".join(never[:3]) + (", ..." if len(never) > 3 else "")
+    return [
+        f"{len(never)} of {len(names)} parameter tensors never got a gradient ({listed}): frozen, or not used by the loss"
+    ]
+
+
+def _why_nan_from_the_start(spec: Spec, parts: Parts) -> str:
+    """Look where the first non-finite number comes from: the data, the initial weights, or what the model makes of them."""
+    text = "The loss is not finite from the first step on, before any update, so no threshold can help."
+    fresh = build(spec, seed=spec.fields.seed, device=parts.device)
+    for place, tensor in _floats_in(next(iter(fresh.data())), "batch"):
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            return f"{text} The first batch holds {bad} non-finite value{'s' * (bad > 1)} in {place}, of shape {tuple(tensor.shape)}: clean the data."
+    for name, p in fresh.model.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            return f"{text} The initial weights of {name} are not finite: check the initialisation."
+    return f"{text} Data and initial weights are finite: look for a log or a division of zero, or an overflow, in the model or the loss."
+
+
+def _floats_in(value: Any, place: str) -> list[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        return [(place, value)] if value.is_floating_point() else []
+    items = value.items() if hasattr(value, "items") else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return [found for k, v in items for found in _floats_in(v, f"{place}[{k!r}]")]
+
+
+class _Recording:
+    """The files of one profile: made when the first steps are there; on ``resume``, steps that are there are compared."""
+
+    def __init__(
+        self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, on_steps: OnSteps | None
+    ) -> None:
+        self.folder, self.info, self.names = folder, info, names
+        self.run: Run | None = None
+        self._on_steps = on_steps or (lambda steps: None)
+        self._known: Trace | None = None
+        if resume:
+            self.run, self._known = _reopen(folder, info)
+            self._open(self.run)
+
+    def _open(self, run: Run) -> None:
+        # the layers come first: whatever instant a process is killed at, they hold at least the trace's steps
+        self._layers = LayersWriter(run.layers, self.names, self.info.norm_type)
+        self._trace = AppendOnly(run.trace)
+
+    def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        if self.run is None:
+            self.run = create(self.folder, self.info)
+            self._open(self.run)
+        known = 0 if self._known is None else sum(s.step < len(self._known) for s in steps)
+        if self._known is not None:
+            _compare(self._known, steps[:known], self.info.device)
+        if steps[known:]:
+            self._layers.append(rows[known:])
+            self._trace.append(lines_of(steps[known:]))
+        self._on_steps(steps)
+
+    def close(self) -> None:
+        if self.run is not None:
+            self._layers.close()
+            self._trace.close()
+
+
+def _reopen(folder: Path, info: RunInfo) -> tuple[Run, Trace]:
+    run = open_run(folder)
+    if run.info.fingerprint != info.fingerprint:
+        raise InputError(
+            f"{folder}: was profiled from another spec (or another --seed), so it cannot be gone on with. "
+            "Profile into another directory with --out, or replace it with --force."
+        )
+    if (
+        run.info.environment
+        != RunInfo(
+            **{
+                **run.info.__dict__,
+                "device": info.device,
+                "threads": info.threads,
+                "versions": info.versions,
+                "platform": info.platform,
+            }
+        ).environment
+    ):
+        raise InputError(
+            f"{folder}: was profiled on another device, number of threads, machine or version, so its steps would not repeat. "
+            "Profile into another directory with --out."
+        )
+    mend(run.trace)
+    trace = read_trace(run.trace)
+    if len(trace) >= info.steps or run.info.status == "stopped":
+        raise InputError(
+            f"{folder}: nothing is left to do ({len(trace)} steps, {run.info.status}). Ask for more with --steps, or go on "
+            f"with `clipcal recommend {folder}`."
+        )
+    keep_rows(run.layers, len(trace))
+    for later in (run.recommendation, run.verification):
+        later.unlink(missing_ok=True)
+    return run.save(steps=info.steps, source=info.source, status="running", reason=None, finished=None), trace
+
+
+def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:
+    """A resumed run trains its first steps again; on the CPU they must come out as they were, bit for bit."""
+    tolerance = 0.0 if device == "cpu" else 1e-2
+    for s in steps:
+        was, now_ = float(known.grad_norm[s.step]), s.grad_norm
+        if not (was == now_ or (math.isnan(was) and math.isnan(now_)) or math.isclose(was, now_, rel_tol=tolerance)):
+            raise InputError(
+                f"Step {s.step} does not repeat: its grad norm was {was:.9g} and is {now_:.9g} now, so the recorded steps and new "
+                "ones are not one run. The code or the data changed, or they do not follow the seed. Profile again with --force."
+            )

@@ -1,0 +1,318 @@
+"""YAML -> Spec: what to train, checked, with a place in the file for every complaint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+
+from clipcal.errors import InputError, SpecError, nearest
+
+Place = tuple[int, int]
+KeyPath = tuple[str | int, ...]
+
+
+def _target(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"expected an object with a `_target_`: {{_target_: {value}}}")
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"expected an object with a `_target_`, such as {{_target_: package.module.Name}}, found {_shown(value)}"
+        )
+    if "_target_" not in value:
+        raise ValueError(f"has no `_target_`, the import path of what to build.{_near_target(value)}")
+    return value
+
+
+def _near_target(value: Mapping[str, Any]) -> str:
+    return "".join(f" Did you mean '_target_' where it says {k!r}?" for k in value if str(k).strip("_") == "target")
+
+
+Target = Annotated[
+    dict[str, Any],
+    BeforeValidator(_target),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "_target_": {
+                    "type": "string",
+                    "description": "import path: package.module.Name or package.module:name",
+                },
+                "_args_": {"type": "array", "description": "positional arguments"},
+                "_partial_": {"type": "boolean", "description": "a functools.partial in place of the call"},
+            },
+            "required": ["_target_"],
+            "additionalProperties": True,
+        }
+    ),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ClipSpec(_Strict):
+    method: Literal["norm", "value", "per_tensor"] = "norm"
+    """norm: clip_grad_norm_ over all parameters. value: clip_grad_value_. per_tensor: each tensor by its own norm."""
+    norm_type: float = Field(default=2.0, gt=0)
+    """The p of the norm; 2.0 is what every framework clips by, .inf the largest element."""
+
+
+class Fields(_Strict):
+    """What `clipcal profile` trains. Objects are given by `_target_`, an import path; other keys are its arguments."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run directory; the file's name where absent."""
+    model: Target
+    """Builds a torch.nn.Module."""
+    data: Target
+    """Builds an iterable of batches, or a DataLoader; re-iterated when it ends."""
+    loss: Target | None = None
+    """loss(model(inputs), target), for data that yields (inputs, target)."""
+    training_step: Target | None = None
+    """A function called as step(model, batch) -> loss, in place of `loss`. With neither: model(**batch).loss."""
+    optimizer: Target
+    """Gets the model's parameters; a factory whose first argument is named `model` gets the model."""
+    scheduler: Target | None = None
+    """Gets the optimizer; stepped once per optimizer step."""
+    steps: int = Field(default=300, ge=1, strict=True)
+    """Optimizer steps to observe."""
+    seed: int = Field(default=0, ge=0, strict=True)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto | cpu | cuda | cuda:N | mps"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16: autocast. fp16: autocast with a GradScaler; norms are those of the unscaled gradients."""
+    accumulate: int = Field(default=1, ge=1, strict=True)
+    """Micro-batches per optimizer step."""
+    clip: ClipSpec = ClipSpec()
+    parallel: Literal["none", "ddp", "fsdp2"] = "none"
+
+    @model_validator(mode="after")
+    def _one_way_to_the_loss(self) -> Fields:
+        if self.loss is not None and self.training_step is not None:
+            raise ValueError("`loss` and `training_step` are two ways to say the same; keep one of them")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A checked spec. ``where(path)`` is the place of a key in its file, as ``file:line:column``."""
+
+    fields: Fields
+    file: Path
+    folder: Path
+    cwd: Path
+    text: str
+    overrides: dict[str, Any]
+    places: dict[KeyPath, Place] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.fields.name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.stem).strip("-.") or "run"
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for specs that train the same way: how long, where and under which name does not count."""
+        trained = self.fields.model_dump(exclude={"name", "steps", "device"})
+        trained["clip"].pop("method")
+        canonical = json.dumps(trained, sort_keys=True, default=str)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    def where(self, path: KeyPath) -> str:
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        return f"{self.file}:{line}:{column}"
+
+    def source(self) -> dict[str, Any]:
+        """What run.json keeps, so that ``from_source`` gives this spec again."""
+        return {
+            "kind": "spec",
+            "path": str(self.file),
+            "folder": str(self.folder),
+            "cwd": str(self.cwd),
+            "text": self.text,
+            "overrides": self.overrides,
+        }
+
+
+def load_spec(path: Path | str, **overrides: Any) -> Spec:
+    """Read and check a spec file; ``overrides`` replace top-level keys (those that are None do not).
+
+    Raises SpecError, which names file, line and column.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise InputError(
+            f"{file}: no such file.{nearest(file.name, near) if near else ''} `clipcal init` writes a starter spec."
+        ) from None
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+        raise InputError(
+            f"{file}: cannot be read ({reason}). Expected a YAML spec; `clipcal init` writes one."
+        ) from None
+    return parse_spec(text, file=file, folder=file.parent.resolve(), cwd=Path.cwd(), overrides=overrides)
+
+
+def from_source(source: Mapping[str, Any], **overrides: Any) -> Spec:
+    """The spec that a run was made from, as it was then."""
+    return parse_spec(
+        source["text"],
+        file=Path(source["path"]),
+        folder=Path(source["folder"]),
+        cwd=Path(source["cwd"]),
+        overrides=source["overrides"] | overrides,
+    )
+
+
+def parse_spec(text: str, *, file: Path, folder: Path, cwd: Path, overrides: Mapping[str, Any]) -> Spec:
+    data, places = _read_yaml(text, file)
+    given = {k: v for k, v in overrides.items() if v is not None}
+    spec = Spec(
+        fields=Fields.model_construct(), file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places
+    )
+    try:
+        fields = Fields.model_validate(data | given)
+    except ValidationError as e:
+        raise SpecError(_complaint(e, data | given, spec, given)) from None
+    return Spec(fields=fields, file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 and every reader do; YAML 1.1 takes it for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+    tab = re.search(r"^ *\t", text, re.MULTILINE)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        data = None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if tab and text.count("\n", 0, tab.start()) + 1 == line:
+            raise SpecError(
+                f"{file}:{line}:{tab.end() - tab.start()}: a tab; YAML is indented with spaces. Replace it by spaces."
+            ) from None
+        context = f" {e.context}" if e.context else ""
+        raise SpecError(f"{file}:{line}:{column}: not valid YAML: {e.problem or 'syntax error'}{context}.") from None
+    except yaml.YAMLError as e:
+        raise SpecError(f"{file}:1:1: not valid YAML: {str(e).splitlines()[0]}.") from None
+    except ValueError as e:
+        raise SpecError(f"{file}:1:1: a value cannot be read: {e}.") from None
+    finally:
+        loader.dispose()
+    if data is None:
+        raise SpecError(
+            f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
+        )
+    if not isinstance(data, dict):
+        raise SpecError(f"{file}:1:1: holds a {_kind(data)}; expected keys such as `model:`, `data:` and `optimizer:`.")
+    places: dict[KeyPath, Place] = {}
+    _collect(node, (), places, file)
+    return data, places
+
+
+def _collect(node: Any, path: KeyPath, places: dict[KeyPath, Place], file: Path) -> None:
+    """The place of every key, and of every element of a list. A key that stands twice is an error: YAML keeps the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key, value in node.value:
+            name = key.value
+            here = (*path, name)
+            place = (key.start_mark.line + 1, key.start_mark.column + 1)
+            if name in seen and name != "<<":
+                raise SpecError(f"{file}:{place[0]}:{place[1]}: the key {name!r} stands twice; keep one of them.")
+            seen.add(name)
+            places[here] = place
+            _collect(value, here, places, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            places[(*path, i)] = (value.start_mark.line + 1, value.start_mark.column + 1)
+            _collect(value, (*path, i), places, file)
+
+
+_FLAGS = {"steps": "--steps", "seed": "--seed", "device": "--device"}
+
+
+def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, given: Mapping[str, Any]) -> str:
+    """The first thing that is wrong, in a sentence; unknown keys first, since one of them often explains a missing one."""
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    e = errors[0]
+    path = tuple(p for p in e["loc"])
+    name = ".".join(str(p) for p in path)
+    place = spec.where(path)
+    if path and path[0] in given and path[0] in _FLAGS:
+        place = _FLAGS[str(path[0])]
+    if e["type"] == "extra_forbidden":
+        known = ClipSpec.model_fields if path[0] == "clip" and len(path) > 1 else Fields.model_fields
+        return f"{place}: unknown key {path[-1]!r}.{nearest(str(path[-1]), known)}"
+    if e["type"] == "missing":
+        return f"{place}: `{name}` is missing. {Fields.model_fields[str(path[0])].description or ''}".strip()
+    if e["type"] in ("value_error", "assertion_error"):
+        reason = str(e["ctx"]["error"]) if "ctx" in e else e["msg"]
+        return f"{place}: `{name}` {reason}" if path else f"{place}: {reason}."
+    expected = {
+        "greater_than_equal": "expected a whole number of at least {ge}",
+        "greater_than": "expected a number greater than {gt}",
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "float_parsing": "expected a number",
+        "float_type": "expected a number",
+        "string_type": "expected text",
+        "literal_error": "expected {expected}",
+        "model_type": "expected keys: method, norm_type",
+    }.get(e["type"], e["msg"][:1].lower() + e["msg"][1:])
+    if e["type"] == "string_pattern_mismatch":
+        expected = {
+            "device": "expected auto, cpu, cuda, cuda:N or mps",
+            "name": "expected letters, digits, '.', '_' and '-'",
+        }[name]
+    return f"{place}: `{name}` is {_shown(e['input'])}; {expected.format(**e.get('ctx', {}))}."
+
+
+def _shown(value: Any) -> str:
+    return (
+        "empty"
+        if value is None
+        else f"{value!r} ({_kind(value)})"
+        if isinstance(value, (str, list, dict))
+        else repr(value)
+    )
+
+
+def _kind(value: Any) -> str:
+    return {
+        "str": "text",
+        "list": "list",
+        "dict": "mapping",
+        "int": "number",
+        "float": "number",
+        "bool": "truth value",
+    }.get(type(value).__name__, type(value).__name__)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, for editors."""
+    return Fields.model_json_schema() | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "clipcal spec",
+    }

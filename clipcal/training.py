@@ -1,0 +1,222 @@
+"""The one training loop that every arm runs: forward, backward, norm, optional clip, optimizer, scheduler.
+
+What it observes stays on the device: fetching it, in batches, is the recorder's business. With ``clip=None`` the
+gradients are read and never touched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipcal.errors import InputError
+from clipcal.gradnorm import ClipRule, Norms, clip_, measure, scale_after
+from clipcal.usercode import users_code
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """What a source builds for one arm, owned by that arm. ``batch_loss(model, batch)`` gives a scalar; ``data`` is called
+    for a pass over the batches, again each time a pass ends."""
+
+    model: nn.Module
+    data: Callable[[], Iterable[Any]]
+    batch_loss: Callable[[nn.Module, Any], Any]
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    device: torch.device
+    precision: str = "fp32"
+    accumulate: int = 1
+    notes: list[str] = field(default_factory=list)
+
+    def named_tensors(self) -> list[tuple[str, Tensor]]:
+        """The optimizer's parameters by the model's names, in the optimizer's order."""
+        names = {id(p): n for n, p in self.model.named_parameters()}
+        return [
+            (names.get(id(p), f"optimizer.param_groups[{g}][{i}]"), p)
+            for g, group in enumerate(self.optimizer.param_groups)
+            for i, p in enumerate(group["params"])
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """One step, its tensors still on the device. ``with_grad`` are the indices of the tensors that had a gradient, None
+    where all had one; ``norms.per_tensor`` follows it."""
+
+    step: int
+    loss: Tensor
+    norms: Norms
+    with_grad: Sequence[int] | None
+    lr: Any
+    seconds: float
+    scale: Tensor | None
+    scaled: bool
+
+
+def train(
+    parts: Parts, *, steps: int, norm_type: float = 2.0, clip: ClipRule | None = None, lr_scale: float = 1.0
+) -> Iterator[Observation]:
+    """Train for ``steps`` optimizer steps, yielding after each.
+
+    ``lr_scale`` multiplies the learning rate that the optimizer and its scheduler ask for. Raises UserCodeError where the
+    user's code raises, InputError where it gives something that cannot be trained on.
+    """
+    optimizer = parts.optimizer
+    tensors = parts.named_tensors()
+    params = [p for _, p in tensors]
+    dtype = PRECISIONS[parts.precision]
+    scaler = torch.amp.GradScaler(parts.device.type) if dtype is torch.float16 else None
+    batches = _batches(parts)
+    parts.model.train()
+    before = time.perf_counter()
+    for step in range(steps):
+        with users_code("optimizer.zero_grad"):
+            optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for _ in range(parts.accumulate):
+            batch = next(batches)
+            autocast: AbstractContextManager[Any] = (
+                torch.autocast(parts.device.type, dtype=dtype) if dtype else nullcontext()
+            )
+            with users_code("The forward pass"), autocast:
+                loss = parts.batch_loss(parts.model, batch)
+            _check_loss(loss)
+            losses.append(loss.detach())
+            part = loss / parts.accumulate if parts.accumulate > 1 else loss
+            with users_code("The backward pass"):
+                (scaler.scale(part) if scaler else part).backward()
+        present = [i for i, p in enumerate(params) if p.grad is not None]
+        if not present:
+            raise InputError(_no_gradients(parts, tensors))
+        if scaler:
+            scaler.unscale_(optimizer)
+        held = [params[i] for i in present]
+        grads = [p.grad for p in held if p.grad is not None]
+        norms = measure(grads, norm_type)
+        scale = None
+        if clip:
+            own = norms if clip.norm_type == norm_type else measure(grads, clip.norm_type)
+            clip_(grads, held, own, clip)
+            scale = scale_after(grads, own, clip)
+        rates = [group["lr"] for group in optimizer.param_groups] if "lr" in optimizer.param_groups[0] else []
+        lr = rates[0] * lr_scale if rates else float("nan")
+        with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step"):
+            if scaler:
+                scaler.step(optimizer)
+                scaler.update()
+            else:
+                optimizer.step()
+        if parts.scheduler is not None:
+            with users_code("scheduler.step"):
+                if isinstance(parts.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                    parts.scheduler.step(losses[-1])
+                else:
+                    parts.scheduler.step()
+        after = time.perf_counter()
+        yield Observation(
+            step=step,
+            loss=losses[0] if len(losses) == 1 else torch.stack(losses).mean(),
+            norms=norms,
+            with_grad=None if len(present) == len(params) else present,
+            lr=lr,
+            seconds=after - before,
+            scale=scale,
+            scaled=scaler is not None,
+        )
+        before = after
+
+
+class _scaled_rates:
+    """The learning rates times a factor, for the length of one step: the scheduler sees the rates that it set itself,
+    so that a schedule in absolute values (OneCycleLR) is scaled like one in relative ones."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rates: Sequence[Any], factor: float) -> None:
+        self._groups, self._rates, self._factor = optimizer.param_groups, rates, factor
+
+    def __enter__(self) -> None:
+        if self._factor != 1.0:
+            for group, rate in zip(self._groups, self._rates, strict=False):
+                group["lr"] = rate * self._factor
+
+    def __exit__(self, *exc: object) -> None:
+        if self._factor != 1.0:
+            for group, rate in zip(self._groups, self._rates, strict=False):
+                group["lr"] = rate
+
+
+def _batches(parts: Parts) -> Iterator[Any]:
+    """The batches of one pass after the other, on the device."""
+    passes = 0
+    while True:
+        count = 0
+        with users_code("Iterating over the data"):
+            iterator = iter(parts.data())
+        while True:
+            with users_code("The data"):
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    break
+                batch = to_device(batch, parts.device)
+            count += 1
+            yield batch
+        if count == 0:
+            raise InputError(
+                "The data is empty: it gave no batch at all. Check the dataset's length, and that batch_size with "
+                "drop_last=True is not larger than the dataset."
+                if passes == 0
+                else f"The data ended after {passes} pass{'es' if passes > 1 else ''} and gives nothing when started again. "
+                "Use an iterable that starts anew (a DataLoader, a list, an object with __iter__), or fewer steps with --steps."
+            )
+        passes += 1
+        if passes == 1:
+            parts.notes.append(f"the data ended after {count} batches and was started again")
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Every tensor inside lists, tuples, named tuples and mappings, and everything with a ``to``, moved to ``device``."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(b, device) for b in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(b, device) for b in batch)
+    if hasattr(batch, "to") and not isinstance(batch, type):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {k: to_device(v, device) for k, v in batch.items()}
+    return batch
+
+
+def _check_loss(loss: Any) -> None:
+    if not isinstance(loss, Tensor):
+        raise InputError(
+            f"The loss is {'None' if loss is None else f'a {type(loss).__name__}'}; expected a scalar tensor. "
+            "Return the loss itself from the training step."
+        )
+    if loss.numel() != 1:
+        raise InputError(
+            f"The loss has shape {tuple(loss.shape)}; expected a scalar. Reduce it, with reduction='mean' or .mean()."
+        )
+    if not loss.requires_grad:
+        raise InputError(
+            "The loss has no gradient: nothing that it was computed from requires one. Look for .detach(), .item(), "
+            "torch.no_grad(), an argmax, or a model whose parameters are all frozen."
+        )
+
+
+def _no_gradients(parts: Parts, tensors: Sequence[tuple[str, Tensor]]) -> str:
+    elsewhere = [n for n, p in parts.model.named_parameters() if p.grad is not None]
+    text = f"None of the optimizer's {len(tensors)} parameter tensors got a gradient."
+    if elsewhere:
+        return f"{text} Others of the model did ({elsewhere[0]}, ...): was the optimizer built with another model's parameters?"
+    return f"{text} The loss does not depend on them; check that it is computed from this model's output."

@@ -1,0 +1,65 @@
+"""Whose code raised? -> tracebacks without clipcal's frames, and errors that carry them."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from clipcal.errors import ClipcalError, UserCodeError
+
+_OURS = str(Path(__file__).parent)
+_LIBRARIES = tuple(sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def is_users(tb: TracebackType | None) -> bool:
+    """Whether any frame belongs to neither clipcal, the standard library nor an installed package."""
+    return any(not frame.filename.startswith((_OURS, *_LIBRARIES, "<frozen")) for frame in traceback.extract_tb(tb))
+
+
+def trimmed_traceback(error: BaseException) -> str:
+    """The traceback as Python prints it, without clipcal's frames and the import machinery's."""
+    whole = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = whole
+    while part is not None:
+        kept = [
+            f
+            for f in part.stack
+            if not f.filename.startswith((_OURS, "<frozen importlib")) and "importlib/__init__" not in f.filename
+        ]
+        part.stack = traceback.StackSummary.from_list(kept)
+        part = part.__cause__ or (None if part.__suppress_context__ else part.__context__)
+    return "".join(whole.format())
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Turn an exception inside the block into a UserCodeError that says during ``what`` it was raised."""
+    try:
+        yield
+    except ClipcalError:
+        raise
+    except Exception as e:
+        raise UserCodeError(
+            f"{what} raised {type(e).__name__}: {_first_line(e)}{_hint(e)}", trimmed_traceback(e)
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "(no message)"
+
+
+def _hint(error: Exception) -> str:
+    text = str(error)
+    if "same device" in text or "Cannot copy out of meta" in text:
+        return (
+            " The model and each batch are moved to the spec's `device`; tensors that the code makes for itself must be "
+            "made there too (device=x.device)."
+        )
+    if "out of memory" in text.lower():
+        return " Lower the batch size, or raise `accumulate` by the same factor."
+    return ""
