@@ -1,1 +1,74 @@
-"""clipcal: the gradient-clipping threshold, read from the run itself."""
+"""clipcal: the gradient-clipping threshold of a training run, read from the run's own gradient norms.
+
+Names are loaded when they are first used, so that reading a trace never waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clipcal._version import __version__
+
+if TYPE_CHECKING:
+    from clipcal.calibration import recommend
+    from clipcal.errors import ClipcalError, InputError, SpecError, UserCodeError
+    from clipcal.profiling import profile
+    from clipcal.recommendation import Recommendation
+    from clipcal.rundir import Run, open_run
+    from clipcal.snippets import snippet
+    from clipcal.spec import Spec, load_spec
+    from clipcal.trace import Step, Trace, read_trace
+    from clipcal.verification import Verification
+    from clipcal.verifying import verify
+
+_HOME = {
+    "recommend": "calibration",
+    "ClipcalError": "errors",
+    "InputError": "errors",
+    "SpecError": "errors",
+    "UserCodeError": "errors",
+    "profile": "profiling",
+    "Recommendation": "recommendation",
+    "Run": "rundir",
+    "open_run": "rundir",
+    "snippet": "snippets",
+    "Spec": "spec",
+    "load_spec": "spec",
+    "Step": "trace",
+    "Trace": "trace",
+    "read_trace": "trace",
+    "Verification": "verification",
+    "verify": "verifying",
+}
+
+__all__ = [
+    "ClipcalError",
+    "InputError",
+    "Recommendation",
+    "Run",
+    "Spec",
+    "SpecError",
+    "Step",
+    "Trace",
+    "UserCodeError",
+    "Verification",
+    "__version__",
+    "load_spec",
+    "open_run",
+    "profile",
+    "read_trace",
+    "recommend",
+    "snippet",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'clipcal' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"clipcal.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ whose encoding is not UTF-8.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,7 +37,6 @@ class Glyphs:
     braille: str
     rule: str
     threshold: str
-    median: str
     axis: str
     tick: str
     side: str
@@ -48,40 +48,16 @@ class Glyphs:
     zero: str
 
 
+# fmt: off
 UNICODE = Glyphs(
-    bars="▁▂▃▄▅▆▇█",
-    levels="▁▂▃▄▅▆▇█",
-    braille="\u2800",
-    rule="┊",
-    threshold="╌",
-    median="·",
-    axis="─",
-    tick="┴",
-    side="│",
-    corner="└",
-    before="◂",
-    after="▸",
-    spike="▲",
-    nonfinite="×",
-    zero="0",
+    bars="▁▂▃▄▅▆▇█", levels="▁▂▃▄▅▆▇█", braille="\u2800", rule="┊", threshold="╌", axis="─", tick="┴", side="│",
+    corner="└", before="◂", after="▸", spike="▲", nonfinite="×", zero="o",
 )
 ASCII = Glyphs(
-    bars=".:#",
-    levels="_.-=+*#",
-    braille="",
-    rule="|",
-    threshold="-",
-    median=".",
-    axis="-",
-    tick="+",
-    side="|",
-    corner="+",
-    before="<",
-    after=">",
-    spike="^",
-    nonfinite="x",
-    zero="0",
+    bars=".:#", levels="_.-=+*#", braille="", rule="|", threshold="-", axis="-", tick="+", side="|",
+    corner="+", before="<", after=">", spike="^", nonfinite="x", zero="o",
 )
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +112,12 @@ class Canvas:
         for i, char in enumerate(text, start=column):
             if 0 <= i < self.width and not (under and self.chars[row][i] != " "):
                 self.chars[row][i], self.styles[row][i] = char, style
+
+    def dim(self, rows: range, columns: range) -> None:
+        """Make what is drawn there step back."""
+        for row in rows:
+            for column in columns:
+                self.styles[row][column] = QUIET
 
     def lines(self) -> list[Text]:
         answer = []
@@ -228,13 +210,17 @@ def histogram(
         parts = math.ceil(int(counts[i // per_bin]) / peak * height * full)
         for row in range(-(-parts // full)):
             level = min(parts - row * full, full)
-            canvas.put(base - 1 - row, left + i, glyphs.bars[level - 1], SPIKE if i >= spikes_at else "")
+            canvas.put(
+                base - 1 - row, left + i, glyphs.bars[level - 1], SPIKE if i // per_bin >= spikes_at // per_bin else ""
+            )
     for order, (log, label, style) in enumerate(marks):
         at = left + axis.cell(log)
         for row in range(order + 1, base):
             canvas.put(row, at, glyphs.rule, style, under=True)
         # Each label has a row of its own, so they never collide; at the right edge it ends at its line.
         canvas.put(order, at if at + len(label) <= width else max(at + 1 - len(label), 0), label, style)
+    if marks and not "".join(canvas.chars[len(marks) - 1][:6]).strip():
+        canvas.put(len(marks) - 1, 0, "steps", QUIET)
     canvas.put(len(marks), 0, str(peak).rjust(left - 1), QUIET)
     canvas.put(base - 1, 0, "0".rjust(left - 1), QUIET)
     canvas.put(base, left, glyphs.axis * axis.num_cells, QUIET)
@@ -246,13 +232,13 @@ def histogram(
 
     def fit(ticks: Ticks) -> bool:
         places = spans(ticks)
-        return all(end + 3 <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
+        return all(end + 3 <= start for (_, end), (start, _) in itertools.pairwise(places))
 
     ticks = axis.ticks(fit)
     for (log, label), (start, _) in zip(ticks, spans(ticks), strict=True):
         canvas.put(base, left + axis.cell(log), glyphs.tick, QUIET)
         canvas.put(base + 1, start, label)
-    return canvas.lines() + _wrapped(note, width)
+    return canvas.lines() + _wrapped(note, width, indent=left if width >= 60 else 0)
 
 
 def timeline(
@@ -284,7 +270,8 @@ def timeline(
         return _wrapped([("No steps to draw", QUIET)], width)
     if width < MIN_WIDTH:
         return [sparkline(y, width, ascii=ascii)]
-    in_order = bool(np.isfinite(numbers).all() and (np.diff(numbers) > 0).all())
+    # Beyond 2**53 floats no longer count in ones.
+    in_order = bool((np.abs(numbers) < 2**53).all() and (np.diff(numbers) > 0).all())
     x = numbers if in_order else np.arange(y.size, dtype=np.float64)
     height = max(height, 3)
     usable = _drawable(y)
@@ -316,31 +303,23 @@ def timeline(
         shares = (positions - first) / span if span > 0 else np.full(positions.shape, 0.5)
         return np.clip(shares * num_columns * parts, 0, num_columns * parts - 1).astype(np.int64)
 
-    columns = columns_of(x)
-    regions = []
-    if in_order and first_step is not None and first < first_step <= numbers[-1]:
-        regions.append((int(columns_of(np.array([float(first_step)]))[0]), -1, f"warm-up, to step {first_step - 1}"))
-    if in_order and last_step is not None and first <= last_step < numbers[-1]:
-        after = numbers[np.searchsorted(numbers, last_step, side="right")]
-        regions.append((int(columns_of(np.array([after]))[0]), 1, f"diverging, from step {int(after)}"))
+    def column_of(position: float) -> int:
+        return int(columns_of(np.array([position]))[0])
 
+    columns = columns_of(x)
+    regions = _regions(numbers, left + columns, width, first_step, last_step, glyphs) if in_order else []
     head = len(regions)
-    canvas = Canvas(width, head + height + 2)
+    base = head + height
+    canvas = Canvas(width, base + 2)
     _draw_curve(canvas, head, left, columns_of(x, 2 if glyphs.braille else 1), logs, usable, axis, glyphs)
-    for column, side, _ in regions:
-        for row in range(head, head + height):
-            for i in range(num_columns):
-                if (i - column) * side >= (0 if side > 0 else 1) and canvas.chars[row][left + i] != " ":
-                    canvas.styles[row][left + i] = QUIET
-    for order, (column, side, text) in enumerate(regions):
-        at = left + column
-        label = f"{glyphs.rule}{glyphs.before} {text}" if side < 0 else f"{text} {glyphs.after}{glyphs.rule}"
-        canvas.put(order, at if side < 0 else max(at + 1 - len(label), 0), label, QUIET)
-        for row in range(order + 1, head + height):
+    for order, (label, at, outside) in enumerate(regions):
+        canvas.dim(range(head, base), outside)
+        canvas.put(order, at if label.startswith(glyphs.rule) else max(at + 1 - len(label), 0), label, QUIET)
+        for row in range(order + 1, base):
             canvas.put(row, at, glyphs.rule, QUIET, under=True)
-    for name, char, style in (("threshold", glyphs.threshold, THRESHOLD), ("median", glyphs.median, MEDIAN)):
-        if name in levels:
-            canvas.put(head + top - axis.cell(levels[name]), left, char * num_columns, style, under=True)
+    if "threshold" in levels:
+        row = head + top - axis.cell(levels["threshold"])
+        canvas.put(row, left, glyphs.threshold * num_columns, THRESHOLD, under=True)
     is_spike = usable & np.isin(numbers, np.fromiter(spikes, dtype=np.float64))
     for column, row in set(zip(columns[is_spike].tolist(), (top - axis.cells(logs[is_spike])).tolist(), strict=True)):
         canvas.put(head + row, left + column, glyphs.spike, SPIKE)
@@ -349,29 +328,45 @@ def timeline(
     for column in np.unique(columns[~np.isfinite(y)]).tolist():
         canvas.put(head, left + column, glyphs.nonfinite, SPIKE)
 
-    base = head + height
     for row in range(height):
         label, style = labels.get(row, ("", ""))
         canvas.put(head + row, 0, label.rjust(left - 2), style)
         canvas.put(head + row, left - 1, glyphs.side, QUIET)
     canvas.put(base, left - 1, glyphs.corner + glyphs.axis * num_columns, QUIET)
     canvas.put(base + 1, 0, ("step" if in_order else "line").rjust(left - 2), QUIET)
-    for at, label in _step_ticks(first, span, num_columns):
-        column = int(columns_of(np.array([at]))[0])
-        canvas.put(base, left + column, glyphs.tick, QUIET)
-        canvas.put(base + 1, min(max(left + column - len(label) // 2, left), width - len(label)), label)
-    legend = []
-    if "threshold" in levels:
-        legend.append((f"{glyphs.threshold * 2} T threshold {_number(levels['threshold'])}", THRESHOLD))
-    if "median" in levels:
-        legend.append((f"{glyphs.median * 2} M median {_number(levels['median'])}", MEDIAN))
-    if is_spike.any():
-        legend.append((f"{glyphs.spike} {_count(int(is_spike.sum()), 'spike')}", SPIKE))
-    if not np.isfinite(y).all():
-        legend.append((f"{glyphs.nonfinite} {int((~np.isfinite(y)).sum()):,} non-finite", SPIKE))
-    if (y == 0).any():
-        legend.append((f"{glyphs.zero} {_count(int((y == 0).sum()), 'zero')}", SPIKE))
-    return canvas.lines() + _wrapped(legend, width, indent=left)
+    for step, label in _step_ticks(first, span, num_columns):
+        at = left + column_of(step)
+        canvas.put(base, at, glyphs.tick, QUIET)
+        canvas.put(base + 1, min(max(at - len(label) // 2, left), width - len(label)), label)
+    legend = [
+        (bool(is_spike.any()), f"{glyphs.spike} {_count(int(is_spike.sum()), 'spike')}", SPIKE),
+        (not np.isfinite(y).all(), f"{glyphs.nonfinite} {int((~np.isfinite(y)).sum()):,} non-finite", SPIKE),
+        (bool((y == 0).any()), f"{glyphs.zero} {_count(int((y == 0).sum()), 'zero')}", SPIKE),
+    ]
+    words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M median", MEDIAN)}
+    named = [(f"{text} {_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
+    items = named + [(text, style) for there, text, style in legend if there]
+    return canvas.lines() + _wrapped(items, width, indent=left if width >= 60 else 0)
+
+
+def _regions(
+    numbers: Floats, columns: Ints, width: int, first_step: int | None, last_step: int | None, glyphs: Glyphs
+) -> list[tuple[str, int, range]]:
+    """The parts that no threshold is read from: a label, the column of its border, the columns that are to step back."""
+    regions = []
+    if first_step is not None and numbers[0] < first_step <= numbers[-1]:
+        at = int(np.searchsorted(numbers, first_step))
+        border = int(columns[at])
+        text = f"warm-up, to step {int(numbers[at - 1])}"
+        text = text if border + len(text) + 3 <= width else "warm-up"
+        regions.append((f"{glyphs.rule}{glyphs.before} {text}", border, range(int(columns[0]), border)))
+    if last_step is not None and numbers[0] <= last_step < numbers[-1]:
+        at = int(np.searchsorted(numbers, last_step, side="right"))
+        border = int(columns[at])
+        text = f"diverging, from step {int(numbers[at])}"
+        text = text if len(text) + 2 <= border else "diverging"
+        regions.append((f"{text} {glyphs.after}{glyphs.rule}", border, range(border, width)))
+    return regions
 
 
 def _draw_curve(
@@ -437,17 +432,17 @@ def _number(log: float) -> str:
     if -4 <= log < 6:
         return np.format_float_positional(10.0**log, precision=max(3, int(log) + 1), fractional=False, trim="-")
     power = math.floor(log + 1e-9)
-    digits = f"{10.0 ** (log - power):.2f}".rstrip("0").rstrip(".")
-    return f"{digits}e{power}"
+    digits = round(10.0 ** (log - power), 2)
+    return f"{digits:g}e{power}" if digits < 10 else f"1e{power + 1}"
 
 
 def _step_ticks(first: float, span: float, num_columns: int) -> Ticks:
     last = first + span
     for step in (m * 10**e for e in range(16) for m in (1, 2, 5)):
         start, stop = math.ceil(first / step), math.floor(last / step)
-        longest = max(len(str(start * step)), len(str(stop * step)))
-        if span == 0 or (stop - start + 1) * (longest + 6) <= num_columns:
-            return [(float(i * step), str(i * step)) for i in range(start, stop + 1)]
+        longest = max(len(f"{start * step:,}"), len(f"{stop * step:,}"))
+        if span == 0 or (stop - start + 1) * (longest + 4) <= num_columns:
+            return [(float(i * step), f"{i * step:,}") for i in range(start, stop + 1)]
     return []
 
 
@@ -456,13 +451,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _left_out(norms: Floats) -> list[tuple[str, str]]:
-    nonfinite, zeros = int((~np.isfinite(norms)).sum()), int((norms == 0).sum())
-    items = []
-    if nonfinite:
-        items.append((f"not drawn: {nonfinite:,} non-finite", SPIKE))
-    if zeros:
-        items.append((f"not drawn: {_count(zeros, 'zero')}", SPIKE))
-    return items
+    """What a log axis cannot show, in one item of a legend; none where it shows everything."""
+    kinds = (("non-finite", ~np.isfinite(norms)), ("zero", norms == 0), ("negative", norms < 0))
+    counts = [f"{int(mask.sum()):,} {kind}" for kind, mask in kinds if mask.any()]
+    return [(f"not drawn: {', '.join(counts)}", SPIKE)] if counts else []
 
 
 def _wrapped(items: list[tuple[str, str]], width: int, indent: int = 0) -> list[Text]:

@@ -241,3 +241,22 @@ def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:
                 f"Step {s.step} does not repeat: its grad norm was {was:.9g} and is {now_:.9g} now, so the recorded steps and new "
                 "ones are not one run. The code or the data changed, or they do not follow the seed. Profile again with --force."
             )
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What a profile came to, in a few numbers."""
+    trace = read_trace(run.trace)
+    finite = np.where(np.isfinite(trace.grad_norm), trace.grad_norm, -np.inf)
+    largest = int(np.argmax(finite))
+    any_finite = bool(np.isfinite(trace.grad_norm).any())
+    return {
+        "schema": "clipcal.profile/1",
+        "run": str(run.folder),
+        "status": run.info.status,
+        "reason": run.info.reason,
+        "steps": len(trace),
+        "median": float(np.median(trace.grad_norm[np.isfinite(trace.grad_norm)])) if any_finite else math.nan,
+        "largest": float(trace.grad_norm[largest]) if any_finite else math.nan,
+        "largest_step": int(trace.step[largest]),
+        "notes": run.info.notes,
+    }

@@ -12,13 +12,14 @@ from clipcal.stats.arrays import Array
 from clipcal.stats.bootstrap import quantile_replicates
 from clipcal.stats.bulk import Bulk, find_bulk
 from clipcal.stats.ending import Ending, find_ending
-from clipcal.stats.level import Level, find_level
-from clipcal.stats.spikes import Gap, find_spikes
+from clipcal.stats.level import find_level
+from clipcal.stats.spikes import CLEAR, find_spikes
 from clipcal.stats.warmup import warmup_length
 
 __all__ = ["FEWEST", "NormStats", "summarise"]
 
 FEWEST = 10  # usable norms: fewer say nothing about a 99% point
+FEWEST_BEFORE_END = 5  # of a run that diverges, where a rough guard is better than none
 Rows = NDArray[np.intp]
 
 
@@ -76,7 +77,7 @@ def summarise(norms: Array) -> NormStats:
     enough = counts["num_usable"] >= max(FEWEST, 0.1 * norms.size)
     if ending.kind == "vanished" and enough:
         return NormStats(kind="vanished", **counts)
-    if ending.kind == "diverged" and rows.size < FEWEST:
+    if ending.kind == "diverged" and rows.size < FEWEST_BEFORE_END:
         return NormStats(kind="diverged", **counts)
     if not (enough or ending.kind == "diverged"):
         return NormStats(kind="insufficient", **counts)
@@ -90,38 +91,41 @@ def _steady(norms: Array, rows: Rows, ending: Ending, counts: dict[str, int]) ->
     x = np.log(norms[rows])
     start = warmup_length(x)
     rows, x = rows[start:], x[start:]
+    floor = _rounding(norms[rows])
     level = find_level(x)
     r = x - level.local
-    floor = _rounding(norms[rows])
-    bulk = find_bulk(r, floor)
-    gap = find_spikes(r, bulk)
+    usual = r <= find_bulk(r, floor, float(r.size)).cut
+    if np.count_nonzero(usual) >= max(FEWEST, 0.7 * r.size):
+        level = find_level(x, usual)
+        r = x - level.local
+    effective = _effective(r)
+    spikes, bulk = find_spikes(r, floor, effective)
     stable = np.ones(rows.size, dtype=np.bool_)
-    stable[gap.rows] = False
-    shift99 = _mixture_quantile(r[r <= bulk.cut], level.ahead, 0.99)
-    shift95 = _mixture_quantile(r[r <= bulk.cut], level.ahead, 0.95)
-    log_p99 = shift99 + bulk.p99
-    log_p95 = shift95 + bulk.p95
+    stable[spikes] = False
+    body = r[stable & (r <= bulk.cut)]
+    num_far = int(np.count_nonzero(r > bulk.p99 + CLEAR))
+    ahead = level.ahead if num_far else level.seen
+    shift95, shift99 = (_mixture_quantile(body, ahead, q) for q in (0.95, 0.99))
+    log_p95, log_p99 = bulk.p95 + shift95, bulk.p99 + shift99
     middle = float(np.median(level.ahead)) + bulk.centre
-    smallest = None
-    if gap.rows.size:
-        smallest = float(np.exp(np.min(r[gap.rows]) + shift99))
+    smallest = float(np.exp(np.min(r[spikes]) + shift99)) if spikes.size else None
     excess = np.full(norms.size, np.nan)
     excess[rows] = np.exp(np.minimum(r - bulk.centre, 300.0))
     return NormStats(
         kind="diverged" if ending.kind == "diverged" else "steady",
         first_row=int(rows[0]),
         stable_rows=rows[stable],
-        spike_rows=rows[gap.rows],
-        num_far=gap.far,
+        spike_rows=rows[spikes],
+        num_far=num_far,
         median=float(np.exp(middle)),
         p95=float(np.exp(log_p95)),
         p99=float(np.exp(log_p99)),
         smallest_spike=smallest,
         drift_ratio=float(np.exp(level.change)),
         direction=level.direction,
-        log_p99=log_p99 + _uncertainty(r, bulk, level),
+        log_p99=log_p99 + _uncertainty(r, bulk, effective),
         excess=excess,
-        effective_steps=_effective(r),
+        effective_steps=effective,
         **counts,
     )
 
@@ -134,12 +138,12 @@ def _mixture_quantile(r: Array, levels: Array, q: float) -> float:
     return mixed - own
 
 
-def _uncertainty(r: Array, bulk: Bulk, level: Level) -> Array:
+def _uncertainty(r: Array, bulk: Bulk, effective: float) -> Array:
     """Deviations of the replicates of log p99 from its estimate: resampled tail, error of the level, error of the method."""
     tail = quantile_replicates(np.minimum(r, bulk.cut), 0.99)
     tail = tail - np.median(tail)
     rng = np.random.default_rng(1)
-    error = np.hypot(1.25 * bulk.scale / np.sqrt(max(_effective(r) / 3, 1.0)), 0.04)
+    error = np.hypot(1.25 * bulk.scale / np.sqrt(max(effective / 3, 1.0)), 0.04)
     return np.asarray(tail + error * rng.standard_normal(tail.size), dtype=np.float64)
 
 

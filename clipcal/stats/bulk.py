@@ -25,8 +25,11 @@ class Bulk:
     p99: float
 
 
-def find_bulk(r: Array, floor: float) -> Bulk:
-    """The bulk of log residuals (n,) about their level; ``floor`` is the smallest scale that the rounding allows."""
+def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
+    """The bulk of log residuals (n,) about their level.
+
+    ``floor`` is the smallest scale that the rounding allows, ``effective`` the number of independent steps.
+    """
     kept = np.sort(r)
     n = kept.size
     reach = 3.0 + 0.4 * max(np.log10(n / 50), 0.0)
@@ -41,8 +44,13 @@ def find_bulk(r: Array, floor: float) -> Bulk:
         if smaller.size == kept.size:
             break
         kept = smaller
-    normal95, normal99 = centre + Z95 * scale, centre + Z99 * scale * TAIL
     weight = min(n / 200, 1.0)  # an empirical 99% point means little below 200 steps
-    p95 = weight * float(np.quantile(kept, 0.95)) + (1 - weight) * normal95
-    p99 = weight * min(float(np.quantile(kept, 0.99)), normal99) + (1 - weight) * (centre + Z99 * scale)
-    return Bulk(centre=float(centre), scale=float(scale), cut=float(cut), p95=float(p95), p99=max(float(p99), float(p95)))
+    quantiles = []
+    for q, z in ((0.95, Z95), (0.99, Z99)):
+        # Student's t to first order: the quantile of the next steps where the scale comes from so few.
+        normal = centre + scale * z * (1 + (z * z + 1) / (4 * max(effective, 4.0)))
+        seen = min(float(np.quantile(kept, q)), centre + scale * z * TAIL)
+        quantiles.append(float(weight * seen + (1 - weight) * normal))
+    p95, p99 = quantiles
+    p99 = min(max(p99, p95), max(float(kept[-1]), p95))
+    return Bulk(centre=float(centre), scale=float(scale), cut=float(cut), p95=p95, p99=p99)

@@ -14,6 +14,7 @@ RUNAWAY = np.log(100.0)  # no healthy drift in our logs rose a hundredfold
 LATE_RUNAWAY = np.log(10.0)  # at the very end there was no time for more
 JUMP = np.log(8.0)  # a level that leaps so far and stays has left the healthy part
 VANISHED = np.log(2000.0)  # training settles 5 to 50 times below its first norms, never 2,000
+LATE = 0.88  # of the trace
 POINTS = 400  # a run's course in so many medians: fine enough to place an ending, and linear in the trace
 
 
@@ -76,10 +77,10 @@ def _before_runaway(x: Array, *, expected: bool) -> int:
         return _walk_back(x, n) if expected else n
     quarter = max(tail.size // 4, 1)
     rise = float(np.median(tail[-quarter:])) - reference
-    growing = float(np.median(tail[-quarter:])) > float(np.median(tail[:quarter])) and _rank_trend(tail) > 0.3
-    late = start > 0.88 * level.size
-    jumped = tail.size * width >= 16 and level[start + min(2, tail.size - 1)] - level[max(start - 3, 0)] > JUMP
-    if not ((growing and (rise > RUNAWAY or (late and rise > LATE_RUNAWAY))) or jumped or expected):
+    grows = tail.size * width >= 8 and _rank_trend(tail) > 0.8
+    jumped = level[start + min(2, tail.size - 1)] - level[max(start - 3, 0)] > JUMP
+    stays = jumped and tail.size * width >= (8 if rise > RUNAWAY else 16)
+    if not (expected or stays or (grows and rise > (LATE_RUNAWAY if start > LATE * level.size else RUNAWAY))):
         return n
     before = level[:start]
     centre = float(np.median(before[before.size // 3 :]))

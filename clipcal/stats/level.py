@@ -1,4 +1,4 @@
-"""Log norms -> their local level, its drift, and the level to expect next."""
+"""Log norms -> their local level, its drift, and the levels to expect next."""
 
 from __future__ import annotations
 
@@ -6,82 +6,97 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipcal.stats.arrays import Array, block_medians, running_median
+from clipcal.stats.arrays import Array, block_medians, line, running_median, scatter
 
-MIN_BLOCK, MAX_BLOCKS = 16, 96
+MAX_BLOCKS = 96
 DRIFT = np.log(1.6)  # a smaller change does not move a threshold out of its corridor
-AHEAD = 0.2  # of the trace: how far a drift is continued
+AHEAD = 0.3  # of the trace: how far a drift is continued, half as steep where it falls
+Direction = Literal["up", "down", "cycle", "flat"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
     """The course of the stable log norm.
 
-    ``local`` has one value per step, ``blocks`` one per block of steps; ``ahead`` holds the levels to expect next.
-    ``change`` is the fitted log change over the trace; ``direction`` names it.
+    ``local`` has one value per step; ``ahead`` holds the levels to expect next, ``seen`` those to leave alone where no
+    spike speaks against it. ``change`` is the fitted log change over the trace; ``direction`` names it.
     """
 
     local: Array
-    blocks: Array
     ahead: Array
+    seen: Array
     change: float
-    direction: Literal["up", "down", "cycle", "flat"]
+    direction: Direction
 
 
-def find_level(x: Array) -> Level:
-    """The level of log norms (n,), n >= 1, by running medians of block medians."""
+def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
+    """The level of log norms (n,), n >= 1: a robust line, and what running medians of block medians add to it.
+
+    ``usual`` (n,): the steps to go by, once a first look has told them from bursts; all by default.
+    """
     n = x.size
-    width = max(MIN_BLOCK if n >= 96 else 8, n // MAX_BLOCKS)
-    medians = block_medians(x, width)
-    count = medians.size
-    blocks = running_median(medians, 5 if count >= 20 else 3) if count >= 3 else np.full(count, np.median(x))
-    centres = (np.arange(count) + 0.5) * width
-    centres[-1] = ((count - 1) * width + n) / 2
-    local = np.interp(np.arange(n) + 0.5, centres, blocks)
-    change, direction = _drift(medians)
-    if direction in ("up", "down"):
-        late = blocks[-max(count // 6, 2) :]
-        slope = _slope(blocks[count // 2 :]) * count
-        factor = AHEAD if direction == "up" else AHEAD / 2
-        step = np.clip(slope * factor, *((0.0, 1.5) if direction == "up" else (-1.5, 0.0)))
-        ahead = late + step
-    elif direction == "cycle":
-        ahead = blocks
+    width = max(min(max(n // 12, 5), 16), n // MAX_BLOCKS)
+    kept = np.arange(n) if usual is None else np.flatnonzero(usual)
+    x = x[kept]
+    t = block_medians(kept + 0.5, width)
+    y = block_medians(x, width)
+    slope, offset = line(t, y)
+    if y.size < 6:
+        trend = slope * (kept + 0.5)
+        if abs(slope) * n < 3 * scatter(x - trend):
+            slope, offset = 0.0, float(np.median(x))
+    rest = y - slope * t - offset
+    if y.size < 6:
+        rest = np.full(y.size, float(np.median(rest)))
     else:
-        ahead = blocks[-max(count // 3, min(count, 2)) :]
-    return Level(local=local, blocks=blocks, ahead=ahead, change=change, direction=direction)
+        rest = running_median(rest, 5 if y.size >= 10 else 3)
+    blocks = rest + slope * t + offset
+    steps = np.arange(n) + 0.5
+    local = np.interp(steps, t, rest) + slope * steps + offset
+    change, direction = _drift(t, y, slope * n)
+    late = seen = blocks[-max(y.size // 3, min(y.size, 2)) :]
+    if direction in ("up", "down"):
+        pace = _pace(t, blocks, slope)
+        recent = slice(-max(y.size // 6, 2), None)
+        end = float(np.median(blocks[recent] + pace * (n - t[recent])))
+        late = seen = end + pace * np.linspace(0.0, AHEAD * n, 20) * (1.0 if direction == "up" else 0.5)
+        if direction == "down":
+            seen = blocks[y.size // 3 :]
+    elif direction == "cycle":
+        late = seen = blocks
+    return Level(local=local, ahead=late, seen=seen, change=change, direction=direction)
 
 
-def _slope(y: Array) -> float:
-    """Theil-Sen slope per block: the median of the slopes between all pairs."""
-    if y.size < 2:
-        return 0.0
-    i, j = np.triu_indices(y.size, 1)
-    return float(np.median((y[j] - y[i]) / (j - i)))
+def _pace(t: Array, blocks: Array, slope: float) -> float:
+    """The log change per step to go on with: that of the last half, unless the last third has slowed down or turned."""
+    if t.size < 6:
+        return slope
+    half, third = (line(t[-k:], blocks[-k:])[0] for k in (t.size // 2, max(t.size // 3, 3)))
+    return half if abs(third) > 0.5 * abs(half) and third * half > 0 else third if third * slope > 0 else 0.0
 
 
-def _drift(y: Array) -> tuple[float, Literal["up", "down", "cycle", "flat"]]:
-    """The change of block medians (k,) over the trace, and its name."""
+def _drift(t: Array, y: Array, fitted: float) -> tuple[float, Direction]:
+    """The change of block medians (k,) over the trace, and its name; ``fitted``: the change of the line that was kept."""
+    named: Direction = "up" if fitted > 0 else "down"
+    if y.size < 6:
+        return fitted, named if abs(fitted) > DRIFT else "flat"
+    group = -(-y.size // 20)
+    t, y = block_medians(t, group), block_medians(y, group)
     k = y.size
-    if k < 4:
-        half = max(k // 2, 1)
-        change = float(np.mean(y[-half:]) - np.mean(y[:half])) if k > 1 else 0.0
-        return change, "flat" if abs(change) < DRIFT else "up" if change > 0 else "down"
     i, j = np.triu_indices(k, 1)
-    signs = np.sign(y[j] - y[i])
-    tau = float(np.mean(signs))
+    tau = abs(float(np.mean(np.sign(y[j] - y[i]))))
     # Kendall's tau of pure noise has this standard deviation.
-    clear = abs(tau) > 3.0 * np.sqrt(2 * (2 * k + 5) / (9 * k * (k - 1))) or abs(tau) > 0.6
-    slope = _slope(y)
-    change = slope * (k - 1)
-    scatter = float(np.median(np.abs(y - np.median(y) - slope * (np.arange(k) - (k - 1) / 2)))) * 1.48
+    noise = np.sqrt(2 * (2 * k + 5) / (9 * k * (k - 1)))
+    slope = line(t, y)[0]
+    spread = scatter(y - slope * t)
     smooth = running_median(y, 3)
     span = float(np.ptp(smooth))
     up = float(np.max(smooth - np.minimum.accumulate(smooth)))
     down = float(np.max(np.maximum.accumulate(smooth) - smooth))
-    if span > DRIFT and min(up, down) > 0.5 * span and min(up, down) > 3 * scatter:
-        return change, "cycle"
-    if abs(change) > DRIFT and clear and abs(change) > 2 * scatter:
-        return change, "up" if change > 0 else "down"
-    return change, "flat"
+    if span > DRIFT and min(up, down) > 0.5 * span and min(up, down) > 3 * spread:
+        return fitted, "cycle"
+    if abs(fitted) > DRIFT and tau > 3 * noise and abs(fitted) > 2 * spread:
+        return fitted, named
+    return fitted, "flat"

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.stats.arrays import Array
-from clipcal.stats.bulk import Bulk
+from clipcal.stats.bulk import Bulk, find_bulk
 
 CLEAR = np.log(1.8)  # above the stable p99: closer steps are the tail, whatever their gap
 CHANCE = 0.02  # of calling the top of an exponential tail a spike
+TAIL_FROM = 2.0  # scales above the centre: a normal bulk falls off there on the scale s / 2
+NEIGHBOURS = 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """``rows``: indices (into the residuals) of the spikes; ``far``: steps beyond the tail, spikes or not."""
+def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.intp], Bulk]:
+    """Indices of the spikes among log residuals (n,), sorted, and the bulk that is left without them.
 
-    rows: NDArray[np.intp]
-    far: int
-
-
-def find_spikes(r: Array, bulk: Bulk) -> Gap:
-    """Steps of log residuals (n,) above the largest gap of the upper tail, where that gap is too large for chance.
-
-    Renyi: for a Pareto tail of the norms, the spacings of the sorted log norms times their rank are independent and
-    exponential. A spacing is a gap if it is too large for the bulk's own tail and for the spacings just below it.
+    Spikes are the steps above the largest gap of the upper tail, where that gap is too large for chance and they lie
+    clear above the 99% point of the rest. Renyi: for a Pareto tail of the norms, the spacings of the sorted log norms
+    times their rank are independent and exponential. A gap is too large for the bulk's own tail *and* for the spacings
+    just below it; without the latter, heavy tails are called spikes half of the time.
     """
-    order = np.argsort(r)[::-1][: max(r.size // 2, 1)]
-    top = r[order]
-    far = int(np.count_nonzero(top > bulk.p99 + CLEAR))
-    none = Gap(rows=np.empty(0, dtype=np.intp), far=far)
-    if far == 0 or top.size < far + 2:
-        return none
+    bulk = find_bulk(r, floor, effective)
+    order = np.argsort(r)[::-1]
+    top = r[order[: max(r.size // 2, 1)]]
     weighted = np.arange(1, top.size) * -np.diff(top)
-    # The tail of a normal bulk falls off on the scale s / z at its 99% point.
-    own = bulk.scale / 2.0
-    best = int(np.argmax(weighted[:far]))
-    below = weighted[best + 1 : best + 1 + max(8, min(far, 30))]
-    local = float(np.mean(below)) if below.size else own
-    needed = np.log(far / CHANCE)
-    if weighted[best] > needed * own and weighted[best] > needed * local:
-        return Gap(rows=np.sort(order[: best + 1]), far=far)
-    return none
+    lowest = bulk.centre + TAIL_FROM * bulk.scale
+    for _ in range(3):
+        count = min(int(np.count_nonzero(top > lowest)), weighted.size)
+        if count == 0:
+            break
+        best = int(np.argmax(weighted[:count]))
+        below = weighted[best + 1 : best + 1 + max(8, min(count, NEIGHBOURS))]
+        tail = max(bulk.scale / TAIL_FROM, float(np.median(below)) / np.log(2) if below.size else 0.0)
+        rest = find_bulk(np.delete(r, order[: best + 1]), floor, effective)
+        if weighted[best] > np.log(count / CHANCE) * tail and top[best] > rest.p99 + CLEAR:
+            return np.sort(order[: best + 1]), rest
+        lowest = max(rest.p99 + CLEAR, float(top[best]))
+    return np.empty(0, dtype=np.intp), bulk

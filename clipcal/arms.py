@@ -1,0 +1,180 @@
+"""Arms -> their traces: trained in processes of their own, side by side, each written whole or not at all.
+
+Every arm has the same number of threads whatever ``jobs`` is, since the last bits of a sum depend on it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from clipcal.errors import InputError
+
+if TYPE_CHECKING:
+    from clipcal.gradnorm import ClipRule
+
+LR_SCALE = 0.1
+"""How far the learning rate is lowered to see whether it is the cause: an order of magnitude, the usual next try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One training run under one clipping rule and one seed, ``max_norm`` None for no clipping."""
+
+    name: str
+    max_norm: float | None
+    seed: int
+    lr_scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Said while arms train: this arm has done so many steps; ``done`` when it has ended."""
+
+    arm: Arm
+    steps: int
+    loss: float
+    done: bool = False
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def arm_name(max_norm: float | None, lr_scale: float = 1.0) -> str:
+    """The name of an arm, as in its file: ``unclipped``, ``max_norm=2.4``, ``lr=0.1x``, ``max_norm=2.4+lr=0.1x``."""
+    parts = [] if max_norm is None else [f"max_norm={max_norm:.6g}"]
+    if lr_scale != 1.0:
+        parts.append(f"lr={lr_scale:g}x")
+    return "+".join(parts) or "unclipped"
+
+
+def train_arms(
+    source: Mapping[str, Any],
+    arms: Sequence[tuple[Arm, Path]],
+    *,
+    steps: int,
+    device: str,
+    threads: int,
+    jobs: int,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Train every arm from the source of a run and write its trace to its path.
+
+    A path is there only when its arm is finished. Raises what the user's code raised, from whichever arm comes first, and
+    InputError where a process died; no process is left behind, also on Ctrl-C.
+    """
+    if not arms:
+        return
+    report = on_progress or (lambda progress: None)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    pool = ProcessPoolExecutor(
+        min(jobs, len(arms)), mp_context=context, initializer=_start_worker, initargs=(queue, threads)
+    )
+    try:
+        waiting: set[Future[None]] = {
+            pool.submit(_train_arm, dict(source), arm, path, steps, device) for arm, path in arms
+        }
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            _drain(queue, report)
+            for future in done:
+                future.result()
+        _drain(queue, report)
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise InputError(
+            "A process that trained an arm was killed, most likely for want of memory. Try --jobs 1, or fewer --seeds; "
+            "arms that had finished are kept."
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            if process.is_alive():
+                process.kill()
+        queue.close()
+
+
+def _drain(queue: Any, report: OnProgress) -> None:
+    while True:
+        try:
+            report(queue.get_nowait())
+        except Empty:
+            return
+
+
+_QUEUE: Any = None
+
+
+def _start_worker(queue: Any, threads: int) -> None:
+    global _QUEUE
+    import torch
+
+    _QUEUE = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends its workers
+    sys.stdout.flush()
+    os.dup2(2, 1)  # stdout carries the answer alone; what the user's code prints goes to stderr
+    torch.set_num_threads(threads)
+
+
+def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+    from clipcal.gradnorm import ClipRule
+    from clipcal.spec import from_source
+
+    spec = from_source(source, seed=arm.seed, steps=steps)
+    clip = spec.fields.clip
+    rule = None
+    if arm.max_norm is not None:
+        rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
+    train_arm(spec, arm, rule, path, device)
+
+
+def train_arm(spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: str) -> None:
+    """Train one arm in this process; its trace grows under another name and is renamed when whole."""
+    import torch
+
+    from clipcal.recorder import Recorder
+    from clipcal.runners.spec import build
+    from clipcal.targets import importable_from
+    from clipcal.trace import AppendOnly, lines_of
+    from clipcal.training import train
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_name(path.name + ".partial")
+    growing.unlink(missing_ok=True)
+    file = AppendOnly(growing)
+
+    def write(rows: Sequence[Any], per_tensor: Any) -> None:
+        file.append(lines_of(rows))
+        if _QUEUE is not None and rows:
+            _QUEUE.put(Progress(arm=arm, steps=rows[-1].step + 1, loss=rows[-1].loss))
+
+    try:
+        with importable_from([spec.folder, spec.cwd]):
+            parts = build(spec, seed=arm.seed, device=torch.device(device))
+            recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
+            for observation in train(
+                parts,
+                steps=spec.fields.steps,
+                norm_type=spec.fields.clip.norm_type,
+                clip=rule,
+                lr_scale=arm.lr_scale,
+            ):
+                recorder.add(observation)
+                if recorder.gone_at is not None:
+                    break
+            recorder.flush()
+    finally:
+        file.close()
+    os.replace(growing, path)
+    if _QUEUE is not None:
+        _QUEUE.put(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))

@@ -1,0 +1,183 @@
+"""Answers -> the text that a terminal shows. Functions that return ``rich.text.Text``; only ``show`` prints."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from clipcal.charts import histogram, timeline
+from clipcal.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from clipcal.trace import Floats, Trace
+    from clipcal.verification import ArmResult, Verification
+
+PIPE_WIDTH = 100
+"""Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
+
+_VERDICTS = {
+    "spikes": "spikes stand clear of stable training",
+    "stable": "no spikes; a safety net above everything seen",
+    "heavy_tail": "large norms without a gap; a compromise",
+    "diverging": "the run diverges; read from the healthy part before",
+    "vanishing": "the gradients vanish; clipping cannot help",
+    "clipped": "the norms were recorded after clipping",
+    "insufficient": "too little evidence",
+}
+_JUDGEMENTS = {
+    "holds": ("holds", "green"),
+    "no_difference": ("no difference", "cyan"),
+    "costs": ("costs", "yellow"),
+    "fails": ("fails", "red"),
+}
+_LABELS = {"norm": "max_norm", "value": "clip_value", "per_tensor": "max_norm per tensor"}
+
+
+def label(method: str) -> str:
+    """What the threshold of a method is called: ``max_norm``, ``clip_value``."""
+    return _LABELS[method]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, for reading: 2.4, 0.000123, 1.2e-09."""
+    if value is None:
+        return "none"
+    return f"{value:.3g}" if math.isfinite(value) else str(value)
+
+
+def headline(r: Recommendation) -> Text:
+    """The answer in one line."""
+    if r.max_norm is None:
+        return Text.assemble(("no threshold", "bold red"), f"   {r.verdict}: {_VERDICTS[r.verdict]}", no_wrap=False)
+    line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}: {_VERDICTS[r.verdict]}")
+    if r.interval:
+        line.append(f"   (confidence {r.confidence}, interval {number(r.interval[0])} to {number(r.interval[1])})")
+    return line
+
+
+def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
+    """The answer, its pictures, and the reasons."""
+    lines = [headline(r), Text()]
+    if len(norms):
+        healthy = _last_stable(r, trace)
+        lines += histogram(
+            norms,
+            width=width,
+            median=r.stable.median if r.stable else None,
+            threshold=r.max_norm,
+            spikes_from=r.spikes.min,
+            num_spikes=r.spikes.count or None,
+            ascii=ascii,
+        )
+        lines.append(Text())
+        lines += timeline(
+            norms,
+            trace.step,
+            width=width,
+            threshold=r.max_norm,
+            median=r.stable.median if r.stable else None,
+            spikes=r.spikes.steps,
+            first_step=r.stable.first_step if r.stable else None,
+            last_step=healthy,
+            ascii=ascii,
+        )
+    lines += [Text(), *bullets("Why", r.reasons, ascii=ascii)]
+    if r.caveats:
+        lines += [Text(), *bullets("Keep in mind", r.caveats, ascii=ascii)]
+    return lines
+
+
+def _last_stable(r: Recommendation, trace: Trace) -> int | None:
+    """The last step of the healthy part of a diverging run, as far as the answer tells it."""
+    if r.verdict != "diverging" or r.stable is None:
+        return None
+    after = trace.step[trace.step >= r.stable.first_step]
+    index = min(r.stable.steps + r.spikes.count, len(after)) - 1
+    return int(after[index]) if index >= 0 else None
+
+
+def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:
+    mark = "-" if ascii else "•"
+    return [Text(title, "bold"), *(Text(f"  {mark} {s}") for s in sentences)]
+
+
+def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
+    """A snippet under its title, and how to get another framework's."""
+    head = Text.assemble((f"Paste this ({title})", "bold"), (f"   others: --for {', '.join(others)}", "dim"))
+    return [Text(), head, *(Text(f"  {line}") for line in text.splitlines())]
+
+
+def verification(v: Verification, *, method: str = "norm", ascii: bool) -> list[Text]:
+    """The verdict in one line, the arms as a table, the reasons."""
+    word, style = _JUDGEMENTS[v.verdict]
+    c = v.comparison
+    pm = "+/-" if ascii else "±"
+    head = Text.assemble(
+        (f"{label(method)} {v.max_norm:g}: {word}", f"bold {style}"),
+        f"   final loss {c.loss_difference:+.3g} {pm} {number((c.interval[1] - c.interval[0]) / 2)} against unclipped, "
+        f"{c.seeds} seed{'s' * (c.seeds != 1)}",
+    )
+    return [head, Text(), *arms_table(v.arms), Text(), *bullets("Why", v.reasons, ascii=ascii)]
+
+
+def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
+    """One row an arm, plain columns that a pipe keeps."""
+    rows = [("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")]
+    for a in arms:
+        rows.append(
+            (
+                a.name,
+                str(a.seed),
+                "lost" if a.diverged_at is not None else f"{a.final_loss:.4g}",
+                "-" if a.diverged_at is None else f"step {a.diverged_at}",
+                str(a.loss_spikes),
+                "-" if a.max_norm is None else f"{a.clip_fraction:.1%}",
+                "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for i, row in enumerate(rows):
+        cells = [
+            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(Text("  " + "  ".join(cells).rstrip(), "dim" if i == 0 else ("red" if row[2] == "lost" else "")))
+    return lines
+
+
+def stdout_console() -> Console:
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def stderr_console() -> Console:
+    return Console(stderr=True, highlight=False, emoji=False, markup=False)
+
+
+def picture_width(console: Console) -> int:
+    return min(console.width, 120) if console.is_terminal else PIPE_WIDTH
+
+
+def is_ascii(console: Console) -> bool:
+    return not (console.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def show(console: Console, lines: Iterable[Text]) -> None:
+    """Print; on a terminal sentences wrap under their own start, in a pipe no line is cut or wrapped."""
+    for line in lines:
+        if console.is_terminal and line.plain.startswith(("  • ", "  - ")):
+            for i, part in enumerate(line[4:].wrap(console, console.width - 4)):
+                console.print(Text(line.plain[:4] if i == 0 else "    ") + part, soft_wrap=True)
+        elif console.is_terminal and not line.no_wrap:
+            console.print(line)
+        else:
+            console.print(line, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line for stderr."""
+    print(text, file=sys.stderr, flush=True)

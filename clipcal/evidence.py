@@ -1,0 +1,101 @@
+"""A run directory or a trace file -> what a recommendation is read from, and the recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipcal.calibration import recommend
+from clipcal.errors import InputError
+from clipcal.layers import read_layers
+from clipcal.recommendation import Method, Recommendation
+from clipcal.rundir import Run, is_run, open_run
+from clipcal.trace import Floats, Trace, read_trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """``norms`` is 1-D, one value per row of ``trace``: what ``method`` puts its threshold on. ``run`` is None for a trace
+    file by itself. ``caveats`` are what is known of how the trace came about."""
+
+    source: str
+    trace: Trace
+    norms: Floats
+    method: Method
+    norm_type: float
+    run: Run | None
+    caveats: tuple[str, ...]
+
+    def recommend(self) -> Recommendation:
+        losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
+        return recommend(
+            self.norms,
+            losses,
+            steps=self.trace.step,
+            lrs=self.trace.lr,
+            method=self.method,
+            norm_type=self.norm_type,
+            source=self.source,
+            caveats=self.caveats,
+        )
+
+
+def load(path: Path) -> Evidence:
+    """Read a run directory, or a trace by itself. Raises InputError."""
+    if path.is_dir() or not path.exists():
+        return _of_run(open_run(path), str(path))
+    if is_run(path.parent) and path.name in ("run.json", "trace.jsonl"):
+        return _of_run(open_run(path.parent), str(path))
+    trace = read_trace(path)
+    return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, [])
+
+
+def _of_run(run: Run, source: str) -> Evidence:
+    if not run.trace.exists():
+        raise InputError(
+            f"{run.folder}: has no trace yet. Record one with `clipcal profile SPEC --out {run.folder} --force`."
+        )
+    trace = read_trace(run.trace)
+    info = run.info
+    caveats = []
+    if info.status in ("running", "interrupted", "failed"):
+        how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
+            info.status
+        ]
+        caveats.append(f"The profile {how} after {len(trace)} of {info.steps} steps.")
+    if info.status == "stopped" and info.reason:
+        caveats.append(f"The profile stopped early: {info.reason}.")
+    caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]
+    method: Method = info.method if info.method in ("value", "per_tensor") else "norm"  # type: ignore[assignment]
+    norms = trace.grad_norm
+    if method == "value":
+        norms = trace.grad_max
+    elif method == "per_tensor":
+        rows = read_layers(run.layers).norms[: len(trace)]
+        if len(rows) < len(trace):
+            raise InputError(
+                f"{run.layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force."
+            )
+        norms = rows.max(axis=1, initial=0.0).astype(np.float64)
+    return _evidence(source, trace, norms, method, info.norm_type, run, caveats)
+
+
+def _evidence(
+    source: str, trace: Trace, norms: Floats, method: Method, norm_type: float, run: Run | None, caveats: list[str]
+) -> Evidence:
+    """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights."""
+    dropped = int(trace.skipped.sum())
+    if dropped:
+        caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
+    caveats += [f"{p[:1].upper()}{p[1:]}." for p in trace.problems]
+    return Evidence(
+        source=source,
+        trace=trace.taken(),
+        norms=norms[~trace.skipped],
+        method=method,
+        norm_type=norm_type,
+        run=run,
+        caveats=tuple(caveats),
+    )

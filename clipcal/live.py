@@ -1,0 +1,147 @@
+"""Steps as they are recorded -> what stderr shows meanwhile: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from clipcal.arms import Arm, OnProgress, Progress
+from clipcal.charts import sparkline
+from clipcal.console import is_ascii, number
+from clipcal.profiling import OnSteps
+from clipcal.trace import Step
+from clipcal.verifying import OnPlan
+
+LINES = 10
+"""How many plain lines a profile prints where there is no terminal."""
+
+
+class _Course:
+    """What the view says of the steps so far."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.norms: list[float] = []
+        self.last: Step | None = None
+        self.started = time.monotonic()
+
+    def add(self, steps: Sequence[Step]) -> None:
+        self.norms += [s.grad_norm for s in steps]
+        self.last = steps[-1]
+
+    def words(self) -> list[tuple[str, str]]:
+        s = self.last
+        if s is None:
+            return [("", "the first step is under way")]
+        norms = np.array(self.norms)
+        finite = norms[np.isfinite(norms)]
+        done = len(norms)
+        rate = done / max(time.monotonic() - self.started, 1e-9)
+        middle, largest = (
+            (float(np.median(finite)), float(finite.max())) if len(finite) else (float("nan"), float("nan"))
+        )
+        return [
+            ("step", f"{done}/{self.total}"),
+            ("loss", number(s.loss)),
+            ("grad norm", number(s.grad_norm)),
+            ("median", number(middle)),
+            ("largest", number(largest)),
+            ("steps/s", number(rate)),
+            ("left", _duration((self.total - done) / rate)),
+        ]
+
+
+def _duration(seconds: float) -> str:
+    seconds = round(seconds)
+    return f"{seconds // 60}:{seconds % 60:02d} min" if seconds >= 60 else f"{seconds} s"
+
+
+@contextlib.contextmanager
+def profile_view(console: Console, total: int, *, quiet: bool) -> Iterator[OnSteps]:
+    """Show a profile of ``total`` steps as it goes; gives the function to call with each batch of steps."""
+    course = _Course(total)
+    if quiet:
+        yield course.add
+        return
+    if not console.is_terminal:
+        printed = 0
+
+        def line(steps: Sequence[Step]) -> None:
+            nonlocal printed
+            course.add(steps)
+            due = len(course.norms) * LINES // total
+            if due > printed:
+                printed = due
+                console.print("  ".join(f"{k} {v}" for k, v in course.words()), soft_wrap=True)
+
+        yield line
+        return
+    ascii = is_ascii(console)
+
+    def view() -> Group:
+        words = Text("  ").join(Text.assemble((f"{k} ", "dim"), v) for k, v in course.words())
+        width = min(console.width, 120)
+        return Group(
+            ProgressBar(total=total, completed=len(course.norms), width=width),
+            words,
+            sparkline(np.array(course.norms), width, ascii=ascii),
+        )
+
+    with Live(get_renderable=view, console=console, refresh_per_second=4, transient=True):
+        yield course.add
+
+
+@contextlib.contextmanager
+def arms_view(console: Console, total: int, *, quiet: bool) -> Iterator[tuple[OnPlan, OnProgress]]:
+    """Show the arms of a verification as they are trained, ``total`` steps each."""
+    state: dict[Arm, Progress] = {}
+
+    def plan(todo: Sequence[Arm], there: Sequence[Arm]) -> None:
+        if quiet:
+            return
+        kept = f"; {len(there)} {'is' if len(there) == 1 else 'are'} there already" if there else ""
+        names = ", ".join(dict.fromkeys(a.name for a in todo))
+        if todo:
+            console.print(f"training {len(todo)} arms ({names}){kept}", soft_wrap=True)
+
+    if quiet:
+        yield plan, lambda progress: None
+        return
+    if not console.is_terminal:
+
+        def line(progress: Progress) -> None:
+            if progress.done:
+                last = state.get(progress.arm, progress)
+                console.print(
+                    f"{progress.arm.name} seed {progress.arm.seed}: {last.steps} steps, loss {number(last.loss)}",
+                    soft_wrap=True,
+                )
+            state[progress.arm] = progress
+
+        yield plan, line
+        return
+
+    def view() -> Table:
+        table = Table.grid(padding=(0, 2))
+        for arm, p in state.items():
+            table.add_row(
+                f"{arm.name} seed {arm.seed}",
+                ProgressBar(total=total, completed=p.steps, width=24),
+                f"{p.steps}/{total}",
+                "" if p.done else f"loss {number(p.loss)}",
+            )
+        return table
+
+    def update(progress: Progress) -> None:
+        state[progress.arm] = progress
+
+    with Live(get_renderable=view, console=console, refresh_per_second=4, transient=True):
+        yield plan, update

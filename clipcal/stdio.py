@@ -1,0 +1,61 @@
+"""The process' own streams and signals: stdout for the answer alone, a first Ctrl-C that lets the step finish."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """While the block runs, whatever the user's code prints goes to stderr, also from C and from child processes."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # no stdout at all
+        saved = -1
+    try:
+        if saved >= 0:
+            os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if saved >= 0:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+class Interrupt:
+    """Whether the user has asked to stop. The first SIGINT or SIGTERM only asks; a second one raises KeyboardInterrupt."""
+
+    requested = False
+
+    def __call__(self) -> bool:
+        return self.requested
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Give the block an ``Interrupt`` to look at between steps. In a thread, where signals cannot be caught, it never asks."""
+    asked = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if asked.requested:
+            raise KeyboardInterrupt
+        asked.requested = True
+        print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
