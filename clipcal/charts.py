@@ -123,8 +123,9 @@ class Canvas:
         answer = []
         for chars, styles in zip(self.chars, self.styles, strict=True):
             line = Text(no_wrap=True)
-            for char, style in zip("".join(chars).rstrip(), styles, strict=False):
-                line.append(char, style or None)
+            cells = zip("".join(chars).rstrip(), styles, strict=False)
+            for style, run in itertools.groupby(cells, key=lambda cell: cell[1]):
+                line.append("".join(char for char, _ in run), style or None)
             answer.append(line)
         return answer
 
@@ -207,7 +208,7 @@ def histogram(
     full = len(glyphs.bars)
     for i in range(axis.num_cells):
         # Rounded up: spikes are rare, and a single step has to show beside any peak.
-        parts = math.ceil(int(counts[i // per_bin]) / peak * height * full)
+        parts = -(-int(counts[i // per_bin]) * height * full // peak)
         for row in range(-(-parts // full)):
             level = min(parts - row * full, full)
             canvas.put(

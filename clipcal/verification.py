@@ -215,7 +215,7 @@ def ends_higher(e: Evidence) -> tuple[Judgement, str] | None:
 def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
     before, after = (sum(a.loss_spikes for a in arms) for arms in (e.unclipped, e.clipped))
     # Poisson counts: a difference of twice its own standard error, and at least half of them gone
-    if after > before / 2 or before - after < 2 * np.sqrt(before + after):
+    if before == 0 or after > before / 2 or before - after < 2 * np.sqrt(before + after):
         return None
     return (
         "holds",

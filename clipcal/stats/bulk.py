@@ -52,5 +52,5 @@ def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
         seen = min(float(np.quantile(kept, q)), centre + scale * z * TAIL)
         quantiles.append(float(weight * seen + (1 - weight) * normal))
     p95, p99 = quantiles
-    p99 = min(max(p99, p95), max(float(kept[-1]), p95))
+    p99 = min(max(p99, p95), max(float(kept[-1]) + 0.5*scale, p95))
     return Bulk(centre=float(centre), scale=float(scale), cut=float(cut), p95=p95, p99=p99)

@@ -1,0 +1,91 @@
+"""The two rules of the house's imports: they run one way, and reading a trace never loads torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "clipcal"
+
+# Every module may import, when it is loaded, only from its own row and the rows before it.
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("_version", "errors", "jsonfile"),
+    ("recommendation", "stdio", "starter"),
+    ("trace", "usercode", "losses", "rundir"),
+    ("layers", "stats", "baselines", "charts"),
+    ("calibration", "snippets", "evidence", "arms", "verification"),
+    ("console",),
+    ("spec", "targets", "gradnorm", "training", "recorder"),
+    ("runners",),
+    ("profiling", "verifying"),
+    ("live",),
+    ("cli", "__main__", "__init__"),
+)
+TRAINING_SIDE = {"gradnorm", "training", "recorder", "runners", "profiling", "verifying", "live"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name without ``clipcal.``."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return names
+
+
+def loaded_on_import(path: Path) -> set[str]:
+    """What a module imports while it is loaded: not what stands in its functions or under TYPE_CHECKING."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        pending += list(ast.iter_child_nodes(node))
+    return found
+
+
+def row(module: str) -> int:
+    return next(i for i, names in enumerate(ROWS) if module.split(".")[0] in names)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_run_one_way(module: str) -> None:
+    known = modules()
+    for name in loaded_on_import(known[module]):
+        target = name.removeprefix("clipcal.")
+        if name.startswith("clipcal.") and target in known:
+            assert row(target) <= row(module), f"clipcal.{module} imports {name}, which stands after it"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.split(".")[0] not in TRAINING_SIDE])
+def test_only_the_training_side_imports_torch(module: str) -> None:
+    imported = {name.split(".")[0] for name in loaded_on_import(modules()[module])}
+    assert "torch" not in imported
+    assert not {n.removeprefix("clipcal.").split(".")[0] for n in loaded_on_import(modules()[module])} & TRAINING_SIDE
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import clipcal; clipcal.recommend([1.0] * 50)",
+        "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli import app\napp(standalone_mode=False)",
+        "import clipcal.evidence, clipcal.console, clipcal.snippets",
+        "import clipcal.spec; clipcal.spec.json_schema()",
+    ],
+)
+def test_no_torch_where_nothing_is_trained(code: str) -> None:
+    program = f"{code}\nimport sys\nassert 'torch' not in sys.modules, 'torch was loaded'"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

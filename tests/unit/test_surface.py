@@ -1,0 +1,60 @@
+"""What other people build on: the public names, the commands and their flags. A change here is a change for them."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer.main
+
+import clipcal
+from clipcal.cli import app
+
+
+def test_public_names() -> None:
+    assert clipcal.__all__ == [
+        "ClipcalError",
+        "InputError",
+        "Recommendation",
+        "Run",
+        "Spec",
+        "SpecError",
+        "Step",
+        "Trace",
+        "UserCodeError",
+        "Verification",
+        "__version__",
+        "load_spec",
+        "open_run",
+        "profile",
+        "read_trace",
+        "recommend",
+        "snippet",
+        "verify",
+    ]
+    for name in clipcal.__all__:
+        assert getattr(clipcal, name) is not None
+
+
+def test_recommend_stays_a_function_when_every_module_is_loaded() -> None:
+    importlib.import_module("clipcal.calibration")
+    importlib.import_module("clipcal.recommendation")
+    assert callable(clipcal.recommend)
+    assert callable(clipcal.profile)
+    assert callable(clipcal.verify)
+
+
+def test_commands_and_flags() -> None:
+    command = typer.main.get_command(app)
+    found = {
+        name: sorted(flag for p in sub.params for flag in p.opts if flag.startswith("-"))
+        for name, sub in command.commands.items()  # type: ignore[attr-defined]
+    }
+    common = ["--json", "--quiet", "-q"]
+    training = ["--device", "--force", "--out", "--seed", "--steps", "--threads", "-n", "-o"]
+    assert found == {
+        "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
+        "profile": sorted([*common, *training, "--resume"]),
+        "recommend": sorted([*common, "--for"]),
+        "verify": sorted([*common, "--force", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]),
+        "init": sorted(["--schema", "--force", "--quiet", "-q"]),
+    }
