@@ -21,13 +21,13 @@ PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
 
 _VERDICTS = {
-    "spikes": "spikes stand clear of stable training",
-    "stable": "no spikes; a safety net above everything seen",
-    "heavy_tail": "large norms without a gap; a compromise",
-    "diverging": "the run diverges; read from the healthy part before",
+    "spikes": "spikes stand clear of stable training; the threshold separates them",
+    "stable": "no spikes were seen; the threshold is a safety net above everything seen",
+    "heavy_tail": "large norms without a gap; the threshold is a compromise",
+    "diverging": "the run diverges; the threshold is read from the healthy part before",
     "vanishing": "the gradients vanish; clipping cannot help",
-    "clipped": "the norms were recorded after clipping",
-    "insufficient": "too little evidence",
+    "clipped": "the norms were recorded after clipping, so none can be read from them",
+    "insufficient": "too few usable steps",
 }
 _JUDGEMENTS = {
     "holds": ("holds", "green"),
@@ -50,19 +50,21 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if math.isfinite(value) else str(value)
 
 
-def headline(r: Recommendation) -> Text:
-    """The answer in one line."""
+def headline(r: Recommendation) -> list[Text]:
+    """The answer in one line, and what its verdict means in another."""
+    meaning = Text(_VERDICTS[r.verdict], "dim")
     if r.max_norm is None:
-        return Text.assemble(("no threshold", "bold red"), f"   {r.verdict}: {_VERDICTS[r.verdict]}", no_wrap=False)
-    line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}: {_VERDICTS[r.verdict]}")
+        return [Text.assemble(("no threshold", "bold red"), f"   {r.verdict}"), meaning]
+    line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}")
+    line.append(f"   confidence {r.confidence}")
     if r.interval:
-        line.append(f"   (confidence {r.confidence}, interval {number(r.interval[0])} to {number(r.interval[1])})")
-    return line
+        line.append(f"   interval {number(r.interval[0])} to {number(r.interval[1])}")
+    return [line, meaning]
 
 
 def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
     """The answer, its pictures, and the reasons."""
-    lines = [headline(r), Text()]
+    lines = [*headline(r), Text()]
     if len(norms):
         healthy = _last_stable(r, trace)
         lines += histogram(

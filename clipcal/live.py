@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -31,10 +30,11 @@ class _Course:
         self.total = total
         self.norms: list[float] = []
         self.last: Step | None = None
-        self.started = time.monotonic()
+        self.seconds: list[float] = []
 
     def add(self, steps: Sequence[Step]) -> None:
         self.norms += [s.grad_norm for s in steps]
+        self.seconds += [s.seconds for s in steps]
         self.last = steps[-1]
 
     def words(self) -> list[tuple[str, str]]:
@@ -44,7 +44,8 @@ class _Course:
         norms = np.array(self.norms)
         finite = norms[np.isfinite(norms)]
         done = len(norms)
-        rate = done / max(time.monotonic() - self.started, 1e-9)
+        # of the latest steps: the first ones load libraries and fill caches
+        rate = 1 / max(float(np.mean(self.seconds[-50:])), 1e-9)
         middle, largest = (
             (float(np.median(finite)), float(finite.max())) if len(finite) else (float("nan"), float("nan"))
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipcal.errors import InputError, nearest
-from clipcal.jsonfile import write_json
+from clipcal.jsonfile import number, write_json
 
 FORMAT_NAME = "clipcal.run"
 FORMAT_VERSION = 1
@@ -112,22 +112,24 @@ def open_run(folder: Path) -> Run:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         name, _, version = str(raw.pop("schema")).partition("/")
-        number = int(version)
+        version_number = int(version)
         if name != FORMAT_NAME:
             raise ValueError
     except (OSError, ValueError, KeyError, AttributeError):
         raise InputError(
             f"{path}: cannot be read as a run's record. The trace beside it may be whole: `clipcal recommend {folder}/trace.jsonl` reads it alone."
         ) from None
-    if number > FORMAT_VERSION:
+    if version_number > FORMAT_VERSION:
         raise InputError(
-            f"{path}: written by a newer clipcal (run format {number}; this one reads up to {FORMAT_VERSION}). "
+            f"{path}: written by a newer clipcal (run format {version_number}; this one reads up to {FORMAT_VERSION}). "
             "Upgrade with `pip install -U clipcal`; the run is left as it is."
         )
     known = {f.name for f in dataclasses.fields(RunInfo)}
     try:
-        info = RunInfo(**{k: v for k, v in raw.items() if k in known})
-    except TypeError as e:
+        info = RunInfo(
+            **{k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw.get("norm_type", 2.0))}
+        )
+    except (TypeError, ValueError) as e:
         raise InputError(f"{path}: incomplete ({e}). Profile again into another directory with --out.") from None
     return Run(folder, info)
 

@@ -231,23 +231,28 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
     return data, places
 
 
-def _collect(node: Any, path: KeyPath, places: dict[KeyPath, Place], file: Path) -> None:
+def _collect(
+    node: yaml.Node | None, path: KeyPath, places: dict[KeyPath, Place], file: Path, above: tuple[int, ...] = ()
+) -> None:
     """The place of every key, and of every element of a list. A key that stands twice is an error: YAML keeps the last."""
+    if id(node) in above:
+        line, column = places.get(path, (1, 1))
+        raise SpecError(f"{file}:{line}:{column}: an alias that holds itself; write the value out.")
+    above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, value in node.value:
-            name = key.value
-            here = (*path, name)
+            name = str(key.value)
             place = (key.start_mark.line + 1, key.start_mark.column + 1)
             if name in seen and name != "<<":
                 raise SpecError(f"{file}:{place[0]}:{place[1]}: the key {name!r} stands twice; keep one of them.")
             seen.add(name)
-            places[here] = place
-            _collect(value, here, places, file)
+            places[(*path, name)] = place
+            _collect(value, (*path, name), places, file, above)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             places[(*path, i)] = (value.start_mark.line + 1, value.start_mark.column + 1)
-            _collect(value, (*path, i), places, file)
+            _collect(value, (*path, i), places, file, above)
 
 
 _FLAGS = {"steps": "--steps", "seed": "--seed", "device": "--device"}
@@ -286,7 +291,8 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
             "device": "expected auto, cpu, cuda, cuda:N or mps",
             "name": "expected letters, digits, '.', '_' and '-'",
         }[name]
-    return f"{place}: `{name}` is {_shown(e['input'])}; {expected.format(**e.get('ctx', {}))}."
+    limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in e.get("ctx", {}).items()}
+    return f"{place}: `{name}` is {_shown(e['input'])}; {expected.format(**limits)}."
 
 
 def _shown(value: Any) -> str:

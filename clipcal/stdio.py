@@ -51,7 +51,8 @@ def interruptible() -> Iterator[Interrupt]:
         if asked.requested:
             raise KeyboardInterrupt
         asked.requested = True
-        print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+        # not print: the signal may have come in the middle of one, and a stream cannot be entered twice
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
 
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
