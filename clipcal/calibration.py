@@ -151,7 +151,7 @@ def _verdict(stats: NormStats) -> Verdict:
     if stats.kind == "steady":
         if stats.spike_rows is not None and stats.spike_rows.size:
             return "spikes"
-        return "heavy_tail" if stats.num_far >= max(2, 0.002 * stats.num_usable) else "stable"
+        return "heavy_tail" if stats.num_far else "stable"
     names: dict[str, Verdict] = {
         "diverged": "diverging",
         "vanished": "vanishing",

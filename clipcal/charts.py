@@ -89,7 +89,7 @@ class LogAxis:
             # Under a factor of six, equal steps read better than 1, 2, 5.
             for step in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0):
                 yield self._inside((round(i * step, 2), first) for i in range(1, int(100 / step) + 1))
-        for digits in ((1, 2, 5), (1, 3), (1,)):
+        for digits in ((1, 2, 5), (1, 3), (1,)) if last - first < self.num_cells else ():
             yield self._inside((m, e) for e in range(first, last + 1) for m in digits)
         for decades in (2, 3, 5, 10, 20, 50, 100, 200):
             yield self._inside((1, e) for e in range(first, last + 1) if e % decades == 0)

@@ -14,12 +14,13 @@ import torch
 from clipcal.arms import LR_SCALE, Arm, OnProgress, arm_name, train_arms
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
+from clipcal.judging import judge, results_of
 from clipcal.profiling import environment
 from clipcal.rundir import Run
 from clipcal.runners.spec import pick_device
 from clipcal.spec import from_source
 from clipcal.trace import Trace, read_trace
-from clipcal.verification import Verification, judge, results_of
+from clipcal.verification import Verification
 
 OnPlan = Callable[[Sequence[Arm], Sequence[Arm]], None]
 """Told, before arms are trained, which those are and which are there already."""

@@ -94,9 +94,9 @@ def _steady(norms: Array, rows: Rows, ending: Ending, counts: dict[str, int]) ->
     floor = _rounding(norms[rows])
     level = find_level(x)
     r = x - level.local
-    usual = r <= find_bulk(r, floor, float(r.size)).cut
-    if np.count_nonzero(usual) >= max(FEWEST, 0.7 * r.size):
-        level = find_level(x, usual)
+    passing = _passing(r > find_bulk(r, floor, float(r.size)).cut)
+    if np.count_nonzero(~passing) >= FEWEST:
+        level = find_level(x, ~passing)
         r = x - level.local
     effective = _effective(r)
     spikes, bulk = find_spikes(r, floor, effective)
@@ -128,6 +128,15 @@ def _steady(norms: Array, rows: Rows, ending: Ending, counts: dict[str, int]) ->
         effective_steps=effective,
         **counts,
     )
+
+
+def _passing(unusual: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The unusual steps that the run came back from: where they have the majority at the end, they are the new level."""
+    late = max(unusual.size // 8, 16)
+    passing = unusual.copy()
+    if np.mean(unusual[-late:]) > 0.5:
+        passing[unusual.size // 2 :] = False
+    return passing
 
 
 def _mixture_quantile(r: Array, levels: Array, q: float) -> float:

@@ -77,7 +77,7 @@ def _before_runaway(x: Array, *, expected: bool) -> int:
         return _walk_back(x, n) if expected else n
     quarter = max(tail.size // 4, 1)
     rise = float(np.median(tail[-quarter:])) - reference
-    grows = tail.size * width >= 8 and _rank_trend(tail) > 0.8
+    grows = tail.size * width >= 8 and _rank_trend(x[start * width :]) > 0.8
     jumped = level[start + min(2, tail.size - 1)] - level[max(start - 3, 0)] > JUMP
     stays = jumped and tail.size * width >= (8 if rise > RUNAWAY else 16)
     if not (expected or stays or (grows and rise > (LATE_RUNAWAY if start > LATE * level.size else RUNAWAY))):

@@ -26,16 +26,15 @@ def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.in
     order = np.argsort(r)[::-1]
     top = r[order[: max(r.size // 2, 1)]]
     weighted = np.arange(1, top.size) * -np.diff(top)
-    lowest = bulk.centre + TAIL_FROM * bulk.scale
-    for _ in range(3):
+    # First among the steps that are far in any case; then lower, since near spikes also pull the bulk's 99% point up.
+    for lowest in (bulk.p99 + CLEAR, bulk.centre + TAIL_FROM * bulk.scale):
         count = min(int(np.count_nonzero(top > lowest)), weighted.size)
         if count == 0:
-            break
+            continue
         best = int(np.argmax(weighted[:count]))
         below = weighted[best + 1 : best + 1 + max(8, min(count, NEIGHBOURS))]
         tail = max(bulk.scale / TAIL_FROM, float(np.median(below)) / np.log(2) if below.size else 0.0)
         rest = find_bulk(np.delete(r, order[: best + 1]), floor, effective)
         if weighted[best] > np.log(count / CHANCE) * tail and top[best] > rest.p99 + CLEAR:
             return np.sort(order[: best + 1]), rest
-        lowest = max(rest.p99 + CLEAR, float(top[best]))
     return np.empty(0, dtype=np.intp), bulk

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 # Every module may import, when it is loaded, only from its own row and the rows before it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "jsonfile"),
-    ("recommendation", "stdio", "starter"),
+    ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir"),
     ("layers", "stats", "baselines", "charts"),
-    ("calibration", "snippets", "evidence", "arms", "verification"),
+    ("calibration", "snippets", "evidence", "arms", "judging"),
     ("console",),
     ("spec", "targets", "gradnorm", "training", "recorder"),
     ("runners",),

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import ArrayLike
 
 from clipcal.arms import Arm, arm_name
+from clipcal.judging import compare, judge, results_of
 from clipcal.losses import diverged_at, final_loss, jumps, num_spikes
 from clipcal.trace import Floats, Trace
-from clipcal.verification import Verification, compare, judge, results_of
+from clipcal.verification import Verification
 
 ROLES = {"unclipped": "unclipped", "clipped": "max_norm=2"}
 N = 200

@@ -1,0 +1,289 @@
+"""Arms' traces -> Verification: did the threshold help, do nothing, or cost something? Checks in a table, the first that
+speaks decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipcal.arms import Arm
+from clipcal.losses import diverged_at, final_loss, initial_loss, num_spikes, scatter
+from clipcal.trace import Trace
+from clipcal.verification import ArmResult, Comparison, Helped, Judgement, Verification
+
+MARGIN = 0.02
+"""A difference of the final loss smaller than this share of the progress made is none that anybody would act on."""
+
+# two-sided 90% quantiles of Student's t by degrees of freedom; beyond 10 the normal one is within 6%
+_T90 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the checks look at: results by role, in the order of the seeds."""
+
+    max_norm: float
+    unclipped: Sequence[ArmResult]
+    clipped: Sequence[ArmResult]
+    smaller_rate: Sequence[ArmResult]
+    together: Sequence[ArmResult]
+    comparison: Comparison
+    start: float
+    progress: float
+
+    @property
+    def seeds(self) -> int:
+        return len(self.clipped)
+
+
+def results_of(arms: Sequence[tuple[Arm, Trace]]) -> tuple[list[ArmResult], float, float]:
+    """Each arm's outcome, measured by one measure for all; with the level that training starts from and the progress that
+    the best arm made."""
+    start = float(np.median([initial_loss(t.loss) for _, t in arms]))
+    finals = [f for f in (final_loss(t.loss) for _, t in arms) if np.isfinite(f)]
+    floor = min([*finals, start])
+    calm = [s for s in (scatter(t.loss) for _, t in arms) if s > 0]
+    spread = float(min(calm, default=0.0))
+    progress = start - floor if np.isfinite(start) else 0.0
+    results = []
+    for arm, trace in arms:
+        lost = diverged_at(trace.loss, floor=floor)
+        scale = np.where(np.isfinite(trace.scale), trace.scale, 1.0)
+        results.append(
+            ArmResult(
+                name=arm.name,
+                max_norm=arm.max_norm,
+                seed=arm.seed,
+                steps=len(trace),
+                final_loss=final_loss(trace.loss),
+                diverged_at=None if lost is None else int(trace.step[min(lost, len(trace) - 1)]),
+                loss_spikes=num_spikes(trace.loss, spread=spread, progress=progress),
+                clip_fraction=float(np.mean(scale < 1.0)) if len(scale) else 0.0,
+                mean_scale=float(np.mean(scale)) if len(scale) else 1.0,
+            )
+        )
+    return results, start, progress
+
+
+def compare(
+    clipped: Sequence[ArmResult], unclipped: Sequence[ArmResult], *, start: float, traces: Sequence[tuple[Trace, Trace]]
+) -> Comparison:
+    """The paired difference of the final loss and its 90% interval: Student's t over the seeds, or, for a single seed, a
+    block bootstrap over the paired steps of the last part. ``traces`` are (clipped, unclipped) by seed."""
+    capped = [(_capped(c, start), _capped(u, start)) for c, u in zip(clipped, unclipped, strict=True)]
+    d = np.array([c - u for c, u in capped])
+    mean = float(np.mean(d))
+    if len(d) > 1:
+        t = _T90[len(d) - 2] if len(d) - 2 < len(_T90) else 1.75
+        half = t * float(np.std(d, ddof=1)) / np.sqrt(len(d))
+    else:
+        half = _within_run(*traces[0])
+    return Comparison(loss_difference=mean, interval=(mean - half, mean + half), seeds=len(d))
+
+
+def _capped(arm: ArmResult, start: float) -> float:
+    if arm.diverged_at is not None or not np.isfinite(arm.final_loss):
+        return start
+    return arm.final_loss
+
+
+def _within_run(clipped: Trace, unclipped: Trace) -> float:
+    """Half the width of a 90% interval for the mean paired difference over the last part of one run."""
+    n = min(len(clipped), len(unclipped))
+    d = (clipped.loss[:n] - unclipped.loss[:n])[-max(n // 5, min(10, n)) :]
+    d = d[np.isfinite(d)]
+    if len(d) < 4:
+        return float("inf")
+    block = max(2, round(len(d) ** (1 / 2)))
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, len(d) - block + 1, size=(500, -(-len(d) // block)))
+    means = d[(starts[..., None] + np.arange(block)).reshape(500, -1)[:, : len(d)]].mean(axis=1)
+    low, high = np.quantile(means, [0.05, 0.95])
+    return float(high - low) / 2
+
+
+Check = Callable[[Evidence], tuple[Judgement, str] | None]
+
+
+def diverges_all_the_same(e: Evidence) -> tuple[Judgement, str] | None:
+    lost = [a for a in e.clipped if a.diverged_at is not None]
+    if not lost:
+        return None
+    where = ", ".join(f"step {a.diverged_at} (seed {a.seed})" for a in lost)
+    return "fails", f"With max_norm {e.max_norm:g} training is lost all the same, from {where}."
+
+
+def learns_nothing(e: Evidence) -> tuple[Judgement, str] | None:
+    if not any(a.diverged_at is not None for a in e.unclipped) or e.progress <= 0 or not e.smaller_rate:
+        return None
+    gained = np.mean([e.start - a.final_loss for a in e.clipped])
+    if gained >= 0.1 * e.progress:
+        return None
+    return "fails", (
+        f"With max_norm {e.max_norm:g} the loss does not run away, but it does not fall either ({e.start:.3g} at the start, "
+        f"{np.mean([a.final_loss for a in e.clipped]):.3g} at the end)."
+    )
+
+
+def keeps_from_diverging(e: Evidence) -> tuple[Judgement, str] | None:
+    lost = [a for a in e.unclipped if a.diverged_at is not None]
+    if not lost:
+        return None
+    return "holds", (
+        f"Unclipped, {len(lost)} of {e.seeds} runs are lost (the first at step {min(a.diverged_at or 0 for a in lost)}); "
+        f"with max_norm {e.max_norm:g} none is, and the loss ends at {np.mean([a.final_loss for a in e.clipped]):.3g}."
+    )
+
+
+def never_acted(e: Evidence) -> tuple[Judgement, str] | None:
+    if any(a.clip_fraction > 0 for a in e.clipped):
+        return None
+    return (
+        "no_difference",
+        f"No step of {e.seeds} runs was clipped: max_norm {e.max_norm:g} is a safety net that was not needed.",
+    )
+
+
+def ends_lower(e: Evidence) -> tuple[Judgement, str] | None:
+    c = e.comparison
+    if c.interval[1] >= 0 or -c.loss_difference <= MARGIN * e.progress:
+        return None
+    return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
+
+
+def ends_higher(e: Evidence) -> tuple[Judgement, str] | None:
+    c = e.comparison
+    if c.interval[0] <= 0 or c.loss_difference <= MARGIN * e.progress:
+        return None
+    return "costs", (
+        f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "
+        f"max_norm {e.max_norm:g} slows it down."
+    )
+
+
+def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
+    before, after = (sum(a.loss_spikes for a in arms) for arms in (e.unclipped, e.clipped))
+    # Poisson counts: a difference of twice its own standard error, and at least half of them gone
+    if before == 0 or after > before / 2 or before - after < 2 * np.sqrt(before + after):
+        return None
+    return (
+        "holds",
+        f"The loss jumped {before} times without clipping and {after} times with it, at no cost in the final loss.",
+    )
+
+
+def no_difference(e: Evidence) -> tuple[Judgement, str] | None:
+    c = e.comparison
+    return (
+        "no_difference",
+        f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)}), which is nothing to act on.",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    diverges_all_the_same,
+    learns_nothing,
+    keeps_from_diverging,
+    never_acted,
+    ends_lower,
+    ends_higher,
+    removes_spikes,
+    no_difference,
+)
+
+
+def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str, str]) -> Verification:
+    """The verdict on ``max_norm`` from all arms. ``roles`` maps "unclipped", "clipped", "smaller_rate" and "together" to the
+    names of their arms; other arms are reported beside them."""
+    results, start, progress = results_of(arms)
+    traces = {(a.name, a.seed): t for a, t in arms}
+
+    def by_role(role: str) -> list[ArmResult]:
+        return sorted((r for r in results if r.name == roles.get(role)), key=lambda r: r.seed)
+
+    unclipped, clipped = by_role("unclipped"), by_role("clipped")
+    pairs = [(traces[c.name, c.seed], traces[u.name, u.seed]) for c, u in zip(clipped, unclipped, strict=True)]
+    evidence = Evidence(
+        max_norm=max_norm,
+        unclipped=unclipped,
+        clipped=clipped,
+        smaller_rate=by_role("smaller_rate"),
+        together=by_role("together"),
+        comparison=compare(clipped, unclipped, start=start, traces=pairs),
+        start=start,
+        progress=progress,
+    )
+    verdict, reason = next(answer for check in CHECKS if (answer := check(evidence)) is not None)
+    reasons = [reason, *_how_often(evidence)]
+    helped = what_helped(evidence)
+    if helped:
+        reasons.append(_HELPED[helped])
+    others = [n for n in dict.fromkeys(r.name for r in results) if n not in roles.values()]
+    reasons += [_beside(n, [r for r in results if r.name == n], evidence) for n in others]
+    return Verification(
+        verdict=verdict,
+        max_norm=max_norm,
+        arms=tuple(results),
+        comparison=evidence.comparison,
+        reasons=tuple(reasons),
+        helped=helped,
+    )
+
+
+def what_helped(e: Evidence) -> Helped | None:
+    """Which of clipping and a tenth of the learning rate keeps training from being lost, or makes it learn."""
+    if not e.smaller_rate:
+        return None
+
+    def cures(arms: Sequence[ArmResult]) -> bool:
+        return (
+            bool(arms)
+            and all(a.diverged_at is None for a in arms)
+            and e.progress > 0
+            and bool(np.mean([e.start - a.final_loss for a in arms]) >= 0.1 * e.progress)
+        )
+
+    clipping, rate = cures(e.clipped), cures(e.smaller_rate)
+    if clipping and rate:
+        return "both"
+    if clipping or rate:
+        return "clipping" if clipping else "smaller_rate"
+    return "together" if cures(e.together) else "neither"
+
+
+_HELPED: dict[Helped, str] = {
+    "clipping": "A tenth of the learning rate, without clipping, does not help: clipping does.",
+    "smaller_rate": "A tenth of the learning rate helps where clipping does not: the learning rate is the likely cause; lower it.",
+    "both": "A tenth of the learning rate, without clipping, keeps training stable too.",
+    "together": "Neither clipping nor a tenth of the learning rate helps by itself; both together do.",
+    "neither": (
+        "A tenth of the learning rate does not help either, so the cause is elsewhere. Look at the data (NaN, outliers, labels), "
+        "the initialisation, an overflow in low precision, or a log or division by zero in the loss."
+    ),
+}
+
+
+def _how_often(e: Evidence) -> list[str]:
+    fraction, scale = (float(np.mean([getattr(a, k) for a in e.clipped])) for k in ("clip_fraction", "mean_scale"))
+    if fraction == 0:
+        return []
+    text = f"It clipped {fraction:.1%} of the steps, and left {scale:.1%} of the gradient's length on average."
+    if fraction > 0.5:
+        text += " That is a second learning rate more than a guard."
+    return [text]
+
+
+def _beside(name: str, arms: Sequence[ArmResult], e: Evidence) -> str:
+    lost = sum(a.diverged_at is not None for a in arms)
+    if lost:
+        return f"{name}: {lost} of {len(arms)} runs are lost."
+    ours = np.mean([_capped(a, e.start) for a in e.clipped])
+    theirs = np.mean([a.final_loss for a in arms])
+    return f"{name}: final loss {theirs:.4g}, against {ours:.4g} with max_norm {e.max_norm:g}."
+
+
+def _interval(c: Comparison) -> str:
+    how = f"{c.seeds} seeds" if c.seeds > 1 else "one seed"
+    return f"about 90% interval {c.interval[0]:+.3g} to {c.interval[1]:+.3g}, {how}"
