@@ -32,6 +32,7 @@ from clipcal.stats.harm import LossResponse, loss_response
 Array = NDArray[np.float64]
 
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
+COMPROMISE = 1.0
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
 FIRM = 2.0  # times the stable median: the rule that trained best where large norms did harm
 HARMFUL = 0.2  # one-sided p below which the losses choose firm over gentle
@@ -97,10 +98,10 @@ def _steps(values: Sequence[int] | NDArray[Any], length: int) -> NDArray[np.int6
     return column.astype(np.int64)
 
 
-def _threshold(log_p99: Array, smallest_spike: float | None) -> Array:
+def _threshold(log_p99: Array, smallest_spike: float | None, num_far: int) -> Array:
     """The log of the gentle threshold for log p99 (k,): a net above the stable norms, midway below the smallest spike."""
     if smallest_spike is None:
-        return log_p99 + math.log(NET)
+        return log_p99 + math.log(NET if num_far == 0 else COMPROMISE)
     midway = 0.5 * (log_p99 + math.log(smallest_spike))
     return np.asarray(np.minimum(midway, log_p99 + math.log(REACH)), dtype=np.float64)
 
@@ -166,8 +167,8 @@ def _threshold_and_evidence(
 ) -> dict[str, Any]:
     assert stats.stable_rows is not None and stats.spike_rows is not None and stats.log_p99 is not None
     stable, spikes = trace.norms[stats.stable_rows], trace.norms[stats.spike_rows]
-    point = float(_threshold(np.array([math.log(max(stats.p99, 5e-324))]), stats.smallest_spike)[0])
-    replicates = _threshold(stats.log_p99, stats.smallest_spike)
+    point = float(_threshold(np.array([math.log(max(stats.p99, 5e-324))]), stats.smallest_spike, stats.num_far)[0])
+    replicates = _threshold(stats.log_p99, stats.smallest_spike, stats.num_far)
     top = math.inf if stats.smallest_spike is None else stats.smallest_spike
     corridor = (stats.median, top)
     gentle = rounded(_exp(point), corridor)

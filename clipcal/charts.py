@@ -10,124 +10,34 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.text import Text
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from clipcal.canvas import (
+    ASCII,
+    MEDIAN,
+    QUIET,
+    SPIKE,
+    THRESHOLD,
+    UNICODE,
+    Canvas,
+    Floats,
+    Glyphs,
+    Ints,
+    LogAxis,
+    Ticks,
+    log_range,
+    short_number,
+    step_ticks,
+)
+
 Bools = NDArray[np.bool_]
-Ticks = list[tuple[float, str]]
 
 # Below this there is no room for an axis with its labels; the pictures shrink to a sparkline.
 MIN_WIDTH = 24
-
-MEDIAN, THRESHOLD, SPIKE, QUIET = "cyan", "green", "red", "dim"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Glyphs:
-    """The characters of a picture. ``bars`` and ``levels`` go from low to high; ``braille`` is U+2800, or empty."""
-
-    bars: str
-    levels: str
-    braille: str
-    rule: str
-    threshold: str
-    axis: str
-    tick: str
-    side: str
-    corner: str
-    before: str
-    after: str
-    spike: str
-    nonfinite: str
-    zero: str
-
-
-# fmt: off
-UNICODE = Glyphs(
-    bars="▁▂▃▄▅▆▇█", levels="▁▂▃▄▅▆▇█", braille="\u2800", rule="┊", threshold="╌", axis="─", tick="┴", side="│",
-    corner="└", before="◂", after="▸", spike="▲", nonfinite="×", zero="o",
-)
-ASCII = Glyphs(
-    bars=".:#", levels="_.-=+*#", braille="", rule="|", threshold="-", axis="-", tick="+", side="|",
-    corner="+", before="<", after=">", spike="^", nonfinite="x", zero="o",
-)
-# fmt: on
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogAxis:
-    """A range of norms, ``low`` to ``high`` in log10, over a number of cells, the lowest norms in cell 0."""
-
-    low: float
-    high: float
-    num_cells: int
-
-    def cells(self, logs: Floats, parts: int = 1) -> Ints:
-        """The cell of each log, or its ``parts``-th part of a cell; what lies outside goes to the nearest end."""
-        count = self.num_cells * parts
-        return np.clip((logs - self.low) / (self.high - self.low) * count, 0, count - 1).astype(np.int64)
-
-    def cell(self, log: float) -> int:
-        return int(self.cells(np.array([log]))[0])
-
-    def ticks(self, fit: Callable[[Ticks], bool]) -> Ticks:
-        """The densest set of round numbers on the axis that ``fit`` accepts, as (log10, label)."""
-        for ticks in self._candidates():
-            if ticks and fit(ticks):
-                return ticks
-        return []
-
-    def _candidates(self) -> Iterator[Ticks]:
-        first, last = math.floor(self.low), math.floor(self.high)
-        if self.high - self.low < 0.8:
-            # Under a factor of six, equal steps read better than 1, 2, 5.
-            for step in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0):
-                yield self._inside((round(i * step, 2), first) for i in range(1, int(100 / step) + 1))
-        for digits in ((1, 2, 5), (1, 3), (1,)) if last - first < self.num_cells else ():
-            yield self._inside((m, e) for e in range(first, last + 1) for m in digits)
-        for decades in (2, 3, 5, 10, 20, 50, 100, 200):
-            yield self._inside((1, e) for e in range(first, last + 1) if e % decades == 0)
-
-    def _inside(self, numbers: Iterable[tuple[float, int]]) -> Ticks:
-        ticks = ((e + math.log10(m), _number(e + math.log10(m))) for m, e in numbers)
-        return [tick for tick in ticks if self.low <= tick[0] <= self.high]
-
-
-class Canvas:
-    """A grid of characters with styles. What is put outside of it is cut, so no line is ever too wide."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width = width
-        self.chars = [[" "] * width for _ in range(height)]
-        self.styles = [[""] * width for _ in range(height)]
-
-    def put(self, row: int, column: int, text: str, style: str = "", *, under: bool = False) -> None:
-        """Write from a place to the right; ``under`` leaves alone what is there already."""
-        for i, char in enumerate(text, start=column):
-            if 0 <= i < self.width and not (under and self.chars[row][i] != " "):
-                self.chars[row][i], self.styles[row][i] = char, style
-
-    def dim(self, rows: range, columns: range) -> None:
-        """Make what is drawn there step back."""
-        for row in rows:
-            for column in columns:
-                self.styles[row][column] = QUIET
-
-    def lines(self) -> list[Text]:
-        answer = []
-        for chars, styles in zip(self.chars, self.styles, strict=True):
-            line = Text(no_wrap=True)
-            cells = zip("".join(chars).rstrip(), styles, strict=False)
-            for style, run in itertools.groupby(cells, key=lambda cell: cell[1]):
-                line.append("".join(char for char, _ in run), style or None)
-            answer.append(line)
-        return answer
 
 
 def sparkline(values: ArrayLike, width: int = 40, *, ascii: bool = False) -> Text:
@@ -186,7 +96,7 @@ def histogram(
         return [sparkline(x, width, ascii=ascii)]
     spikes = "spikes from" if num_spikes is None else f"{_count(num_spikes, 'spike')} from"
     marks = sorted(
-        (math.log10(value), f"{letter} {text} {_number(math.log10(value))}", style)
+        (math.log10(value), f"{letter} {text} {short_number(math.log10(value))}", style)
         for letter, text, value, style in (
             ("M", "median", median, MEDIAN),
             ("T", "threshold", threshold, THRESHOLD),
@@ -194,7 +104,7 @@ def histogram(
         )
         if value is not None and math.isfinite(value) and value > 0
     )
-    low, high = _log_range([*logs[[logs.argmin(), logs.argmax()]], *(mark[0] for mark in marks)])
+    low, high = log_range([*logs[[logs.argmin(), logs.argmax()]], *(mark[0] for mark in marks)])
     left = len(str(logs.size)) + 1
     axis = LogAxis(low=low, high=high, num_cells=width - left)
     per_bin = _cells_per_bin(logs, axis)
@@ -284,7 +194,7 @@ def timeline(
     }
     drawn = logs[usable]
     ends = [float(drawn.min()), float(drawn.max())] if drawn.size else []
-    low, high = _log_range([*ends, *levels.values()])
+    low, high = log_range([*ends, *levels.values()])
     axis = LogAxis(low=low, high=high, num_cells=height)
     top = height - 1
 
@@ -294,7 +204,7 @@ def timeline(
         labels = {top - axis.cell(log): (label, "") for log, label in apart}
     for name, style in (("median", MEDIAN), ("threshold", THRESHOLD)):
         if name in levels:
-            labels[top - axis.cell(levels[name])] = (f"{name[0].upper()} {_number(levels[name])}", style)
+            labels[top - axis.cell(levels[name])] = (f"{name[0].upper()} {short_number(levels[name])}", style)
     left = max((len(label) for label, _ in labels.values()), default=0)
     left = max(left, len("step")) + 2
     num_columns = width - left
@@ -335,7 +245,7 @@ def timeline(
         canvas.put(head + row, left - 1, glyphs.side, QUIET)
     canvas.put(base, left - 1, glyphs.corner + glyphs.axis * num_columns, QUIET)
     canvas.put(base + 1, 0, ("step" if in_order else "line").rjust(left - 2), QUIET)
-    for step, label in _step_ticks(first, span, num_columns):
+    for step, label in step_ticks(first, span, num_columns):
         at = left + column_of(step)
         canvas.put(base, at, glyphs.tick, QUIET)
         canvas.put(base + 1, min(max(at - len(label) // 2, left), width - len(label)), label)
@@ -345,7 +255,7 @@ def timeline(
         (bool((y == 0).any()), f"{glyphs.zero} {_count(int((y == 0).sum()), 'zero')}", SPIKE),
     ]
     words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M median", MEDIAN)}
-    named = [(f"{text} {_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
+    named = [(f"{text} {short_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
     items = named + [(text, style) for there, text, style in legend if there]
     return canvas.lines() + _wrapped(items, width, indent=left if width >= 60 else 0)
 
@@ -414,37 +324,11 @@ def _drawable(norms: Floats) -> Bools:
     return np.isfinite(norms) & (norms > 0)
 
 
-def _log_range(logs: list[float]) -> tuple[float, float]:
-    """The ends of a log axis that holds all of ``logs``: at least a factor of two, with a little room at both ends."""
-    low, high = (min(logs), max(logs)) if logs else (0.0, 0.0)
-    room = max((high - low) * 0.02, (math.log10(2) - (high - low)) / 2)
-    return low - room, high + room
-
-
 def _cells_per_bin(logs: Floats, axis: LogAxis) -> int:
     """How wide a bar is: the rule of Freedman and Diaconis on the bulk, in whole cells, and never fewer than 12 bars."""
     low, high = np.quantile(logs, [0.25, 0.75])
     cells = 2 * (high - low) / logs.size ** (1 / 3) / (axis.high - axis.low) * axis.num_cells
     return int(min(max(cells, 1), max(axis.num_cells // 12, 1)))
-
-
-def _number(log: float) -> str:
-    """The norm behind a log10 in plain digits, three of them: 0.5, 2, 1310; 1e-10 where that would be long."""
-    if -4 <= log < 6:
-        return np.format_float_positional(10.0**log, precision=max(3, int(log) + 1), fractional=False, trim="-")
-    power = math.floor(log + 1e-9)
-    digits = round(10.0 ** (log - power), 2)
-    return f"{digits:g}e{power}" if digits < 10 else f"1e{power + 1}"
-
-
-def _step_ticks(first: float, span: float, num_columns: int) -> Ticks:
-    last = first + span
-    for step in (m * 10**e for e in range(16) for m in (1, 2, 5)):
-        start, stop = math.ceil(first / step), math.floor(last / step)
-        longest = max(len(f"{start * step:,}"), len(f"{stop * step:,}"))
-        if span == 0 or (stop - start + 1) * (longest + 4) <= num_columns:
-            return [(float(i * step), f"{i * step:,}") for i in range(start, stop + 1)]
-    return []
 
 
 def _count(number: int, noun: str) -> str:

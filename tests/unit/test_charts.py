@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import sys
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rich.text import Text
 
-import clipcal.charts
 from clipcal.charts import MIN_WIDTH, histogram, sparkline, timeline
 
 WIDTHS = (24, 40, 60, 79, 80, 81, 120, 200)
@@ -309,14 +305,3 @@ def test_colour_is_never_alone() -> None:
     text = "\n".join(plain(lines))
     assert all(word in text for word in ("▲ 6 spikes", "T threshold 2.4", "M median 1.31", "S 6 spikes from 6.8"))
     assert all(word in text for word in ("T 2.4 │", "M 1.31 │", "warm-up, to step 17"))
-
-
-def test_imports_stay_light() -> None:
-    tree = ast.parse(Path(clipcal.charts.__file__).read_text(encoding="utf-8"))
-    names = {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} == {
-        "numpy",
-        "numpy.typing",
-        "rich.text",
-    }

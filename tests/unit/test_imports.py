@@ -16,7 +16,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "jsonfile"),
     ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir"),
-    ("layers", "stats", "baselines", "charts"),
+    ("layers", "stats", "baselines", "canvas", "charts"),
     ("calibration", "snippets", "evidence", "arms", "judging"),
     ("console",),
     ("spec", "targets", "gradnorm", "training", "recorder"),
