@@ -13,8 +13,9 @@ from clipcal.losses import diverged_at, final_loss, initial_loss, num_spikes, sc
 from clipcal.trace import Trace
 from clipcal.verification import ArmResult, Comparison, Helped, Judgement, Verification
 
-MARGIN = 0.02
-"""A difference of the final loss smaller than this share of the progress made is none that anybody would act on."""
+MARGIN_OF_PROGRESS, MARGIN_OF_LOSS = 0.02, 0.1
+"""A difference of the final loss below either share, of the progress made since the start or of the loss that is left, is
+none that anybody would act on. The second counts where a bad initialisation makes the first meaningless."""
 
 # two-sided 90% quantiles of Student's t by degrees of freedom; beyond 10 the normal one is within 6%
 _T90 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
@@ -36,6 +37,12 @@ class Evidence:
     @property
     def seeds(self) -> int:
         return len(self.clipped)
+
+    @property
+    def margin(self) -> float:
+        """The smallest difference of the final loss that counts."""
+        left = float(np.mean([abs(_capped(a, self.start)) for a in self.unclipped]))
+        return min(MARGIN_OF_PROGRESS * self.progress, MARGIN_OF_LOSS * left)
 
 
 def results_of(arms: Sequence[tuple[Arm, Trace]]) -> tuple[list[ArmResult], float, float]:
@@ -148,14 +155,14 @@ def never_acted(e: Evidence) -> tuple[Judgement, str] | None:
 
 def ends_lower(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
-    if c.interval[1] >= 0 or -c.loss_difference <= MARGIN * e.progress:
+    if c.interval[1] >= 0 or -c.loss_difference <= e.margin:
         return None
     return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
 
 
 def ends_higher(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
-    if c.interval[0] <= 0 or c.loss_difference <= MARGIN * e.progress:
+    if c.interval[0] <= 0 or c.loss_difference <= e.margin:
         return None
     return "costs", (
         f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "

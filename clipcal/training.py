@@ -179,7 +179,7 @@ def _batches(parts: Parts) -> Iterator[Any]:
             )
         passes += 1
         if passes == 1:
-            parts.notes.append(f"the data ended after {count} batches and was started again")
+            parts.notes.append(f"the data ended after {count} batch{'es' if count > 1 else ''} and was started again")
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

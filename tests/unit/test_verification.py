@@ -228,3 +228,11 @@ def test_jumps_are_measured_against_the_ten_steps_before() -> None:
     np.testing.assert_allclose(jumps(loss)[10:], expected)
     assert np.isnan(jumps(loss)[:10]).all()
     assert num_spikes(loss, spread=1.0, progress=0.0) == 1
+
+
+def test_a_loss_that_starts_far_up_does_not_hide_what_is_left() -> None:
+    def from_bad_init(seed: int, end: float) -> Floats:
+        return falling(seed, end=end, noise=0.005) + 60 * np.exp(-np.arange(N) / 5)
+
+    v = verdict([(from_bad_init(s, 0.2), from_bad_init(s, 0.14)) for s in range(3)])
+    assert v.verdict == "holds"

@@ -1,0 +1,82 @@
+"""Calibrates every config in configs/ and compares the verdicts with those that its `Expect:` comment promises.
+
+    python benchmarks/samples.py [NAME ...]
+
+Prints a table; exits with 1 where a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPECT = re.compile(r"^# Expect: recommend `(\w+)`(?:, verify ([^.(]*))?", re.MULTILINE)
+
+
+def promised(config: Path) -> tuple[str, set[str]]:
+    """The verdict of recommend, and the allowed verdicts of verify (empty where there is nothing to verify)."""
+    found = EXPECT.search(config.read_text(encoding="utf-8"))
+    if not found:
+        raise SystemExit(f"{config}: has no line '# Expect: recommend `...`, verify `...`'")
+    return found[1], set(re.findall(r"`(\w+)`", found[2] or ""))
+
+
+def calibrate(config: Path, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "clipcal", "calibrate", str(config), "--json", "-q", "-o", str(folder)]
+    done = subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"{config}: exit {done.returncode}\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer | {"exit": done.returncode}
+
+
+def row(config: Path, folder: Path) -> tuple[list[str], bool]:
+    verdict, judgements = promised(config)
+    started = time.perf_counter()
+    answer = calibrate(config, folder)
+    seconds = time.perf_counter() - started
+    said, verification = answer["recommendation"]["verdict"], answer["verification"]
+    judged = verification["verdict"] if verification else None
+    kept = said == verdict and (judged in judgements if judgements else judged is None)
+    change = verification["comparison"] if verification else None
+    cells = [
+        config.stem,
+        said,
+        "none" if answer["max_norm"] is None else f"{answer['max_norm']:g}",
+        judged or "-",
+        f"{change['loss_difference']:+.3g} ({change['interval'][0]:+.3g} to {change['interval'][1]:+.3g})"
+        if change
+        else "-",
+        str(answer["exit"]),
+        f"{seconds:.0f} s",
+        "yes" if kept else f"NO: {verdict}, {' or '.join(sorted(judgements)) or 'nothing to verify'}",
+    ]
+    return cells, kept
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="configs by name; all where none is given")
+    names = parser.parse_args().names
+    configs = [CONFIGS / f"{n}.yaml" for n in names] or sorted(CONFIGS.glob("*.yaml"))
+    head = ["config", "recommend", "max_norm", "verify", "final loss against unclipped", "exit", "took", "as promised"]
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
+    kept = True
+    with tempfile.TemporaryDirectory() as folder:
+        for config in configs:
+            cells, ok = row(config, Path(folder) / config.stem)
+            kept &= ok
+            print("| " + " | ".join(cells) + " |", flush=True)
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
