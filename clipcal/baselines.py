@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -42,12 +43,12 @@ def zclip(norms: NDArray[np.float64]) -> float:
     mean = float(np.mean(recent[:warm_up]))
     variance = float(np.mean((recent[:warm_up] - mean) ** 2))
     for norm in recent[warm_up:].tolist():
-        deviation = variance**0.5
+        deviation = math.sqrt(variance)
         z = (norm - mean) / deviation if deviation > 0 else 0.0
         seen = mean + z_threshold**2 / z * deviation if z > z_threshold else norm
         mean = decay * mean + (1 - decay) * seen
-        variance = decay * variance + (1 - decay) * (seen - mean) ** 2
-    return mean + z_threshold * float(variance**0.5)
+        variance = decay * variance + (1 - decay) * (seen - mean) * (seen - mean)
+    return mean + z_threshold * math.sqrt(variance)
 
 
 def pascanu_mean(norms: NDArray[np.float64]) -> float:

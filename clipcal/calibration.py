@@ -26,18 +26,31 @@ from clipcal.recommendation import (
     Stable,
     Verdict,
 )
-from clipcal.stats import FEWEST, NormStats, summarise
-from clipcal.stats.harm import LossResponse, loss_response
+from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady, summarise
+from clipcal.stats.harm import LossResponse, is_stuck, loss_response
 
 Array = NDArray[np.float64]
 
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
-COMPROMISE = 1.0
+COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
 FIRM = 2.0  # times the stable median: the rule that trained best where large norms did harm
-HARMFUL = 0.2  # one-sided p below which the losses choose firm over gentle
-MOST = 0.25  # of stable steps above 1.8 x p99 that a trace without a gap may have before its tail is called heavy
-LARGEST = math.log(np.finfo(np.float64).max) - 1
+HARMFUL = 0.2  # one-sided p below which the losses choose firm over gentle; above 1 - p they speak for gentle
+GUARD = 0.3  # times the median of the first norms: held every run of ours that diverged at once
+TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
+DEAD = 1e-12  # a norm below which no fp32 weight moves at any usual learning rate, whatever the loss
+WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
+LARGEST_LOG, SMALLEST = math.log(1e308), 5e-324
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trace:
+    """Columns (n,) of one run; ``steps`` are step numbers."""
+
+    norms: Array
+    losses: Array | None
+    lrs: Array | None
+    steps: NDArray[np.int64]
 
 
 def recommend(
@@ -55,64 +68,45 @@ def recommend(
 
     ``grad_norms``: shape (n,), any length; NaN and infinities are counted, never fatal. For ``method="value"`` the largest
     absolute gradient element per step, for ``"per_tensor"`` the largest tensor norm per step: the same rule reads them.
-    ``losses``, ``steps`` (step numbers; 0, 1, ... by default) and ``lrs``: the same length. ``caveats``: what the caller
-    knows about the trace, added to the answer's own. Raises InputError for arguments that fit no trace.
+    ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``caveats``: what the
+    caller knows about the trace, added to the answer's own. Raises InputError for arguments that fit no trace.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is not a way to clip.{nearest(str(method), METHODS)}")
-    if not (isinstance(norm_type, (int, float)) and norm_type > 0):
+    if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)) or not norm_type > 0:
         raise InputError(f"norm_type={norm_type!r} is not a norm: it must be a number above 0, such as 2.0 or inf.")
-    norms = _column(grad_norms, "grad_norms", None)
-    loss = None if losses is None else _column(losses, "losses", norms.size)
-    lr = None if lrs is None else _column(lrs, "lrs", norms.size)
-    numbers = np.arange(norms.size) if steps is None else _steps(steps, norms.size)
-    trace = _Trace(norms=norms, losses=loss, lrs=lr, steps=numbers)
+    norms = _column(grad_norms, "grad_norms")
+    numbers = np.arange(norms.size) if steps is None else _column(steps, "steps", norms.size)
+    if not np.all(np.isfinite(numbers)):
+        raise InputError("steps holds a non-finite number: give every row its step number, or leave steps out.")
+    trace = _Trace(
+        norms=norms,
+        losses=None if losses is None else _column(losses, "losses", norms.size),
+        lrs=None if lrs is None else _column(lrs, "lrs", norms.size),
+        steps=numbers.astype(np.int64),
+    )
     with np.errstate(all="ignore"):
         return _answer(trace, summarise(norms), method, float(norm_type), source, tuple(caveats))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trace:
-    norms: Array
-    losses: Array | None
-    lrs: Array | None
-    steps: NDArray[np.int64]
-
-
-def _column(values: Sequence[float] | NDArray[Any], name: str, length: int | None) -> Array:
+def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None = None) -> Array:
     try:
         column = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be numbers, one per optimizer step: {error}.") from None
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} must be a flat list of numbers, one per optimizer step (NaN where unknown)."
+        ) from None
     if column.ndim != 1:
-        raise InputError(f"{name} has shape {column.shape}; expected one number per optimizer step, shape (n,).")
+        raise InputError(f"{name} has shape {column.shape}: give one number per optimizer step, shape (n,).")
     if length is not None and column.size != length:
         raise InputError(f"{name} has {column.size} values and grad_norms has {length}: give one of each per step.")
     return column
 
 
-def _steps(values: Sequence[int] | NDArray[Any], length: int) -> NDArray[np.int64]:
-    column = _column(values, "steps", length)
-    if not np.all(np.isfinite(column)):
-        raise InputError("steps holds a non-finite number: every row needs its step number, or leave steps out.")
-    return column.astype(np.int64)
-
-
-def _threshold(log_p99: Array, smallest_spike: float | None, num_far: int) -> Array:
-    """The log of the gentle threshold for log p99 (k,): a net above the stable norms, midway below the smallest spike."""
-    if smallest_spike is None:
-        return log_p99 + math.log(NET if num_far == 0 else COMPROMISE)
-    midway = 0.5 * (log_p99 + math.log(smallest_spike))
-    return np.asarray(np.minimum(midway, log_p99 + math.log(REACH)), dtype=np.float64)
-
-
 def _answer(
     trace: _Trace, stats: NormStats, method: Method, norm_type: float, source: str | None, caveats: tuple[str, ...]
 ) -> Recommendation:
-    verdict = _verdict(stats)
-    if stats.kind == "steady" and _stuck_and_tiny(trace, stats):
-        verdict = "vanishing"
-    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
+    verdict = _verdict(trace, stats)
     found: dict[str, Any] = {
         "max_norm": None,
         "interval": None,
@@ -125,171 +119,275 @@ def _answer(
         "candidates": Candidates(gentle=None, firm=None),
         "harm": None,
     }
-    reasons: list[str] = []
-    notes: list[str] = []
-    if stats.stable_rows is not None and verdict != "vanishing":
-        found |= _threshold_and_evidence(trace, stats, verdict, reasons, notes)
+    if verdict == "vanishing" or stats.steady is None:
+        reasons = [_why_none(trace, stats, verdict)]
     else:
-        reasons += _why_none(trace, stats, verdict)
-    notes += _notes(trace, stats, verdict)
-    first = stats.first_nonfinite
+        evidence, reasons = _threshold_and_evidence(trace, stats, stats.steady)
+        found |= evidence
+    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
+    counts = stats.counts
     return Recommendation(
         source=source,
-        steps=stats.num_steps,
+        steps=counts.steps,
         verdict=verdict,
         method=method,
         norm_type=norm_type,
-        nonfinite=Nonfinite(count=stats.num_nonfinite, first_step=None if first is None else int(trace.steps[first])),
-        zeros=stats.num_zeros,
+        nonfinite=Nonfinite(count=counts.nonfinite, first_step=_step(trace, counts.first_nonfinite)),
+        zeros=counts.zeros,
         reasons=tuple(reasons),
-        caveats=(*notes, *caveats),
-        baselines=_baselines(usable),
+        caveats=(*_caveats(trace, stats, verdict), *caveats),
+        baselines={name: _baseline(name, usable) for name in BASELINES},
         **found,
     )
 
 
-def _verdict(stats: NormStats) -> Verdict:
-    if stats.kind == "steady":
-        if stats.spike_rows is not None and stats.spike_rows.size:
-            return "spikes"
-        return "heavy_tail" if stats.num_far else "stable"
-    names: dict[str, Verdict] = {
-        "diverged": "diverging",
-        "vanished": "vanishing",
-        "clipped": "clipped",
-        "insufficient": "insufficient",
-    }
-    return names[stats.kind]
+def _step(trace: _Trace, row: int | None) -> int | None:
+    return None if row is None else int(trace.steps[row])
 
 
-def _threshold_and_evidence(
-    trace: _Trace, stats: NormStats, verdict: Verdict, reasons: list[str], notes: list[str]
-) -> dict[str, Any]:
-    assert stats.stable_rows is not None and stats.spike_rows is not None and stats.log_p99 is not None
-    stable, spikes = trace.norms[stats.stable_rows], trace.norms[stats.spike_rows]
-    point = float(_threshold(np.array([math.log(max(stats.p99, 5e-324))]), stats.smallest_spike, stats.num_far)[0])
-    replicates = _threshold(stats.log_p99, stats.smallest_spike, stats.num_far)
-    top = math.inf if stats.smallest_spike is None else stats.smallest_spike
-    corridor = (stats.median, top)
-    gentle = rounded(_exp(point), corridor)
-    firm = min(gentle, rounded(FIRM * stats.median, corridor))
-    harm = _harm(trace, stats, gentle, firm)
-    chosen = firm if harm is not None and harm.p < HARMFUL else gentle
-    low, high = (math.log(chosen / gentle) + q for q in np.quantile(replicates, [0.05, 0.95]))
-    interval = (min(_exp(low), chosen), max(_exp(high), chosen))
-    confidence = _confidence(stats, interval)
-    rate = spikes.size / max(stats.stable_rows.size + spikes.size, 1)
-    reasons += _why(stats, verdict, stable, spikes, chosen, harm)
-    if verdict == "diverging":
-        first = int(trace.steps[min(stats.healthy_steps, trace.steps.size - 1)])
-        reasons.insert(
-            0,
-            f"The norms run away or go non-finite from step {first} on: only the {stats.healthy_steps} steps before that "
-            "count.",
-        )
-    return {
+def _verdict(trace: _Trace, stats: NormStats) -> Verdict:
+    stuck = trace.losses is not None and is_stuck(trace.losses)
+    match stats.kind:
+        case "steady":
+            assert stats.steady is not None
+            if stats.steady.median < (DEAD if trace.losses is None else TINY) and (trace.losses is None or stuck):
+                return "vanishing"
+            if stats.steady.spike_rows.size:
+                return "spikes"
+            return "heavy_tail" if stats.steady.num_far else "stable"
+        case "insufficient":
+            # Zeros alone do not tell a dead network from norms that were never computed; a loss that stands still does.
+            return "vanishing" if stuck and stats.counts.zeros > 0.5 * stats.counts.steps else "insufficient"
+        case "diverged":
+            return "diverging"
+        case "vanished":
+            return "vanishing"
+        case "clipped":
+            return "clipped"
+
+
+def _gentle(log_p99: Array, steady: Steady) -> Array:
+    """The log of the gentle threshold for log p99 (k,): a net above the stable norms, midway below the smallest spike."""
+    if steady.smallest_spike is None:
+        return log_p99 + math.log(COMPROMISE if steady.num_far else NET)
+    midway = 0.5 * (log_p99 + math.log(steady.smallest_spike))
+    return np.asarray(np.minimum(midway, log_p99 + math.log(REACH)), dtype=np.float64)
+
+
+def _threshold_and_evidence(trace: _Trace, stats: NormStats, steady: Steady) -> tuple[dict[str, Any], list[str]]:
+    stable, spikes = trace.norms[steady.stable_rows], trace.norms[steady.spike_rows]
+    corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
+    log_gentle = float(_gentle(np.log([steady.p99]), steady)[0])
+    gentle = rounded(_exp(log_gentle), corridor)
+    firm = min(gentle, rounded(FIRM * steady.median, corridor))
+    response = None if trace.losses is None else loss_response(steady.excess, trace.losses)
+    if response is not None and HARMFUL <= response.p <= 1 - HARMFUL:
+        response = None
+    chosen = firm if response is not None and response.p < HARMFUL else gentle
+    spread = np.quantile(_gentle(steady.log_p99, steady) - log_gentle, [0.05, 0.95])
+    low, high = (float(f"{_exp(math.log(chosen) + float(s)):.3g}") for s in spread)
+    interval = (min(low, chosen), max(high, chosen))
+    evidence = {
         "max_norm": chosen,
         "interval": interval,
         "corridor": corridor,
-        "confidence": confidence,
+        "confidence": _confidence(stats, stable.size, interval),
         "stable": Stable(
-            first_step=int(trace.steps[stats.first_row]),
+            first_step=int(trace.steps[steady.first_row]),
             steps=int(stable.size),
-            median=stats.median,
-            p95=stats.p95,
-            p99=stats.p99,
+            median=steady.median,
+            p95=steady.p95,
+            p99=steady.p99,
             max=float(np.max(stable)),
         ),
         "spikes": Spikes(
             count=int(spikes.size),
-            rate=rate,
+            rate=spikes.size / (stable.size + spikes.size),
             min=float(np.min(spikes)) if spikes.size else None,
             max=float(np.max(spikes)) if spikes.size else None,
-            steps=tuple(int(s) for s in trace.steps[stats.spike_rows]),
+            steps=tuple(int(s) for s in trace.steps[steady.spike_rows]),
         ),
-        "drift": Drift(ratio=stats.drift_ratio, direction=stats.direction),
+        "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction),
         "clipped": Clipped(
             stable=float(np.mean(stable > chosen)), spikes=float(np.mean(spikes > chosen)) if spikes.size else None
         ),
         "candidates": Candidates(gentle=gentle, firm=firm),
-        "harm": None
-        if harm is None
-        else Harm(
-            threshold=harm.threshold,
-            steps_above=harm.steps_above,
-            loss_change_above=harm.change_above,
-            loss_change_below=harm.change_below,
-        ),
     }
+    if response is not None:
+        evidence["harm"] = Harm(
+            threshold=rounded(FIRM * steady.median, corridor),
+            steps_above=response.steps_above,
+            loss_change_above=response.change_above,
+            loss_change_below=response.change_below,
+        )
+    return evidence, _why(trace, stats, steady, stable, spikes, chosen, response)
 
 
 def _exp(log: float) -> float:
-    return math.exp(min(log, LARGEST))
+    return max(math.exp(min(log, LARGEST_LOG)), SMALLEST)
 
 
 def rounded(value: float, corridor: tuple[float, float]) -> float:
     """``value`` to two significant digits where that stays inside the corridor, else to as many more as it takes."""
     for digits in range(2, 17):
         short = float(f"{value:.{digits - 1}e}")
-        if corridor[0] < short < corridor[1] and short > 0:
+        if corridor[0] < short < corridor[1] and math.isfinite(short):
             return short
     return value
 
 
-def _harm(trace: _Trace, stats: NormStats, gentle: float, firm: float) -> LossResponse | None:
-    if trace.losses is None or stats.excess is None or firm >= gentle:
-        return None
-    return loss_response(stats.excess, trace.losses, firm)
-
-
-def _confidence(stats: NormStats, interval: tuple[float, float]) -> Confidence:
-    """200 steps after the warm-up are adequate, 50 a first number (measured: interval widths 0.3 and 0.6)."""
-    assert stats.stable_rows is not None
-    width = math.log(interval[1] / interval[0]) if interval[0] > 0 else math.inf
-    if stats.kind == "diverged" or stats.stable_rows.size < 50 or width > 0.7:
+def _confidence(stats: NormStats, steps: int, interval: tuple[float, float]) -> Confidence:
+    """200 steps after the warm-up are adequate, 50 a first number; interval widths there were 0.3 and 0.6 (measured)."""
+    width = math.log(interval[1] / interval[0])
+    if steps < 50 or width > 0.7:
         return "low"
-    return "high" if stats.stable_rows.size >= 200 and width <= 0.35 else "medium"
-
-
-def _stuck_and_tiny(trace: _Trace, stats: NormStats) -> bool:
-    return False
+    return "high" if steps >= 200 and width <= 0.35 and stats.kind == "steady" else "medium"
 
 
 def _why(
-    stats: NormStats, verdict: Verdict, stable: Array, spikes: Array, chosen: float, harm: LossResponse | None
+    trace: _Trace,
+    stats: NormStats,
+    steady: Steady,
+    stable: Array,
+    spikes: Array,
+    chosen: float,
+    response: LossResponse | None,
 ) -> list[str]:
     seen = stable.size + spikes.size
-    out = []
-    if spikes.size:
-        out.append(
-            f"{spikes.size} of {seen} steps ({100 * spikes.size / seen:.1f}%) stand clear of the rest: the smallest is "
-            f"{np.min(spikes):.3g}, stable training stays below {stats.p99:.3g} in 99% of steps."
+    reasons = []
+    if stats.kind == "diverged":
+        reasons.append(
+            f"From step {_step(trace, min(stats.healthy_rows, trace.steps.size - 1))} on the norms run away or are not "
+            f"finite: the threshold comes from {seen} usable steps before that."
         )
-    elif verdict == "heavy_tail":
-        out.append(
-            f"{stats.num_far} of {seen} steps lie far above the stable 99% point of {stats.p99:.3g}, but no gap sets them "
-            "apart: the threshold is a compromise."
+    if spikes.size:
+        reasons.append(
+            f"{spikes.size} of {seen} steps ({100 * spikes.size / seen:.1f}%) stand clear of the rest: the smallest is "
+            f"{np.min(spikes):.3g}, stable training stays below {steady.p99:.3g} in 99% of steps."
+        )
+    elif steady.num_far:
+        reasons.append(
+            f"{steady.num_far} of {seen} steps lie far above the stable 99% point of {steady.p99:.3g}, but no gap sets "
+            f"them apart: {chosen:.3g} is a compromise and would have clipped {100 * np.mean(stable > chosen):.1f}% of them all."
         )
     else:
-        out.append(
-            f"No step of {seen} stands clear of the rest; if steps are independent, spikes are rarer than {3 / seen:.2g}."
+        reasons.append(
+            f"None of {seen} steps stands clear of the rest, which bounds the rate of spikes to about {300 / seen:.2g}%; "
+            f"stable training stays below {steady.p99:.3g} in 99% of steps."
         )
-    out.append(
-        f"The threshold {chosen:.3g} would have clipped {100 * np.mean(stable > chosen):.1f}% of the stable steps."
+    if response is not None:
+        reasons.append(
+            f"After {response.steps_above} steps above {FIRM:g} x the local median the loss changed by "
+            f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (rank test, "
+            f"p = {response.p:.2g}): large norms "
+            + ("do harm here, clip from there." if response.p < HARMFUL else "are ordinary training here, leave them.")
+        )
+    if steady.direction in ("up", "down"):
+        reasons.append(
+            f"The stable level moved {steady.drift_ratio:.2g}-fold over the trace: the threshold is meant for the level "
+            f"ahead, around {steady.median:.3g}."
+        )
+    return reasons
+
+
+def _percent(log_change: float) -> str:
+    return f"{100 * math.expm1(min(log_change, 50.0)):+.1f}%"
+
+
+def _why_none(trace: _Trace, stats: NormStats, verdict: Verdict) -> str:
+    counts = stats.counts
+    n = counts.steps
+    if verdict == "vanishing":
+        if stats.steady is not None:
+            still = "" if trace.losses is None else " and the loss does not move"
+            return f"The norms are near zero (median {stats.steady.median:.2g}){still}: clipping cannot help."
+        if stats.kind == "insufficient":
+            return f"{counts.zeros} of {n} norms are zero and the loss does not move: no gradient arrives, nothing to clip."
+        return "The norms fall to near zero and stay there: clipping cannot help vanishing gradients."
+    if verdict == "clipped":
+        return (
+            f"The norms pile up at {stats.pile:.4g}: they were recorded after clipping, or do not vary at all, and no "
+            "threshold can be read from them. Record the norm before clipping."
+        )
+    if verdict == "diverging":
+        return (
+            f"The norms run away or are not finite from step {_step(trace, stats.healthy_rows)} on: of the "
+            f"{stats.healthy_rows} steps before that too few are usable, {FEWEST_BEFORE_END} are needed at least."
+        )
+    if n == 0:
+        return f"The trace is empty: a first number needs about 50 steps, and at least {FEWEST} usable ones."
+    if counts.nonfinite == n:
+        lost = trace.losses is not None and not np.isfinite(trace.losses).any()
+        return f"None of {n} norms is finite: {'the loss too' if lost else 'they'} went NaN or infinite from the first step on."
+    if counts.zeros == n - counts.nonfinite:
+        return f"Every finite norm of {n} is zero: norms were not computed here, or no gradient arrives at all."
+    return (
+        f"{counts.usable} of {n} norms are usable (finite, above zero): at least {FEWEST} and a tenth of the trace are "
+        "needed, about 50 for a first number, 200 after the warm-up for a good one."
     )
-    return out
 
 
-def _why_none(trace: _Trace, stats: NormStats, verdict: Verdict) -> list[str]:
-    return [f"{stats.num_usable} usable norms of {stats.num_steps}; needs at least {FEWEST}."]
+def _caveats(trace: _Trace, stats: NormStats, verdict: Verdict) -> list[str]:
+    notes = []
+    counts, steady = stats.counts, None if verdict == "vanishing" else stats.steady
+    stable_steps = 0 if steady is None else steady.stable_rows.size
+    if verdict == "diverging" and stable_steps < 50:
+        first = trace.norms[: stats.healthy_rows][:20]
+        first = first[np.isfinite(first) & (first > 0)]
+        guard = (
+            f" max_norm={GUARD * np.median(first):.2g} ({GUARD} x the median of the first norms)" if first.size else ""
+        )
+        notes.append(
+            f"Only {stable_steps} healthy steps: profile again under a temporary guard{guard}, recording norms before clipping."
+        )
+    if _learning_rate_too_high(trace, stats):
+        known = trace.lrs[np.isfinite(trace.lrs)] if trace.lrs is not None else np.empty(0)
+        at = f" (up to {np.max(known):.3g} here)" if known.size else ""
+        notes.append(
+            "The loss ends no lower than it began while norms reach hundreds of times their median: lower the learning "
+            f"rate{at}, about 10x. A threshold would only hide that."
+        )
+    elif verdict == "diverging":
+        notes.append("If the run diverges with clipping too, lower the learning rate, about 10x.")
+    if steady is not None and stats.kind == "steady" and stable_steps < 50:
+        notes.append(f"Only {stable_steps} stable steps: 50 do for a first number, 200 after the warm-up are adequate.")
+    if steady is not None and 0 < steady.spike_rows.size < 10:
+        k = steady.spike_rows.size
+        notes.append(
+            f"With {k} {'spike' if k == 1 else 'spikes'} seen, the next is smaller than all with chance 1/{k + 1}."
+        )
+    if steady is not None and steady.direction == "up":
+        notes.append(
+            "Norms are rising: if that lasts, the threshold becomes a brake, so check it again later in training."
+        )
+    if counts.nonfinite and verdict not in ("diverging", "insufficient"):
+        notes.append(
+            f"{counts.nonfinite} norms are NaN or infinite, the first at step {_step(trace, counts.first_nonfinite)}: "
+            "clipping does not repair such a step."
+        )
+    if counts.negative:
+        notes.append(f"{counts.negative} norms are negative and were left out: a norm never is, so check the column.")
+    backwards = int(np.count_nonzero(np.diff(trace.steps) < 0))
+    if backwards:
+        notes.append(f"The step numbers go back {backwards} times: several runs share this log and were judged as one.")
+    return notes
 
 
-def _notes(trace: _Trace, stats: NormStats, verdict: Verdict) -> list[str]:
-    return []
+def _learning_rate_too_high(trace: _Trace, stats: NormStats) -> bool:
+    """Loss stuck or above its start, and the largest norm hundreds of times the median (measured on such runs)."""
+    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
+    if trace.losses is None or stats.kind not in ("steady", "diverged") or usable.size == 0:
+        return False
+    middle = stats.steady.median if stats.steady is not None else float(np.median(usable))
+    if np.max(usable) < WILD * middle:
+        return False
+    losses = np.where(np.isnan(trace.losses), np.inf, trace.losses)
+    start, end = float(np.median(losses[:5])), float(np.median(losses[-max(losses.size // 4, 1) :]))
+    return math.isfinite(start) and end > start - 0.02 * abs(start)
 
 
-def _baselines(usable: Array) -> dict[str, float | None]:
-    values = {
-        name: rule(usable) if usable.size or name == "default_1.0" else math.nan for name, rule in BASELINES.items()
-    }
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _baseline(name: str, usable: Array) -> float | None:
+    if usable.size == 0 and name != "default_1.0":
+        return None
+    value = BASELINES[name](usable)
+    return value if math.isfinite(value) else None

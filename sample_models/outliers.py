@@ -15,7 +15,7 @@ class MLP(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(NUM_FEATURES, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
+            nn.Linear(NUM_FEATURES, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -29,11 +29,20 @@ def friedman(features: Tensor) -> Tensor:
 
 
 def batches(
-    batch_size: int = 64, outlier_share: float = 0.03, outlier_factor: float = 30.0, noise: float = 0.1, seed: int = 0
+    batch_size: int = 64, outlier_share: float = 0.03, outlier_factor: float = 30.0, noise: float = 0.1, seed: int = 0, mode: str = "factor",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         features = torch.rand(batch_size, NUM_FEATURES, generator=generator)
         target = (friedman(features) - MEAN) / STD + noise * torch.randn(batch_size, generator=generator)
         corrupted = torch.rand((), generator=generator) < outlier_share
-        yield features, outlier_factor * target if corrupted else target
+        if corrupted:
+            if mode == "factor":
+                target = outlier_factor * target
+            elif mode == "noise":
+                target = target + outlier_factor * torch.randn(batch_size, generator=generator)
+            elif mode == "perm":
+                target = outlier_factor * target[torch.randperm(batch_size, generator=generator)]
+            elif mode == "shift":
+                target = target + outlier_factor
+        yield features, target

@@ -1,4 +1,8 @@
-"""A small GPT with AdamW and a warm-up: a stable training, on which clipping makes no difference."""
+"""A small GPT with AdamW and a warm-up: its gradient norms are calm, and clipping makes no difference.
+
+Layer norms, a small initialisation and a warm-up do here what clipping does elsewhere; and Adam divides by the size of
+the recent gradients, so that their length hardly matters.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,9 @@ class Block(nn.Module):
 
 
 class SmallGPT(nn.Module):
-    def __init__(self, num_layers: int = 3, num_heads: int = 4, width: int = 96, seq_len: int = 64) -> None:
+    """GPT-2 in small, with its initialisation and without its dropout: no model overfits in 300 steps."""
+
+    def __init__(self, num_layers: int = 2, num_heads: int = 4, width: int = 64, seq_len: int = 64) -> None:
         super().__init__()
         self.token = nn.Embedding(VOCAB_SIZE, width)
         self.position = nn.Embedding(seq_len, width)
@@ -50,6 +56,7 @@ class SmallGPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / (2 * num_layers) ** 0.5 if writes else 0.02)
 
     def forward(self, characters: Tensor) -> Tensor:
+        """(batch_size, seq_len) characters -> (batch_size, vocabulary, seq_len) logits of the next ones."""
         positions = torch.arange(characters.shape[1], device=characters.device)
         x = self.blocks(self.token(characters) + self.position(positions))
         logits: Tensor = self.head(self.norm(x))

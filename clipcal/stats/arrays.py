@@ -14,15 +14,8 @@ def block_medians(x: Array, width: int) -> Array:
     if count == 1:
         return np.array([np.median(x)])
     whole = (count - 1) * width
-    return np.append(np.median(x[:whole].reshape(-1, width), axis=1), np.median(x[whole:]))
-
-
-def block_centres(n: int, width: int) -> Array:
-    """Where the blocks of ``block_medians`` lie, in steps from the start of n steps."""
-    count = max(n // width, 1)
-    centres = (np.arange(count) + 0.5) * width
-    centres[-1] = ((count - 1) * width + n) / 2
-    return centres
+    medians = np.append(np.median(x[:whole].reshape(-1, width), axis=1), np.median(x[whole:]))
+    return np.asarray(medians, dtype=np.float64)
 
 
 def running_median(x: Array, width: int) -> Array:

@@ -11,6 +11,8 @@ from clipcal.stats.arrays import Array
 # Standard normal quantiles.
 Z75, Z90, Z95, Z99 = 0.6745, 1.2816, 1.6449, 2.3263
 CONTAMINATION = 2.0  # an upper spread beyond twice the lower one is spikes, not skew
+STRETCH, MOST_STRETCHES = 50, 8  # steps, number
+SAMPLE = 20_000  # steps are enough for quartiles
 TAIL = 1.25  # stable norms are a little heavier than log-normal
 
 
@@ -30,27 +32,34 @@ def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
 
     ``floor`` is the smallest scale that the rounding allows, ``effective`` the number of independent steps.
     """
-    kept = np.sort(r)
-    n = kept.size
+    n = r.size
     reach = 3.0 + 0.4 * max(np.log10(n / 50), 0.0)
+    kept = r
     centre = scale = cut = 0.0
     for _ in range(8):
-        q25, centre, q75, q90 = np.quantile(kept, [0.25, 0.5, 0.75, 0.9])
-        upper = max((q75 - centre) / Z75, (q90 - centre) / Z90)
-        lower = (centre - q25) / Z75
-        scale = max(min(upper, CONTAMINATION * max(lower, floor)), floor)
+        centre, scale = _spread(kept, floor)
         cut = centre + reach * scale
-        smaller = kept[: np.searchsorted(kept, cut, side="right")]
+        smaller = kept[kept <= cut]
         if smaller.size == kept.size:
             break
         kept = smaller
     weight = min(n / 200, 1.0)  # an empirical 99% point means little below 200 steps
-    quantiles = []
-    for q, z in ((0.95, Z95), (0.99, Z99)):
+    points = []
+    for seen, z in zip(np.quantile(kept, [0.95, 0.99]).tolist(), (Z95, Z99), strict=True):
         # Student's t to first order: the quantile of the next steps where the scale comes from so few.
         normal = centre + scale * z * (1 + (z * z + 1) / (4 * max(effective, 4.0)))
-        seen = min(float(np.quantile(kept, q)), centre + scale * z * TAIL)
-        quantiles.append(float(weight * seen + (1 - weight) * normal))
-    p95, p99 = quantiles
-    p99 = min(max(p99, p95), max(float(kept[-1]) + 0.5*scale, p95))
+        points.append(weight * min(seen, centre + scale * z * TAIL) + (1 - weight) * normal)
+    p95, p99 = points
+    p99 = min(max(p99, p95), max(float(np.max(kept)) + scale, p95))
     return Bulk(centre=float(centre), scale=float(scale), cut=float(cut), p95=p95, p99=p99)
+
+
+def _spread(r: Array, floor: float) -> tuple[float, float]:
+    """Median and upper scale of residuals; the scale is the median over stretches of the trace, so that storms stay out."""
+    stretches = np.array_split(r[:: max(r.size // SAMPLE, 1)], min(max(r.size // STRETCH, 1), MOST_STRETCHES))
+    scales = []
+    for part in stretches:
+        q25, q50, q75, q90 = np.quantile(part, [0.25, 0.5, 0.75, 0.9])
+        upper = max((q75 - q50) / Z75, (q90 - q50) / Z90)
+        scales.append(max(min(upper, CONTAMINATION * max((q50 - q25) / Z75, floor)), floor))
+    return float(np.median(np.concatenate(stretches))), float(np.median(scales))

@@ -40,7 +40,7 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
     width = max(min(max(n // 12, 5), 16), n // MAX_BLOCKS)
     kept = np.arange(n) if usual is None else np.flatnonzero(usual)
     x = x[kept]
-    t = block_medians(kept + 0.5, width)
+    t = block_medians(kept.astype(np.float64) + 0.5, width)
     y = block_medians(x, width)
     slope, offset = line(t, y)
     if y.size < 6:
@@ -48,10 +48,7 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
         if abs(slope) * n < 3 * scatter(x - trend):
             slope, offset = 0.0, float(np.median(x))
     rest = y - slope * t - offset
-    if y.size < 6:
-        rest = np.full(y.size, float(np.median(rest)))
-    else:
-        rest = running_median(rest, 5 if y.size >= 10 else 3)
+    rest = np.full(y.size, np.median(rest)) if y.size < 6 else running_median(rest, 5 if y.size >= 10 else 3)
     blocks = rest + slope * t + offset
     steps = np.arange(n) + 0.5
     local = np.interp(steps, t, rest) + slope * steps + offset
@@ -67,6 +64,13 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
     elif direction == "cycle":
         late = seen = blocks
     return Level(local=local, ahead=late, seen=seen, change=change, direction=direction)
+
+
+def expected_quantile(r: Array, levels: Array, q: float) -> float:
+    """How far the ``q`` quantile of residuals (n,) spread over levels (k,) lies above the residuals' own."""
+    sample = np.sort(r)[:: max(r.size // 2000, 1)]
+    mixed = np.quantile((sample[:, None] + levels[None, :]).ravel(), q)
+    return float(mixed - np.quantile(sample, q))
 
 
 def _pace(t: Array, blocks: Array, slope: float) -> float:
@@ -95,7 +99,9 @@ def _drift(t: Array, y: Array, fitted: float) -> tuple[float, Direction]:
     span = float(np.ptp(smooth))
     up = float(np.max(smooth - np.minimum.accumulate(smooth)))
     down = float(np.max(np.maximum.accumulate(smooth) - smooth))
-    if span > DRIFT and min(up, down) > 0.5 * span and min(up, down) > 3 * spread:
+    # Noise from second differences, which a cycle of several groups hardly enters.
+    jitter = scatter(np.diff(y, 2)) / np.sqrt(6.0)
+    if span > DRIFT and min(up, down) > 0.5 * span and min(up, down) > 3 * jitter:
         return fitted, "cycle"
     if abs(fitted) > DRIFT and tau > 3 * noise and abs(fitted) > 2 * spread:
         return fitted, named

@@ -9,7 +9,7 @@ from clipcal.stats.arrays import Array
 from clipcal.stats.bulk import Bulk, find_bulk
 
 CLEAR = np.log(1.8)  # above the stable p99: closer steps are the tail, whatever their gap
-CHANCE = 0.02  # of calling the top of an exponential tail a spike
+CHANCE = 0.01  # of calling the top of an exponential tail a spike
 TAIL_FROM = 2.0  # scales above the centre: a normal bulk falls off there on the scale s / 2
 NEIGHBOURS = 30
 
@@ -23,8 +23,10 @@ def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.in
     just below it; without the latter, heavy tails are called spikes half of the time.
     """
     bulk = find_bulk(r, floor, effective)
-    order = np.argsort(r)[::-1]
-    top = r[order[: max(r.size // 2, 1)]]
+    half = r.size // 2
+    upper = np.argpartition(r, half)[half:]
+    order = upper[np.argsort(r[upper])[::-1]]
+    top = r[order]
     weighted = np.arange(1, top.size) * -np.diff(top)
     # First among the steps that are far in any case; then lower, since near spikes also pull the bulk's 99% point up.
     for lowest in (bulk.p99 + CLEAR, bulk.centre + TAIL_FROM * bulk.scale):
@@ -32,8 +34,10 @@ def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.in
         if count == 0:
             continue
         best = int(np.argmax(weighted[:count]))
-        below = weighted[best + 1 : best + 1 + max(8, min(count, NEIGHBOURS))]
-        tail = max(bulk.scale / TAIL_FROM, float(np.median(below)) / np.log(2) if below.size else 0.0)
+        below = weighted[best + 1 : best + 1 + NEIGHBOURS]
+        # The largest left out: a straggler between the bulk and the spikes splits their gap in two.
+        spacing = float(np.sum(below) - np.max(below)) / (below.size - 1) if below.size > 1 else 0.0
+        tail = max(bulk.scale / TAIL_FROM, spacing)
         rest = find_bulk(np.delete(r, order[: best + 1]), floor, effective)
         if weighted[best] > np.log(count / CHANCE) * tail and top[best] > rest.p99 + CLEAR:
             return np.sort(order[: best + 1]), rest
