@@ -105,7 +105,12 @@ def _last_stable(r: Recommendation, trace: Trace) -> int | None:
 
 def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:
     mark = "-" if ascii else "•"
-    return [Text(title, "bold"), *(Text(f"  {mark} {s}") for s in sentences)]
+    return [Text(title, "bold"), *(Text(f"  {mark} {printable(s)}") for s in sentences)]
+
+
+def printable(text: str) -> str:
+    """Without control characters: a name in a log must not be able to drive the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:

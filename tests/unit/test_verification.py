@@ -232,7 +232,8 @@ def test_jumps_are_measured_against_the_ten_steps_before() -> None:
 
 def test_a_loss_that_starts_far_up_does_not_hide_what_is_left() -> None:
     def from_bad_init(seed: int, end: float) -> Floats:
-        return falling(seed, end=end, noise=0.005) + 60 * np.exp(-np.arange(N) / 5)
+        start: Floats = 60 * np.exp(-np.arange(N) / 5)
+        return falling(seed, end=end, noise=0.005) + start
 
     v = verdict([(from_bad_init(s, 0.2), from_bad_init(s, 0.14)) for s in range(3)])
     assert v.verdict == "holds"
