@@ -1,7 +1,8 @@
 """Kills ``clipcal profile`` at random moments, and counts what is lost: no step that was reported may be.
 
-Each round starts the command in a process of its own, sends SIGKILL at a moment drawn from the whole of its life (imports,
-the first steps, the writes, the end), and then holds the run directory to four promises:
+Each round starts the command in a process of its own and sends SIGKILL at a random moment: one round in five before there
+is a run directory, the others within the time that training takes once there is one. Then the directory has to keep four
+promises:
 
 1. every step that a progress line on stderr had reported is in trace.jsonl, whole and in order;
 2. layers.f32 has a row for each of them;
@@ -64,14 +65,16 @@ optimizer: {_target_: torch.optim.SGD, lr: 0.05, momentum: 0.9}
 device: cpu
 """
 COMMAND = (sys.executable, "-m", "clipcal")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """One round. ``after`` is in seconds from the start; ``broken`` names the promises that were."""
+    """One round. ``after`` is in seconds from the start, or ``from_run`` from when run.json was there; ``broken`` names
+    the promises that were."""
 
     after: float
+    from_run: bool
     reported: int
     kept: int
     cut: bool
@@ -85,7 +88,7 @@ def clipcal(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def killed(folder: Path, run: str, steps: int, after: float) -> int:
+def killed(folder: Path, run: str, steps: int, after: float, *, from_run: bool) -> int:
     """Profile into ``run``, kill it ``after`` seconds, and give the last step that it had reported."""
     with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
@@ -95,6 +98,8 @@ def killed(folder: Path, run: str, steps: int, after: float) -> int:
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
+        while from_run and not (folder / run / "run.json").exists() and process.poll() is None:
+            time.sleep(0.001)
         try:
             process.wait(timeout=after)
         except subprocess.TimeoutExpired:
@@ -112,8 +117,14 @@ def rows(trace: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in parsed]
 
 
-def one_round(folder: Path, run: str, steps: int, after: float, whole: Sequence[dict[str, Any]]) -> Kill:
-    reported = killed(folder, run, steps, after)
+def seconds(trace: Path) -> list[float]:
+    return [json.loads(line)["seconds"] for line in trace.read_text().splitlines()]
+
+
+def one_round(
+    folder: Path, run: str, steps: int, whole: Sequence[dict[str, Any]], *, after: float, from_run: bool
+) -> Kill:
+    reported = killed(folder, run, steps, after, from_run=from_run)
     trace, layers = folder / run / "trace.jsonl", folder / run / "layers.f32"
     kept = rows(trace)
     cut = trace.exists() and not trace.read_bytes().endswith(b"\n") and trace.stat().st_size > 0
@@ -133,6 +144,7 @@ def one_round(folder: Path, run: str, steps: int, after: float, whole: Sequence[
         broken.append("not resumed")
     return Kill(
         after=round(after, 3),
+        from_run=from_run,
         reported=reported,
         kept=len(kept),
         cut=cut,
@@ -152,21 +164,22 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "kill9_model.py").write_text(MODEL)
         (folder / "spec.yaml").write_text(SPEC)
-        started = time.monotonic()
         clipcal(folder, "profile", "spec.yaml", "--out", "whole", "--steps", str(options.steps))
-        life = time.monotonic() - started
         whole = rows(folder / "whole" / "trace.jsonl")
         if len(whole) != options.steps:
             sys.exit("the run that is not killed did not train")
-        # most moments while it trains: the imports take the first part of its life, and lose nothing
-        moments = sorted(life * draw.uniform(0.2 if i % 5 == 0 else 0.5, 1.0) for i in range(options.kills))
-        kills = [one_round(folder, f"run{i}", options.steps, after, whole) for i, after in enumerate(moments)]
+        training = sum(seconds(folder / "whole" / "trace.jsonl"))
+        kills = []
+        for i in range(options.kills):
+            early = i % 5 == 0
+            after = draw.uniform(0.5, 2.5) if early else draw.uniform(0, training)
+            kills.append(one_round(folder, f"run{i}", options.steps, whole, after=after, from_run=not early))
     print_table(
         [
-            ("killed after", "reported", "in the trace", "cut line", "recommend", "promises"),
+            ("killed", "reported", "in the trace", "cut line", "recommend", "promises"),
             *(
                 (
-                    f"{k.after:.2f} s",
+                    f"{k.after:.3f} s after {'run.json' if k.from_run else 'the start'}",
                     str(k.reported),
                     str(k.kept),
                     "yes" if k.cut else "no",

@@ -35,7 +35,7 @@ NET = 1.25  # times the stable p99: a safety net above everything that was seen
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
 FIRM = 2.0  # times the stable median: the rule that trained best where large norms did harm
-HARMFUL = 0.2  # one-sided p below which the losses choose firm over gentle; above 1 - p they speak for gentle
+HARMFUL = 0.2  # one-sided p below which a rise of the loss chooses firm over gentle; above 1 - p it speaks for gentle
 GUARD = 0.3  # times the median of the first norms: held every run of ours that diverged at once
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-12  # a norm below which no fp32 weight moves at any usual learning rate, whatever the loss
@@ -181,9 +181,10 @@ def _threshold_and_evidence(trace: _Trace, stats: NormStats, steady: Steady) -> 
     gentle = rounded(_exp(log_gentle), corridor)
     firm = min(gentle, rounded(FIRM * steady.median, corridor))
     response = None if trace.losses is None else loss_response(steady.excess, trace.losses)
-    if response is not None and HARMFUL <= response.p <= 1 - HARMFUL:
+    harmful = response is not None and response.p < HARMFUL and response.change_above > 0
+    if response is not None and not harmful and response.p <= 1 - HARMFUL:
         response = None
-    chosen = firm if response is not None and response.p < HARMFUL else gentle
+    chosen = firm if harmful else gentle
     spread = np.quantile(_gentle(steady.log_p99, steady) - log_gentle, [0.05, 0.95])
     low, high = (float(f"{_exp(math.log(chosen) + float(s)):.3g}") for s in spread)
     interval = (min(low, chosen), max(high, chosen))
@@ -267,8 +268,8 @@ def _why(
         )
     elif steady.num_far:
         reasons.append(
-            f"{steady.num_far} of {seen} steps lie far above the stable 99% point of {steady.p99:.3g}, but no gap sets "
-            f"them apart: {chosen:.3g} is a compromise and would have clipped {100 * np.mean(stable > chosen):.1f}% of them all."
+            f"{steady.num_far} of {seen} steps {'lies' if steady.num_far == 1 else 'lie'} far above the stable 99% point of {steady.p99:.3g}, but no gap sets "
+            f"them apart: {chosen:.3g} is a compromise and would have clipped {100 * np.mean(stable > chosen):.1f}% of all steps."
         )
     else:
         reasons.append(

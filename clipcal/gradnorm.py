@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
+from clipcal.errors import InputError
 from clipcal.recommendation import Method
 
 
@@ -36,25 +37,19 @@ def measure(grads: Sequence[Tensor], norm_type: float) -> Norms:
     """One pass for the per-tensor norms, the total from those; equal to torch.nn.utils.get_total_norm, without a sync.
 
     Half-precision gradients are accumulated in fp32: a norm summed in bf16 is off by several per mille. Gradients on
-    several devices are brought to the first one's.
+    several devices are brought to the first one's. A tensor without elements has norm 0.
     """
-    dense = [_dense(g) for g in grads]
+    dense = [g.coalesce().values() if g.is_sparse else g.detach() for g in grads]
     device = dense[0].device
-    if all(g.dtype == dense[0].dtype and g.device == device for g in dense):
+    if all(g.dtype == dense[0].dtype and g.device == device and g.numel() for g in dense):
         per_tensor = _norms(dense, norm_type)
-        largest = _largest(dense) if norm_type != math.inf else per_tensor.max()
+        largest = per_tensor.max() if norm_type == math.inf else _largest(dense)
     else:
-        # promoted one by one, so that a model of two dtypes keeps the order of its tensors
-        per_tensor = torch.stack([_norms([g], norm_type)[0].to(device, torch.float32) for g in dense])
-        largest = torch.stack([_largest([g]).to(device, torch.float32) for g in dense]).max()
+        # one by one, so that a model of several dtypes keeps the order of its tensors
+        zero = torch.zeros((), device=device)
+        per_tensor = torch.stack([_norms([g], norm_type)[0].to(device) if g.numel() else zero for g in dense])
+        largest = torch.stack([_largest([g]).to(device) for g in dense if g.numel()] or [zero]).max()
     return Norms(torch.linalg.vector_norm(per_tensor, norm_type), per_tensor, largest)
-
-
-def _dense(grad: Tensor) -> Tensor:
-    grad = grad.detach()
-    if grad.is_sparse:
-        grad = grad.coalesce().values()
-    return torch.view_as_real(grad) if grad.is_complex() else grad
 
 
 def _norms(grads: list[Tensor], norm_type: float) -> Tensor:
@@ -63,7 +58,7 @@ def _norms(grads: list[Tensor], norm_type: float) -> Tensor:
 
 
 def _largest(grads: list[Tensor]) -> Tensor:
-    if grads[0].device.type != "cpu":
+    if grads[0].device.type != "cpu" or grads[0].is_complex():
         return torch.stack(torch._foreach_norm(grads, math.inf)).max()
     # on the CPU the inf norm takes 15 times as long as the smallest and the largest element do
     extremes = torch.stack([extreme for g in grads for extreme in torch.aminmax(g)])
@@ -75,6 +70,11 @@ def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule:
     if rule.method == "norm":
         clip_grads_with_norm_(params, rule.threshold, norms.total)
     elif rule.method == "value":
+        if any(g.is_sparse for g in grads):
+            raise InputError(
+                "torch.nn.utils.clip_grad_value_ takes no sparse gradients. Build the embedding with sparse=False, or "
+                "calibrate `clip: {method: norm}`."
+            )
         clip_grad_value_(params, rule.threshold)
     else:
         for p, norm in zip(params, norms.per_tensor.unbind(), strict=True):

@@ -1,6 +1,6 @@
 """The commented spec that ``clipcal init`` writes."""
 
-STARTER = '''\
+STARTER = """\
 # What `clipcal calibrate` trains. Every object is named by an import path (`_target_`); the other keys are its arguments.
 # Modules are looked for next to this file, then in the working directory, then among the installed packages.
 # A factory with an argument named `seed` is given the seed of the run.
@@ -23,4 +23,4 @@ steps: 300                 # optimizer steps to observe: 50 give a first number,
 # precision: fp32          # fp32 | bf16 | fp16 (with a GradScaler; norms are those of the unscaled gradients)
 # accumulate: 1            # micro-batches per optimizer step
 # clip: {method: norm, norm_type: 2.0}     # norm | value | per_tensor
-'''
+"""

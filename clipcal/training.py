@@ -186,12 +186,12 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """Every tensor inside lists, tuples, named tuples and mappings, and everything with a ``to``, moved to ``device``."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if callable(getattr(batch, "to", None)) and not isinstance(batch, type):
+        return batch.to(device)  # PackedSequence, BatchEncoding, graphs: they know what stays where
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(b, device) for b in batch))
     if isinstance(batch, (list, tuple)):
         return type(batch)(to_device(b, device) for b in batch)
-    if hasattr(batch, "to") and not isinstance(batch, type):
-        return batch.to(device)
     if isinstance(batch, Mapping):
         return {k: to_device(v, device) for k, v in batch.items()}
     return batch

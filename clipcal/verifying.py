@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -102,6 +103,7 @@ def verify(
         return [(a, read_trace(arms.path(a))) for a in planned]
 
     trained = train(plan)
+    _check_same_start(trained, device)
     roles = {"unclipped": arm_name(None), "clipped": arm_name(max_norm)}
     results, _, _ = results_of(trained)
     if any(r.diverged_at is not None for r in results if r.name in roles.values()):
@@ -113,6 +115,28 @@ def verify(
     verification = judge(max_norm, trained, roles=roles)
     write_json(run.verification, verification.as_dict())
     return verification
+
+
+def _check_same_start(trained: Sequence[tuple[Arm, Trace]], device: str) -> None:
+    """Arms of one seed share their weights and their first batch, so their first gradients are equal, bit for bit on the CPU.
+
+    Where they are not, the arms are not one experiment, and comparing them would say nothing.
+    """
+    tolerance = 0.0 if torch.device(device).type == "cpu" else 1e-3
+    for seed in dict.fromkeys(arm.seed for arm, _ in trained):
+        first = [(arm.name, float(trace.grad_norm[0])) for arm, trace in trained if arm.seed == seed]
+        name, norm = first[0]
+        for other, value in first[1:]:
+            if not (
+                value == norm
+                or math.isclose(value, norm, rel_tol=tolerance)
+                or (math.isnan(value) and math.isnan(norm))
+            ):
+                raise InputError(
+                    f"The arms of seed {seed} do not start alike: the first grad norm is {norm:.9g} in {name} and {value:.9g} in "
+                    f"{other}, so they cannot be compared. The code or the data changed since the profile (profile again with "
+                    "--force), or they do not follow the seed (give the factory an argument named `seed`)."
+                )
 
 
 def default_jobs(device: str, threads: int) -> int:

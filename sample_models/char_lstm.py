@@ -1,7 +1,7 @@
 """A character LSTM on Python source, for hot SGD: its gradient norms spike, and clipping the spikes pays.
 
-Large steps now and then push the recurrence into a region where the gradient through 64 characters explodes. Unclipped,
-each such step throws the weights back; clipped, it is a step like any other.
+Large steps now and then push the recurrence into a region where the gradient through 64 characters explodes.
+Unclipped, each such step throws the weights back; clipped, it is a step like any other.
 """
 
 from __future__ import annotations

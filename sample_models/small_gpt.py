@@ -1,7 +1,7 @@
 """A small GPT with AdamW and a warm-up: its gradient norms are calm, and clipping makes no difference.
 
-Layer norms, a small initialisation and a warm-up do here what clipping does elsewhere; and Adam divides by the size of
-the recent gradients, so that their length hardly matters.
+Layer norms, a small initialisation and a warm-up do here what clipping does elsewhere; and Adam divides by the size
+of the recent gradients, so that their length hardly matters.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Single files (not packages) in every CPython since 3.11, about 250 kB together: too much to learn by heart in a few hundred
-# steps of 2,000 characters, and read in a millisecond.
+# Single files (not packages) in every CPython since 3.11, about 250 kB together: read in milliseconds, and too much to
+# learn by heart in a few hundred steps of 2,000 characters.
 FILES = ("textwrap.py", "heapq.py", "fractions.py", "statistics.py", "random.py", "functools.py", "dataclasses.py")
 
 # A fixed alphabet rather than the one found: the vocabulary, and with it the model, is the same on every Python.
@@ -36,7 +36,7 @@ def corpus() -> Tensor:
 def windows(batch_size: int, seq_len: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Random windows of the corpus for ever: (characters, the characters that follow), each (batch_size, seq_len)."""
     text = corpus()
-    generator = torch.Generator().manual_seed(seed)  # its own, so that the model's initialisation does not shift the batches
+    generator = torch.Generator().manual_seed(seed)  # its own: initialising a model must not shift the batches
     offsets = torch.arange(seq_len)
     while True:
         starts = torch.randint(len(text) - seq_len, (batch_size, 1), generator=generator)

@@ -206,7 +206,8 @@ def clipcal(project: Project) -> Clipcal:
 @pytest.fixture
 def environment() -> dict[str, str]:
     """What a process of its own is started with."""
-    return os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "100"}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as a user's shell has it
+    return inherited | {"PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", "COLUMNS": "100"}
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from clipcal.stats.arrays import Array
 # Standard normal quantiles.
 Z75, Z90, Z95, Z99 = 0.6745, 1.2816, 1.6449, 2.3263
 CONTAMINATION = 2.0  # an upper spread beyond twice the lower one is spikes, not skew
-STRETCH, MOST_STRETCHES = 50, 8  # steps, number
 SAMPLE = 20_000  # steps are enough for quartiles
+REACH = 3.25  # scales: one normal step in 1,700 lies beyond; spikes that clear twice the 99% point mostly do
 TAIL = 1.25  # stable norms are a little heavier than log-normal
 
 
@@ -32,18 +32,16 @@ def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
 
     ``floor`` is the smallest scale that the rounding allows, ``effective`` the number of independent steps.
     """
-    n = r.size
-    reach = 3.0 + 0.4 * max(np.log10(n / 50), 0.0)
     kept = r
     centre = scale = cut = 0.0
     for _ in range(8):
         centre, scale = _spread(kept, floor)
-        cut = centre + reach * scale
+        cut = centre + REACH * scale
         smaller = kept[kept <= cut]
         if smaller.size == kept.size:
             break
         kept = smaller
-    weight = min(n / 200, 1.0)  # an empirical 99% point means little below 200 steps
+    weight = min(r.size / 200, 1.0)  # an empirical 99% point means little below 200 steps
     points = []
     for seen, z in zip(np.quantile(kept, [0.95, 0.99]).tolist(), (Z95, Z99), strict=True):
         # Student's t to first order: the quantile of the next steps where the scale comes from so few.
@@ -51,15 +49,11 @@ def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
         points.append(weight * min(seen, centre + scale * z * TAIL) + (1 - weight) * normal)
     p95, p99 = points
     p99 = min(max(p99, p95), max(float(np.max(kept)) + scale, p95))
-    return Bulk(centre=float(centre), scale=float(scale), cut=float(cut), p95=p95, p99=p99)
+    return Bulk(centre=centre, scale=scale, cut=cut, p95=p95, p99=p99)
 
 
 def _spread(r: Array, floor: float) -> tuple[float, float]:
-    """Median and upper scale of residuals; the scale is the median over stretches of the trace, so that storms stay out."""
-    stretches = np.array_split(r[:: max(r.size // SAMPLE, 1)], min(max(r.size // STRETCH, 1), MOST_STRETCHES))
-    scales = []
-    for part in stretches:
-        q25, q50, q75, q90 = np.quantile(part, [0.25, 0.5, 0.75, 0.9])
-        upper = max((q75 - q50) / Z75, (q90 - q50) / Z90)
-        scales.append(max(min(upper, CONTAMINATION * max((q50 - q25) / Z75, floor)), floor))
-    return float(np.median(np.concatenate(stretches))), float(np.median(scales))
+    """Median and upper scale of residuals (n,)."""
+    q25, q50, q75, q90 = np.quantile(r[:: max(r.size // SAMPLE, 1)], [0.25, 0.5, 0.75, 0.9]).tolist()
+    upper = max((q75 - q50) / Z75, (q90 - q50) / Z90)
+    return q50, max(min(upper, CONTAMINATION * max((q50 - q25) / Z75, floor)), floor)

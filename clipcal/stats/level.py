@@ -12,6 +12,8 @@ from clipcal.stats.arrays import Array, block_medians, line, running_median, sca
 
 MAX_BLOCKS = 96
 DRIFT = np.log(1.6)  # a smaller change does not move a threshold out of its corridor
+CLEAR_TREND = 0.75  # Kendall's tau that speaks for itself where few blocks leave its noise wide
+DIP = np.log(1.5)  # below its wider surroundings: less than sets a step apart, so that a dip alone makes no spike
 AHEAD = 0.3  # of the trace: how far a drift is continued, half as steep where it falls
 Direction = Literal["up", "down", "cycle", "flat"]
 
@@ -49,6 +51,9 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
             slope, offset = 0.0, float(np.median(x))
     rest = y - slope * t - offset
     rest = np.full(y.size, np.median(rest)) if y.size < 6 else running_median(rest, 5 if y.size >= 10 else 3)
+    # A second mode near zero can have the majority in some blocks: the level would dip there, and leave "spikes" behind.
+    wide = running_median(rest, max(rest.size // 4, 5) | 1)
+    rest = np.maximum(rest, wide - max(3 * scatter(rest - wide), DIP))
     blocks = rest + slope * t + offset
     steps = np.arange(n) + 0.5
     local = np.interp(steps, t, rest) + slope * steps + offset
@@ -60,7 +65,7 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
         end = float(np.median(blocks[recent] + pace * (n - t[recent])))
         late = seen = end + pace * np.linspace(0.0, AHEAD * n, 20) * (1.0 if direction == "up" else 0.5)
         if direction == "down":
-            seen = blocks[y.size // 3 :]
+            seen = blocks[2 * y.size // 5 :]
     elif direction == "cycle":
         late = seen = blocks
     return Level(local=local, ahead=late, seen=seen, change=change, direction=direction)
@@ -93,8 +98,6 @@ def _drift(t: Array, y: Array, fitted: float) -> tuple[float, Direction]:
     tau = abs(float(np.mean(np.sign(y[j] - y[i]))))
     # Kendall's tau of pure noise has this standard deviation.
     noise = np.sqrt(2 * (2 * k + 5) / (9 * k * (k - 1)))
-    slope = line(t, y)[0]
-    spread = scatter(y - slope * t)
     smooth = running_median(y, 3)
     span = float(np.ptp(smooth))
     up = float(np.max(smooth - np.minimum.accumulate(smooth)))
@@ -103,6 +106,6 @@ def _drift(t: Array, y: Array, fitted: float) -> tuple[float, Direction]:
     jitter = scatter(np.diff(y, 2)) / np.sqrt(6.0)
     if span > DRIFT and min(up, down) > 0.5 * span and min(up, down) > 3 * jitter:
         return fitted, "cycle"
-    if abs(fitted) > DRIFT and tau > 3 * noise and abs(fitted) > 2 * spread:
+    if abs(fitted) > DRIFT and tau > min(3 * noise, CLEAR_TREND):
         return fitted, named
     return fitted, "flat"

@@ -568,7 +568,7 @@ def test_what_the_users_code_raises_is_shown_with_the_users_line_alone(
     clipcal("profile", "spec.yaml").blamed_user(*words, file=file, line=line)
 
 
-def test_what_the_users_code_raises_in_a_loader_worker_is_shown(project: Project, clipcal: Clipcal) -> None:
+def test_what_the_users_code_raises_in_a_loader_worker_is_shown(project: Project, clipcal_process: Clipcal) -> None:
     project.code("""
 class Rows(torch.utils.data.Dataset):
     def __len__(self):
@@ -578,7 +578,7 @@ class Rows(torch.utils.data.Dataset):
 """)
     loader = {"_target_": "torch.utils.data.DataLoader", "dataset": {"_target_": "toy.Rows"}, "num_workers": 1}
     project.spec(data=loader)
-    clipcal("profile", "spec.yaml").blamed_user("The data raised OSError", line="row 0 is gone")
+    clipcal_process("profile", "spec.yaml").blamed_user("The data raised OSError", line="row 0 is gone")
 
 
 def test_steps_before_the_users_code_failed_are_kept_and_read(project: Project, clipcal: Clipcal) -> None:

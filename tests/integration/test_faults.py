@@ -316,7 +316,7 @@ def test_ctrl_c_during_verify_keeps_the_finished_arms_and_leaves_no_process(
     assert {k: kept[k] for k in before if k != "recommendation.json"} == {
         k: v for k, v in before.items() if k != "recommendation.json"
     }
-    answer = clipcal("verify", "runs/spec", *two, "--json")
+    answer = clipcal("verify", "runs/spec", *two, "--jobs", 1, "--json")
     assert answer.code in (0, 3)
     assert "2 are there already" in answer.stderr
     assert {k: arms_of(slow_run)[k] for k in finished} == finished
@@ -430,12 +430,14 @@ def test_recommend_answers_on_a_full_disk_too(project: Project, clipcal: Clipcal
 
 def test_verify_on_a_full_disk_says_so_and_keeps_what_is_there(project: Project, clipcal: Clipcal) -> None:
     clipcal("profile", "spec.yaml", "-n", 70).ok()
-    before = snapshot(project.run())
+    run = project.run()
+    before = snapshot(run)
     with full_disk(2_000):  # in the arms' processes too
-        clipcal("verify", "runs/spec", "--max-norm", 9, "--seeds", 1).refused("cannot be written")
-    kept = snapshot(project.run())
+        clipcal("verify", "runs/spec", "--max-norm", 9, "--seeds", 1, "--jobs", 1).refused("cannot be written")
+    kept = snapshot(run)
     assert {k: kept.get(k) for k in before} == before
-    assert arms_of(project.run()) == {}
-    assert clipcal("verify", "runs/spec", "--max-norm", 9, "--seeds", 1).code == 0
-    with full_disk(500):  # the arms are there, the verdict cannot be kept
+    assert arms_of(run) == {}
+    for arm in ("max_norm=9", f"max_norm={json.loads((run / 'recommendation.json').read_text())['max_norm']:g}"):
+        (run / "arms" / f"{arm}-seed0.jsonl").write_bytes((run / "trace.jsonl").read_bytes())
+    with full_disk(500):  # all the arms are there now
         clipcal("verify", "runs/spec", "--max-norm", 9, "--seeds", 1).refused("verification.json", "cannot be written")

@@ -354,6 +354,18 @@ def test_verify_trains_the_same_run_from_another_working_directory_without_the_s
     assert snapshot(away) == {}
 
 
+def test_verify_never_compares_arms_of_two_versions_of_the_code(written: Project, clipcal: Clipcal) -> None:
+    """The first gradient of a seed is the same under every rule; where it is not, the arms are not one experiment."""
+    profiled(written, clipcal, steps=60)
+    written.code(CODE.replace("class Owner", "Net.forward = lambda self, x: self.outer(self.inner(x))\n\nclass Owner"))
+    answer = clipcal("verify", "out", "--max-norm", 1e6, "--seeds", 1, "--jobs", 1, "--json")
+    if answer.code == 2:
+        answer.refused("--force")
+        return
+    arms = {a["name"]: a["final_loss"] for a in answer.json()["arms"]}
+    assert arms["unclipped"] == arms["max_norm=1e+06"], "an arm that never clips is the unclipped one"
+
+
 def test_a_packed_sequence_is_moved_as_torch_moves_it() -> None:
     """Its batch sizes stay on the CPU wherever the rest goes; the meta device stands for an accelerator."""
     packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3), torch.ones(2)])

@@ -94,9 +94,7 @@ class TestNoSpikes:
         assert sum(recommend(calm(200, 0.3, seed)).verdict == "spikes" for seed in range(60)) <= 1
 
     def test_a_heavy_tail_is_named(self) -> None:
-        rng = np.random.default_rng(3)
-        norms = np.exp(rng.normal(0, 0.2, 800) + (rng.random(800) < 0.1) * rng.exponential(0.6, 800))
-        answer = recommend(norms)
+        answer = recommend(np.exp(np.random.default_rng(3).exponential(0.5, 2000)))
         assert answer.verdict == "heavy_tail"
         assert "no gap" in answer.reasons[0]
         assert answer.clipped.stable is not None
@@ -113,6 +111,13 @@ class TestNoSpikes:
         answer = recommend(norms)
         assert answer.verdict == "stable"
         assert 1.3 < threshold(answer) < 6
+
+    def test_a_stretch_of_near_zero_norms_makes_no_spikes_around_it(self) -> None:
+        norms = calm(1600, 0.1)
+        norms[800:880][np.arange(80) % 10 < 7] *= 0.003
+        answer = recommend(norms)
+        assert answer.verdict == "stable"
+        assert threshold(answer) < 2
 
     def test_warm_up_is_no_spike(self) -> None:
         norms = calm(500) * (1 + 30 * np.exp(-np.arange(500) / 15))

@@ -1,0 +1,124 @@
+"""What training arms side by side saves: ``verify`` with two jobs against one, and whether the arms come out the same.
+
+Both run turn about on copies of one profile of the character LSTM, from the call of ``verify`` to its verdict, so that
+starting processes and importing torch in each are counted. Every arm has one thread, whatever the number of jobs.
+
+Exits with 1 where an arm differs in a single bit, or the target is missed although the machine was free.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reporting import print_table, write_results
+
+from clipcal.evidence import load
+from clipcal.profiling import profile
+from clipcal.rundir import open_run
+from clipcal.spec import load_spec
+from clipcal.trace import COLUMNS, Trace, read_trace
+from clipcal.verifying import verify
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "char_lstm.yaml"
+TARGET = 1.7
+SEEDS, QUICK_SEEDS = 3, 1
+BUSY = 0.9  # of the processors that the arms could have used: below, other processes had them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One call of verify: seconds, and the traces of the arms that it trained, by file name."""
+
+    wall: float
+    cpu: float
+    arms: dict[str, Trace]
+
+
+def timed(profiled: Path, jobs: int, max_norm: float, seeds: int) -> Timed:
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(Path(shutil.copytree(profiled, Path(folder) / "run")))
+        before, before_cpu = time.perf_counter(), _cpu()
+        # a third threshold: the unclipped arm of the first seed is the profile itself, and an odd number of arms would
+        # leave one job idle at the end
+        verify(run, max_norm=max_norm, others=(2 * max_norm,), seeds=seeds, jobs=jobs)
+        wall, cpu = time.perf_counter() - before, _cpu() - before_cpu
+        return Timed(wall=wall, cpu=cpu, arms={p.name: read_trace(p) for p in sorted(run.folder.glob("arms/*.jsonl"))})
+
+
+def _cpu() -> float:
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in both)
+
+
+def differences(a: dict[str, Trace], b: dict[str, Trace]) -> list[str]:
+    """The arms and columns that are not equal bit for bit; seconds are the machine's own."""
+    if a.keys() != b.keys():
+        return [f"the arms themselves: {sorted(a.keys() ^ b.keys())}"]
+    columns = [c for c in COLUMNS if c != "seconds"]
+    return [
+        f"{arm}: {column}"
+        for arm in a
+        for column in columns
+        if not np.array_equal(getattr(a[arm], column).view(np.uint8), getattr(b[arm], column).view(np.uint8))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="verify with two jobs against one.")
+    parser.add_argument("--quick", action="store_true", help="one seed, one round: a look, not a result")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each number of jobs is timed")
+    args = parser.parse_args()
+    seeds, rounds = (QUICK_SEEDS, 1) if args.quick else (SEEDS, args.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = load_spec(CONFIG)
+        run = profile(spec, Path(folder) / "profile", threads=1)
+        trace = read_trace(run.trace)
+        max_norm = load(run.folder).recommend().max_norm or float(np.median(trace.grad_norm))
+        calls: dict[int, list[Timed]] = {1: [], 2: []}
+        for n in range(rounds):
+            for jobs in (1, 2) if n % 2 == 0 else (2, 1):
+                calls[jobs].append(timed(run.folder, jobs, max_norm, seeds))
+    first = calls[1][0]
+    differing = [d for timeds in calls.values() for t in timeds for d in differences(first.arms, t.arms)]
+    rows = [["jobs", "round", "arms", "wall s", "CPU s", "processors used"]]
+    for jobs, timeds in calls.items():
+        for n, t in enumerate(timeds):
+            rows.append([str(jobs), str(n), str(len(t.arms)), f"{t.wall:.1f}", f"{t.cpu:.1f}", f"{t.cpu / t.wall:.2f}"])
+    print_table(rows)
+    ratios = [one.wall / two.wall for one, two in zip(calls[1], calls[2], strict=True)]
+    ratio = statistics.median(ratios)
+    cpu_ratio = statistics.median(two.cpu / one.cpu for one, two in zip(calls[1], calls[2], strict=True))
+    share = {jobs: statistics.median(t.cpu / t.wall / jobs for t in timeds) for jobs, timeds in calls.items()}
+    busy = min(share.values()) < BUSY
+    verdict = "met" if ratio >= TARGET else "missed by this run, but other processes had the machine" if busy else "missed"
+    print(f"two jobs: x {ratio:.2f} faster ({min(ratios):.2f} .. {max(ratios):.2f}), target >= {TARGET}: {verdict}")
+    print(f"two jobs take x {cpu_ratio:.3f} of the CPU time: torch is imported once more, and the caches are shared")
+    equal = f"all {len(first.arms)} arms equal bit for bit" if not differing else f"DIFFERENT: {', '.join(differing)}"
+    print(f"arms of {len(trace)} steps, with 1 and with 2 jobs: {equal}")
+    results: dict[str, Any] = {
+        "wall": {str(jobs): [t.wall for t in timeds] for jobs, timeds in calls.items()},
+        "cpu": {str(jobs): [t.cpu for t in timeds] for jobs, timeds in calls.items()},
+        "faster": ratio,
+        "cpu_ratio": cpu_ratio,
+        "processors_used": {str(jobs): s * jobs for jobs, s in share.items()},
+        "arms": sorted(first.arms),
+        "equal": not differing,
+        "max_norm": max_norm,
+    }
+    write_results("jobs", results, quick=args.quick, seeds=seeds, steps=len(trace), threads=1, config=CONFIG.name)
+    if differing or verdict == "missed":
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
