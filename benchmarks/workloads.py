@@ -127,7 +127,6 @@ class Workload:
     rounds: int
     quick_rounds: int
     memory_steps: int
-    judged: bool = True
 
     def spec(self, name: str, steps: int) -> str:
         return (
@@ -147,12 +146,12 @@ WORKLOADS = {
         batches=gpt_batches,
         lr=3e-4,
         block=1,
-        rounds=30,
-        quick_rounds=8,
-        memory_steps=6,
+        rounds=26,
+        quick_rounds=6,
+        memory_steps=5,
     ),
     "lstm": Workload(
-        title="LSTM", model=LSTM, batches=lstm_batches, lr=1e-3, block=4, rounds=60, quick_rounds=15, memory_steps=30
+        title="LSTM", model=LSTM, batches=lstm_batches, lr=1e-3, block=4, rounds=60, quick_rounds=12, memory_steps=30
     ),
     "mlp": Workload(
         title="tiny MLP",
@@ -161,9 +160,8 @@ WORKLOADS = {
         lr=1e-3,
         block=64,
         rounds=60,
-        quick_rounds=20,
-        memory_steps=200,
-        judged=False,
+        quick_rounds=12,
+        memory_steps=0,
     ),
 }
 

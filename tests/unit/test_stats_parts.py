@@ -183,7 +183,7 @@ class TestSpikes:
 
     def test_a_pareto_tail_has_no_gap(self) -> None:
         tails = [np.random.default_rng(seed).exponential(0.5, 400) for seed in range(100)]
-        assert sum(find_spikes(r, 1e-9, 400.0)[0].size > 0 for r in tails) <= 8  # without the spacings below: about half
+        assert sum(find_spikes(r, 1e-9, 400.0)[0].size > 0 for r in tails) <= 8
 
 
 class TestPile:
