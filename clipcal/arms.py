@@ -6,9 +6,11 @@ Every arm has the same number of threads whatever ``jobs`` is, since the last bi
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -93,8 +95,8 @@ def train_arms(
         pool.shutdown()
     except BrokenProcessPool:
         raise InputError(
-            "A process that trained an arm was killed, most likely for want of memory. Try --jobs 1, or fewer --seeds; "
-            "arms that had finished are kept."
+            "A process that trained an arm was killed, most likely for want of memory, or could not start. Try --jobs 1; arms "
+            "that had finished are kept. A script that calls clipcal.verify does so under `if __name__ == '__main__':`."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -121,9 +123,18 @@ def _start_worker(queue: Any, threads: int) -> None:
 
     _QUEUE = queue
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.stdout.flush()
     os.dup2(2, 1)  # stdout carries the answer alone; what the user's code prints goes to stderr
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers; they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:

@@ -38,10 +38,8 @@ Source = Annotated[
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 RunOrLog = Annotated[Path, typer.Argument(metavar="RUN|LOG", help="A run directory, or a trace.", show_default=False)]
-Steps = Annotated[
-    int | None, typer.Option("--steps", "-n", min=1, help="Optimizer steps to train.  [default: the spec's]")
-]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the first run.  [default: the spec's]")]
+Steps = Annotated[int | None, typer.Option("--steps", "-n", help="Optimizer steps to train.  [default: the spec's]")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the first run.  [default: the spec's]")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train each arm with.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the spec's]")]
 Out = Annotated[
@@ -321,12 +319,9 @@ def _save(run: Run, recommendation: Recommendation, *, quiet: bool) -> None:
 
     try:
         write_json(run.recommendation, recommendation.as_dict())
-    except OSError as e:
+    except InputError as e:
         if not quiet:
-            print(
-                f"note: {run.recommendation} cannot be written ({e.strerror}); the answer is shown alone",
-                file=sys.stderr,
-            )
+            print(f"note: {e}", file=sys.stderr)
 
 
 def _verify(

@@ -46,10 +46,16 @@ def load(path: Path) -> Evidence:
     """Read a run directory, or a trace by itself. Raises InputError."""
     if path.is_dir() or not path.exists():
         return _of_run(open_run(path), str(path))
+    caveats = []
     if is_run(path.parent) and path.name in ("run.json", "trace.jsonl"):
-        return _of_run(open_run(path.parent), str(path))
+        try:
+            return _of_run(open_run(path.parent), str(path))
+        except InputError:
+            if path.name == "run.json":
+                raise
+            caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
-    return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, [])
+    return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
 
 
 def _of_run(run: Run, source: str) -> Evidence:
@@ -68,7 +74,7 @@ def _of_run(run: Run, source: str) -> Evidence:
     if info.status == "stopped" and info.reason:
         caveats.append(f"The profile stopped early: {info.reason}.")
     caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]
-    method: Method = info.method if info.method in ("value", "per_tensor") else "norm"  # type: ignore[assignment]
+    method = info.method
     norms = trace.grad_norm
     if method == "value":
         norms = trace.grad_max

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -17,11 +18,11 @@ from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
 from clipcal.layers import LayersWriter, keep_rows
 from clipcal.recorder import PATIENCE, Recorder
-from clipcal.rundir import Run, RunInfo, create, now, open_run, refuse_to_replace
+from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run, refuse_to_replace
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec
 from clipcal.targets import importable_from
-from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace
+from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace, trace_of
 from clipcal.training import Parts, train
 
 OnSteps = Callable[[Sequence[Step]], None]
@@ -86,39 +87,45 @@ def profile(
             started=now(),
             **environment(),
         )
-        recording = _Recording(folder, info, [n for n, _ in tensors], resume=resume, on_steps=on_steps)
+        recording = _Recording(folder, info, [n for n, _ in tensors], resume=resume, force=force, on_steps=on_steps)
         return _record(recording, parts, spec, should_stop)
 
 
 def _record(recording: _Recording, parts: Parts, spec: Spec, should_stop: Callable[[], bool]) -> Run:
     recorder = Recorder(num_tensors=len(recording.names), sink=recording.write)
-    status, reason = "complete", None
+    steps = spec.fields.steps
     seen: set[int] = set()
+    status: Status = "failed"
+    reason: str | None = "the process ended in the middle of training"
     try:
-        for observation in train(parts, steps=spec.fields.steps, norm_type=spec.fields.clip.norm_type):
+        for observation in train(parts, steps=steps, norm_type=spec.fields.clip.norm_type):
             recorder.add(observation)
             seen.update(range(len(recording.names)) if observation.with_grad is None else observation.with_grad)
             if recorder.gone_at is not None:
                 break
-            if should_stop():
+            if observation.step + 1 < steps and should_stop():
                 status, reason = "interrupted", f"interrupted after step {observation.step}"
                 break
+        else:
+            status, reason = "complete", None
+        recorder.flush()
     except ClipcalError as e:
-        status, reason = "failed", str(e).splitlines()[0]
+        reason = str(e).splitlines()[0]
         raise
     except KeyboardInterrupt:
         status, reason = "interrupted", "interrupted"
         raise
     finally:
-        recorder.flush()
-        if recorder.gone_at is not None and status == "complete":
-            status = "stopped"
-            reason = f"the loss or the gradients were not finite for {PATIENCE} steps from step {recorder.gone_at}"
-        if recording.run is not None:
-            notes = [*parts.notes, *_without_gradient(recording.names, seen)]
-            recording.run = recording.run.save(status=status, reason=reason, notes=notes, finished=now())
-        recording.close()
+        # after an error the first one counts, not what a full disk says to its record
+        with contextlib.suppress(ClipcalError) if status == "failed" else contextlib.nullcontext():
+            recorder.flush()
+            if recorder.gone_at is not None:
+                status = "stopped"
+                reason = f"the loss or the gradients were not finite for {PATIENCE} steps from step {recorder.gone_at}"
+            recording.close(status, reason, [*parts.notes, *_without_gradient(recording.names, seen)])
     if recording.run is None:
+        if status == "interrupted":
+            raise KeyboardInterrupt
         raise InputError("No step was trained, so there is nothing to record; let at least one step finish.")
     if recorder.gone_at == 0:
         raise InputError(
@@ -159,76 +166,100 @@ def _floats_in(value: Any, place: str) -> list[tuple[str, torch.Tensor]]:
 
 
 class _Recording:
-    """The files of one profile: made when the first steps are there; on ``resume``, steps that are there are compared."""
+    """The files of one profile. They are touched when there is something new to write, and not before: a run that is there
+    stays as it is until then. On ``resume``, steps that are there are compared."""
 
     def __init__(
-        self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, on_steps: OnSteps | None
+        self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, force: bool, on_steps: OnSteps | None
     ) -> None:
         self.folder, self.info, self.names = folder, info, names
         self.run: Run | None = None
+        self._force = force
         self._on_steps = on_steps or (lambda steps: None)
-        self._known: Trace | None = None
-        if resume:
-            self.run, self._known = _reopen(folder, info)
-            self._open(self.run)
-
-    def _open(self, run: Run) -> None:
-        # the layers come first: whatever instant a process is killed at, they hold at least the trace's steps
-        self._layers = LayersWriter(run.layers, self.names, self.info.norm_type)
-        self._trace = AppendOnly(run.trace)
+        self._known = _known_steps(folder, info) if resume else None
+        self._layers: LayersWriter | None = None
+        self._trace: AppendOnly | None = None
 
     def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-        if self.run is None:
-            self.run = create(self.folder, self.info)
-            self._open(self.run)
-        known = 0 if self._known is None else sum(s.step < len(self._known) for s in steps)
+        known = 0
         if self._known is not None:
+            known = sum(s.step < len(self._known) for s in steps)
             _compare(self._known, steps[:known], self.info.device)
         if steps[known:]:
-            self._layers.append(rows[known:])
-            self._trace.append(lines_of(steps[known:]))
+            self._append(steps[known:], rows[known:])
         self._on_steps(steps)
 
-    def close(self) -> None:
+    def _append(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        if self._trace is not None and self._layers is not None:
+            self._layers.append(rows)
+            self._trace.append(lines_of(steps))
+        elif self._known is not None:
+            self.run = _reopen(self.folder, self.info, len(self._known))
+            self._open_and_append(self.run, steps, rows)
+        else:
+            replacement = Replacement(self.folder, self.info, force=self._force)
+            try:
+                self._open_and_append(replacement.run, steps, rows)
+            except BaseException:
+                replacement.undo()
+                raise
+            replacement.keep()
+            self.run = replacement.run
+
+    def _open_and_append(self, run: Run, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        # the layers come first: whatever instant a process is killed at, they hold at least the trace's steps
+        self._layers = LayersWriter(run.layers, self.names, self.info.norm_type)
+        self._layers.append(rows)
+        self._trace = AppendOnly(run.trace)
+        self._trace.append(lines_of(steps))
+
+    def close(self, status: Status, reason: str | None, notes: Sequence[str]) -> None:
+        for file in (self._layers, self._trace):
+            if file is not None:
+                file.close()
         if self.run is not None:
-            self._layers.close()
-            self._trace.close()
+            self.run = self.run.save(status=status, reason=reason, notes=list(notes), finished=now())
 
 
-def _reopen(folder: Path, info: RunInfo) -> tuple[Run, Trace]:
-    run = open_run(folder)
-    if run.info.fingerprint != info.fingerprint:
+def _known_steps(folder: Path, info: RunInfo) -> Trace:
+    """The steps of the run that is to be gone on with. Raises InputError where it cannot be; touches nothing."""
+    was = open_run(folder).info
+    if was.fingerprint != info.fingerprint:
         raise InputError(
             f"{folder}: was profiled from another spec (or another --seed), so it cannot be gone on with. "
             "Profile into another directory with --out, or replace it with --force."
         )
-    if (
-        run.info.environment
-        != RunInfo(
-            **{
-                **run.info.__dict__,
-                "device": info.device,
-                "threads": info.threads,
-                "versions": info.versions,
-                "platform": info.platform,
-            }
-        ).environment
-    ):
+    if was.environment != info.environment:
         raise InputError(
             f"{folder}: was profiled on another device, number of threads, machine or version, so its steps would not repeat. "
-            "Profile into another directory with --out."
+            "Profile into another directory with --out, or replace it with --force."
         )
-    mend(run.trace)
-    trace = read_trace(run.trace)
-    if len(trace) >= info.steps or run.info.status == "stopped":
+    path = Run(folder, was).trace
+    trace = read_trace(path) if path.exists() and b"\n" in path.read_bytes() else trace_of([])
+    if not np.array_equal(trace.step, np.arange(len(trace))):
         raise InputError(
-            f"{folder}: nothing is left to do ({len(trace)} steps, {run.info.status}). Ask for more with --steps, or go on "
+            f"{path}: has lines that cannot be read, so its steps cannot be gone on with. Profile again with --force."
+        )
+    if len(trace) >= info.steps or was.status == "stopped":
+        raise InputError(
+            f"{folder}: nothing is left to do ({len(trace)} steps, {was.status}). Ask for more with --steps, or go on "
             f"with `clipcal recommend {folder}`."
         )
-    keep_rows(run.layers, len(trace))
+    return trace
+
+
+def _reopen(folder: Path, info: RunInfo, known: int) -> Run:
+    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes."""
+    run = open_run(folder)
+    if run.trace.exists():
+        mend(run.trace)
+    if known and run.layers.exists():
+        keep_rows(run.layers, known)
+    else:
+        run.layers.unlink(missing_ok=True)
     for later in (run.recommendation, run.verification):
         later.unlink(missing_ok=True)
-    return run.save(steps=info.steps, source=info.source, status="running", reason=None, finished=None), trace
+    return run.save(steps=info.steps, source=info.source, status="running", reason=None, finished=None)
 
 
 def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:

@@ -5,21 +5,25 @@ run.json  trace.jsonl  layers.f32  recommendation.json  arms/NAME-seedK.jsonl  v
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from clipcal.errors import InputError, nearest
 from clipcal.jsonfile import number, write_json
+from clipcal.recommendation import METHODS, Method
 
 FORMAT_NAME = "clipcal.run"
 FORMAT_VERSION = 1
 
 Status = Literal["running", "complete", "stopped", "interrupted", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 _OWN = ("run.json", "trace.jsonl", "layers.f32", "recommendation.json", "verification.json", "report.html")
 
 
@@ -39,7 +43,7 @@ class RunInfo:
     device: str
     threads: int
     world_size: int = 1
-    method: str = "norm"
+    method: Method = "norm"
     norm_type: float = 2.0
     num_parameters: int = 0
     versions: dict[str, str] = field(default_factory=dict)
@@ -111,27 +115,72 @@ def open_run(folder: Path) -> Run:
         raise InputError(f"{folder}: not a run directory (it has no run.json). `clipcal profile SPEC` makes one.")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        name, _, version = str(raw.pop("schema")).partition("/")
-        version_number = int(version)
-        if name != FORMAT_NAME:
+        schema, _, version = str(raw["schema"]).partition("/")
+        if schema != FORMAT_NAME:
             raise ValueError
-    except (OSError, ValueError, KeyError, AttributeError):
+        newer = int(version) > FORMAT_VERSION
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"{path}: cannot be read as a run's record. The trace beside it may be whole: `clipcal recommend {folder}/trace.jsonl` reads it alone."
+            f"{path}: cannot be read as a run's record. The trace beside it may be whole: "
+            f"`clipcal recommend {folder}/trace.jsonl` reads it alone."
         ) from None
-    if version_number > FORMAT_VERSION:
+    if newer:
         raise InputError(
-            f"{path}: written by a newer clipcal (run format {version_number}; this one reads up to {FORMAT_VERSION}). "
+            f"{path}: written by a newer clipcal (run format {version}; this one reads up to {FORMAT_VERSION}). "
             "Upgrade with `pip install -U clipcal`; the run is left as it is."
         )
-    known = {f.name for f in dataclasses.fields(RunInfo)}
-    try:
-        info = RunInfo(
-            **{k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw.get("norm_type", 2.0))}
+    wrong = next((name for name, kind in _KINDS.items() if not kind(raw.get(name))), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path}: its {wrong!r} is missing or not of the right kind. `clipcal recommend {folder}/trace.jsonl` reads the trace "
+            "alone; profile again into another directory with --out."
         )
-    except (TypeError, ValueError) as e:
-        raise InputError(f"{path}: incomplete ({e}). Profile again into another directory with --out.") from None
-    return Run(folder, info)
+    known = {f.name for f in dataclasses.fields(RunInfo)}
+    fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"])}
+    return Run(folder, RunInfo(**fields))
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return number(value) > 0
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_source(value: Any) -> bool:
+    keys = ("path", "folder", "cwd", "text")
+    return isinstance(value, dict) and (
+        value.get("kind") != "spec"
+        or (all(_is_text(value.get(k)) for k in keys) and isinstance(value.get("overrides"), dict))
+    )
+
+
+# what the readers of a run rely on; the rest of run.json is for people
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_text,
+    "source": _is_source,
+    "fingerprint": _is_text,
+    "steps": _is_count,
+    "seeds": lambda v: isinstance(v, list) and bool(v) and all(map(_is_count, v)),
+    "device": _is_text,
+    "threads": lambda v: _is_count(v) and v > 0,
+    "method": lambda v: v in METHODS,
+    "norm_type": _is_number,
+    "versions": lambda v: isinstance(v, dict),
+    "platform": _is_text,
+    "started": _is_text,
+    "status": lambda v: v in STATUSES,
+    "reason": lambda v: v is None or _is_text(v),
+    "notes": lambda v: isinstance(v, list) and all(map(_is_text, v)),
+}
 
 
 def refuse_to_replace(folder: Path, *, force: bool) -> None:
@@ -159,14 +208,45 @@ def _state(folder: Path) -> str:
     return f"{recorded} of {info.steps} steps, {state}"
 
 
-def create(folder: Path, info: RunInfo) -> Run:
-    """Make the directory, drop the run that it held, and write run.json. Other files in it are left alone."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _OWN:
-            (folder / name).unlink(missing_ok=True)
-        if (folder / "arms").is_dir():
-            shutil.rmtree(folder / "arms")
-        return Run(folder, info).save()
-    except OSError as e:
-        raise InputError(f"{folder}: cannot be written ({e.strerror}). Choose another place with --out.") from None
+class Replacement:
+    """A new run in the place of an old one, which is set aside until the new one holds something of its own.
+
+    Whatever goes wrong before ``keep``, ``undo`` brings the old run back; a process that is killed in between leaves it in
+    ``.replaced``. Other files in the directory are left alone.
+    """
+
+    def __init__(self, folder: Path, info: RunInfo, *, force: bool) -> None:
+        refuse_to_replace(folder, force=force)  # once more: another process may have been quicker
+        self._folder, self._aside = folder, folder / ".replaced"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            old = [folder / name for name in (*_OWN, "arms") if (folder / name).exists()]
+            if old:
+                self._aside.mkdir(exist_ok=True)
+                for path in old:
+                    path.rename(self._aside / path.name)
+            self.run = Run(folder, info).save()
+        except OSError as e:
+            self.undo()
+            raise InputError(f"{folder}: cannot be written ({e.strerror}). Choose another place with --out.") from None
+        except BaseException:
+            self.undo()
+            raise
+
+    def keep(self) -> None:
+        """The new run stands: the old one goes."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def undo(self) -> None:
+        """The new run came to nothing: the old one comes back."""
+        if not self._folder.is_dir():
+            return
+        for name in (*_OWN, "arms"):
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
+        if self._aside.is_dir():
+            for path in self._aside.iterdir():
+                path.rename(self._folder / path.name)
+            self._aside.rmdir()
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()  # only where nothing else is in it

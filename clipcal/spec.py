@@ -86,7 +86,7 @@ class Fields(_Strict):
     """Gets the optimizer; stepped once per optimizer step."""
     steps: int = Field(default=300, ge=1, strict=True)
     """Optimizer steps to observe."""
-    seed: int = Field(default=0, ge=0, strict=True)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, strict=True)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """auto | cpu | cuda | cuda:N | mps"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -201,8 +201,9 @@ _Loader.add_implicit_resolver(
 
 def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
     tab = re.search(r"^ *\t", text, re.MULTILINE)
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         data = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as e:
@@ -219,7 +220,8 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
     except ValueError as e:
         raise SpecError(f"{file}:1:1: a value cannot be read: {e}.") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if data is None:
         raise SpecError(
             f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
@@ -244,6 +246,10 @@ def _collect(
         for key, value in node.value:
             name = str(key.value)
             place = (key.start_mark.line + 1, key.start_mark.column + 1)
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise SpecError(
+                    f"{file}:{place[0]}:{place[1]}: unknown key {name}: it is read as no text; put it in quotes if it is meant."
+                )
             if name in seen and name != "<<":
                 raise SpecError(f"{file}:{place[0]}:{place[1]}: the key {name!r} stands twice; keep one of them.")
             seen.add(name)
@@ -278,6 +284,7 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
     expected = {
         "greater_than_equal": "expected a whole number of at least {ge}",
         "greater_than": "expected a number greater than {gt}",
+        "less_than_equal": "expected a whole number of at most {le}",
         "int_type": "expected a whole number",
         "int_from_float": "expected a whole number",
         "float_parsing": "expected a number",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -25,9 +26,20 @@ def prints_to_stderr() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush_everything()
         if saved >= 0:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def _flush_everything() -> None:
+    """What is still in a buffer was printed inside the block: by Python to its first stdout, or by C."""
+    for stream in (sys.__stdout__, sys.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 class Interrupt:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, SpecError, UserCodeError, nearest
-from clipcal.usercode import is_users, trimmed_traceback
+from clipcal.usercode import first_line, is_users, trimmed_traceback
 
 Path_ = tuple[str | int, ...]
 _SPECIAL = {"_target_", "_args_", "_partial_"}
@@ -143,7 +143,7 @@ class Builder:
             return target(*args, **keywords)
         except InputError:
             raise
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             place = self._where((*at, "_target_"))
             if is_users(e.__traceback__):
                 raise UserCodeError(
@@ -168,6 +168,8 @@ class Builder:
         for key in config:
             if str(key).startswith("_") and key not in _SPECIAL and str(key).endswith("_"):
                 raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}.{nearest(str(key), _SPECIAL)}")
+        if not isinstance(config.get("_args_", []), list):
+            raise SpecError(f"{self._where((*at, '_args_'))}: `_args_` is {config['_args_']!r}; expected a list.")
         module_path, _, attributes = path.partition(":")
         names = module_path.split(".") + (attributes.split(".") if attributes else [])
         found: Any = self._import(names[0], place, path, parent=None)
@@ -187,7 +189,7 @@ class Builder:
     def _import(self, module: str, place: str, path: str, parent: Any) -> Any:
         try:
             return importlib.import_module(module)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             if isinstance(e, ModuleNotFoundError) and e.name == module:
                 last = module.rpartition(".")[2]
                 if parent is not None:
@@ -202,9 +204,9 @@ class Builder:
                     f"{place}: no module named {module!r}, so `{path}` cannot be found. Looked next to the spec, in the working "
                     f"directory ({Path.cwd()}) and among the installed packages.{_only_near(module, known)}"
                 ) from None
-            detail = f"{type(e).__name__}: {e}"
-            raise SpecError(
-                f"{place}: `{path}` was found, but importing `{module}` failed with {detail}\n{trimmed_traceback(e)}".rstrip()
+            raise UserCodeError(
+                f"{place}: `{path}` cannot be imported: `{module}` raised {type(e).__name__}: {first_line(e)}",
+                trimmed_traceback(e),
             ) from None
 
 

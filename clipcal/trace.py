@@ -109,7 +109,7 @@ def read_trace(path: Path) -> Trace:
             continue
         try:
             rows.append(_row(line, default_step=i))
-        except ValueError:
+        except (ValueError, OverflowError, RecursionError):
             bad.append(i + 1)
     problems = []
     if cut:
@@ -133,7 +133,7 @@ def _row(line: bytes, default_step: int) -> dict[str, Any]:
     step = row.get("step", default_step)
     if isinstance(step, bool) or not isinstance(step, (int, float)):
         raise ValueError("not a step number")
-    parsed["step"] = int(step)
+    parsed["step"] = int(np.int64(int(step)))
     parsed["skipped"] = row.get("skipped") is True
     return parsed
 

@@ -102,6 +102,11 @@ def train(
         held = [params[i] for i in present]
         grads = [p.grad for p in held if p.grad is not None]
         norms = measure(grads, norm_type)
+        if step == 0 and any(g.is_sparse for g in grads):
+            parts.notes.append(
+                "some gradients are sparse, which torch.nn.utils.clip_grad_norm_ refuses (torch 2.13): a threshold can be "
+                "pasted only where the embedding is built with sparse=False"
+            )
         scale = None
         if clip:
             own = norms if clip.norm_type == norm_type else measure(grads, clip.norm_type)

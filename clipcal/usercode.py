@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from types import TracebackType
 
 from clipcal.errors import ClipcalError, UserCodeError
 
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parent) + os.sep
 _LIBRARIES = tuple(sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -42,18 +43,20 @@ def users_code(what: str) -> Iterator[None]:
         yield
     except ClipcalError:
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise UserCodeError(
-            f"{what} raised {type(e).__name__}: {_first_line(e)}{_hint(e)}", trimmed_traceback(e)
+            f"{what} raised {type(e).__name__}: {first_line(e)}{_hint(e)}", trimmed_traceback(e)
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else "(no message)"
+def first_line(error: BaseException) -> str:
+    """The line of an error's message that says what happened."""
+    lines = str(error).strip().splitlines() or ["(no message)"]
+    # what a DataLoader's worker raised arrives as text, the worker's whole traceback, its message last
+    return lines[-1] if lines[0].startswith("Caught ") else lines[0]
 
 
-def _hint(error: Exception) -> str:
+def _hint(error: BaseException) -> str:
     text = str(error)
     if "same device" in text or "Cannot copy out of meta" in text:
         return (

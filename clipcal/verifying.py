@@ -67,8 +67,8 @@ def verify(
         raise InputError(
             f"{run.folder}: was not made from a spec, so it cannot be trained again. Profile a spec first."
         )
-    if seeds < 1:
-        raise InputError("--seeds must be at least 1.")
+    if seeds < 1 or (steps is not None and steps < 1):
+        raise InputError(f"--{'seeds' if seeds < 1 else 'steps'} must be at least 1.")
     for value in (max_norm, *others):
         if not 0 < value < float("inf"):
             raise InputError(f"--max-norm {value:g}: expected a number greater than 0.")
@@ -162,6 +162,6 @@ def _clear_stale(run: Run, steps: int, machine: dict[str, str], *, force: bool) 
         shutil.rmtree(folder)
     try:
         folder.mkdir(exist_ok=True)
-        write_json(note, key)
     except OSError as e:
         raise InputError(f"{folder}: cannot be written ({e.strerror}). Copy the run to where you may write.") from None
+    write_json(note, key)

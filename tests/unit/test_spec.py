@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from clipcal.errors import InputError, SpecError
-from clipcal.rundir import RunInfo, create, open_run
+from clipcal.rundir import Replacement, RunInfo, open_run
 from clipcal.spec import Fields, from_source, json_schema, load_spec, parse_spec
 from clipcal.starter import STARTER
 
@@ -120,7 +120,7 @@ def test_a_run_keeps_its_spec_whole(tmp_path: Path) -> None:
         name="s", source=spec.source(), fingerprint=spec.fingerprint, steps=7, seeds=[3], device="cpu", threads=1,
         norm_type=spec.fields.clip.norm_type,
     )  # fmt: skip
-    create(tmp_path / "run", info)
+    Replacement(tmp_path / "run", info, force=False)
     path.unlink()
     back = open_run(tmp_path / "run").info
     assert back == info
