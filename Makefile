@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench bench-overhead clean
+.PHONY: demo samples test lint bench bench-overhead clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -21,6 +21,9 @@ $(VENV)/installed-dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/clipcal calibrate configs/char_lstm.yaml --force
+
+samples: $(VENV)/installed
+	$(BIN)/python benchmarks/samples.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
