@@ -346,7 +346,7 @@ def _caveats(trace: _Trace, stats: NormStats, verdict: Verdict) -> list[str]:
         at = f" (up to {np.max(known):.3g} here)" if known.size else ""
         notes.append(
             "The loss ends no lower than it began while norms reach hundreds of times their median: lower the learning "
-            f"rate{at}, about 10x. A threshold would only hide that."
+            f"rate{at}, about 10x. `verify` tries that beside the threshold."
         )
     elif verdict == "diverging":
         notes.append("If the run diverges with clipping too, lower the learning rate, about 10x.")

@@ -183,9 +183,12 @@ def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
 
 def no_difference(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
+    text = f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)})"
+    if abs(c.loss_difference) <= e.margin:
+        return "no_difference", f"{text}, which is nothing to act on."
     return (
         "no_difference",
-        f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)}), which is nothing to act on.",
+        f"{text}: the seeds do not agree well enough to tell. More of them may (--seeds {2 * max(e.seeds, 2)}).",
     )
 
 

@@ -183,8 +183,8 @@ def _batches(parts: Parts) -> Iterator[Any]:
                 "Use an iterable that starts anew (a DataLoader, a list, an object with __iter__), or fewer steps with --steps."
             )
         passes += 1
-        if passes == 1:
-            parts.notes.append(f"the data ended after {count} batch{'es' if count > 1 else ''} and was started again")
+        if passes == 1 and count > 1:  # one batch, over and over, is full-batch training and meant
+            parts.notes.append(f"the data ended after {count} batches and was started again")
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -114,8 +114,13 @@ def test_holds_where_it_ends_clearly_lower() -> None:
 
 
 def test_seeds_that_disagree_are_no_difference() -> None:
-    shifts = [0.3, -0.3, 0.05]
-    assert verdict([(falling(s), falling(s) + shift) for s, shift in enumerate(shifts)]).verdict == "no_difference"
+    shifts = [0.3, -0.3, 0.02]
+    v = verdict([(falling(s), falling(s) + shift) for s, shift in enumerate(shifts)])
+    assert v.verdict == "no_difference"
+    assert "nothing to act on" in v.reasons[0]
+    v = verdict([(falling(s, end=2.0), falling(s, end=2.0 - gain)) for s, gain in enumerate([0.1, 1.2, 0.1])])
+    assert v.verdict == "no_difference"
+    assert "--seeds 6" in v.reasons[0]
 
 
 def test_holds_where_it_removes_the_spikes_of_the_loss() -> None:
