@@ -17,7 +17,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir"),
     ("layers", "stats", "baselines", "canvas", "charts"),
-    ("calibration", "snippets", "evidence", "arms", "judging"),
+    ("reasons", "calibration", "snippets", "evidence", "arms", "judging"),
     ("console",),
     ("spec", "targets", "gradnorm", "training", "recorder"),
     ("runners",),

@@ -1,0 +1,176 @@
+"""NormStats and the losses -> why: the reasons and caveats of a recommendation, in plain words with the numbers in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcal.recommendation import Verdict
+from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
+from clipcal.stats.harm import LossResponse
+
+Array = NDArray[np.float64]
+
+FIRM = 2.0  # times the stable median: the rule that trained best where large norms did harm
+HARMFUL = 0.2  # one-sided p below which a rise of the loss chooses firm over gentle; above 1 - p it speaks for gentle
+GUARD = 0.3  # times the median of the first norms: the one rule that kept runs alive which diverged at once (measured)
+WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Columns (n,) of one run; ``steps`` are step numbers."""
+
+    norms: Array
+    losses: Array | None
+    lrs: Array | None
+    steps: NDArray[np.int64]
+
+
+def step_of(trace: Columns, row: int | None) -> int | None:
+    return None if row is None else int(trace.steps[row])
+
+
+def why(
+    trace: Columns,
+    stats: NormStats,
+    steady: Steady,
+    stable: Array,
+    spikes: Array,
+    chosen: float,
+    response: LossResponse | None,
+) -> list[str]:
+    seen = stable.size + spikes.size
+    reasons = []
+    if stats.kind == "diverged":
+        reasons.append(
+            f"From step {step_of(trace, min(stats.healthy_rows, trace.steps.size - 1))} on the norms run away or are not "
+            f"finite: the threshold comes from {seen} usable steps before that."
+        )
+    if spikes.size:
+        reasons.append(
+            f"{spikes.size} of {seen} steps ({100 * spikes.size / seen:.1f}%) stand clear of the rest: the smallest is "
+            f"{np.min(spikes):.3g}, stable training stays below {steady.p99:.3g} in 99% of steps."
+        )
+    elif steady.num_far:
+        reasons.append(
+            f"{steady.num_far} of {seen} steps {'lies' if steady.num_far == 1 else 'lie'} far above the stable 99% point of {steady.p99:.3g}, but no gap sets "
+            f"them apart: {chosen:.3g} is a compromise and would have clipped {100 * np.mean(stable > chosen):.1f}% of all steps."
+        )
+    else:
+        reasons.append(
+            f"None of {seen} steps stands clear of the rest, which bounds the rate of spikes to about {300 / seen:.2g}%; "
+            f"stable training stays below {steady.p99:.3g} in 99% of steps."
+        )
+    if response is not None:
+        reasons.append(
+            f"After {response.steps_above} steps above {FIRM:g} x the local median the loss changed by "
+            f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (rank test, "
+            f"p = {response.p:.2g}): large norms "
+            + ("do harm here, clip from there." if response.p < HARMFUL else "are ordinary training here, leave them.")
+        )
+    if steady.direction in ("up", "down"):
+        reasons.append(
+            f"The stable level moved {steady.drift_ratio:.2g}-fold over the trace: the threshold is meant for the level "
+            f"ahead, around {steady.median:.3g}."
+        )
+    return reasons
+
+
+def _percent(log_change: float) -> str:
+    return f"{100 * math.expm1(min(log_change, 50.0)):+.1f}%"
+
+
+def why_none(trace: Columns, stats: NormStats, verdict: Verdict) -> str:
+    counts = stats.counts
+    n = counts.steps
+    if verdict == "vanishing":
+        if stats.steady is not None:
+            still = "" if trace.losses is None else " and the loss does not move"
+            return f"The norms are near zero (median {stats.steady.median:.2g}){still}: clipping cannot help."
+        if stats.kind == "insufficient":
+            return f"{counts.zeros} of {n} norms are zero and the loss does not move: no gradient arrives, nothing to clip."
+        return "The norms fall to near zero and stay there: clipping cannot help vanishing gradients."
+    if verdict == "clipped":
+        return (
+            f"The norms pile up at {stats.pile:.4g}: they were recorded after clipping, or do not vary at all, and no "
+            "threshold can be read from them. Record the norm before clipping."
+        )
+    if verdict == "diverging":
+        return (
+            f"The norms run away or are not finite from step {step_of(trace, stats.healthy_rows)} on: of the "
+            f"{stats.healthy_rows} steps before that too few are usable, {FEWEST_BEFORE_END} are needed at least."
+        )
+    if n == 0:
+        return f"The trace is empty: a first number needs about 50 steps, and at least {FEWEST} usable ones."
+    if counts.nonfinite == n:
+        lost = trace.losses is not None and not np.isfinite(trace.losses).any()
+        return f"None of {n} norms is finite: {'the loss too' if lost else 'they'} went NaN or infinite from the first step on."
+    if counts.zeros == n - counts.nonfinite:
+        return f"Every finite norm of {n} is zero: norms were not computed here, or no gradient arrives at all."
+    return (
+        f"{counts.usable} of {n} norms are usable (finite, above zero): at least {FEWEST} and a tenth of the trace are "
+        "needed, about 50 for a first number, 200 after the warm-up for a good one."
+    )
+
+
+def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict) -> list[str]:
+    notes = []
+    counts, steady = stats.counts, None if verdict == "vanishing" else stats.steady
+    stable_steps = 0 if steady is None else steady.stable_rows.size
+    if verdict == "diverging" and stable_steps < 50:
+        first = trace.norms[: stats.healthy_rows][:20]
+        first = first[np.isfinite(first) & (first > 0)]
+        guard = (
+            f" max_norm={GUARD * np.median(first):.2g} ({GUARD} x the median of the first norms)" if first.size else ""
+        )
+        notes.append(
+            f"Only {stable_steps} healthy steps: profile again under a temporary guard{guard}, recording norms before clipping."
+        )
+    if _learning_rate_too_high(trace, stats):
+        known = trace.lrs[np.isfinite(trace.lrs)] if trace.lrs is not None else np.empty(0)
+        at = f" (up to {np.max(known):.3g} here)" if known.size else ""
+        notes.append(
+            "The loss ends no lower than it began while norms reach hundreds of times their median: lower the learning "
+            f"rate{at}, about 10x. `verify` tries that beside the threshold."
+        )
+    elif verdict == "diverging":
+        notes.append("If the run diverges with clipping too, lower the learning rate, about 10x.")
+    if steady is not None and stats.kind == "steady" and stable_steps < 50:
+        notes.append(f"Only {stable_steps} stable steps: 50 do for a first number, 200 after the warm-up are adequate.")
+    if steady is not None and 0 < steady.spike_rows.size < 10:
+        k = steady.spike_rows.size
+        notes.append(
+            f"With {k} {'spike' if k == 1 else 'spikes'} seen, the next is smaller than all with chance 1/{k + 1}."
+        )
+    if steady is not None and steady.direction == "up":
+        notes.append(
+            "Norms are rising: if that lasts, the threshold becomes a brake, so check it again later in training."
+        )
+    if counts.nonfinite and verdict not in ("diverging", "insufficient"):
+        notes.append(
+            f"{counts.nonfinite} norms are NaN or infinite, the first at step {step_of(trace, counts.first_nonfinite)}: "
+            "clipping does not repair such a step."
+        )
+    if counts.negative:
+        notes.append(f"{counts.negative} norms are negative and were left out: a norm never is, so check the column.")
+    backwards = int(np.count_nonzero(np.diff(trace.steps) < 0))
+    if backwards:
+        notes.append(f"The step numbers go back {backwards} times: several runs share this log and were judged as one.")
+    return notes
+
+
+def _learning_rate_too_high(trace: Columns, stats: NormStats) -> bool:
+    """Loss stuck or above its start, and the largest norm hundreds of times the median (measured on such runs)."""
+    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
+    if trace.losses is None or stats.kind not in ("steady", "diverged") or usable.size == 0:
+        return False
+    middle = stats.steady.median if stats.steady is not None else float(np.median(usable))
+    if np.max(usable) < WILD * middle:
+        return False
+    losses = np.where(np.isnan(trace.losses), np.inf, trace.losses)
+    start, end = float(np.median(losses[:5])), float(np.median(losses[-max(losses.size // 4, 1) :]))
+    return math.isfinite(start) and end > start - 0.02 * abs(start)
