@@ -73,12 +73,12 @@ class Turns:
 
     def rounds(self, arm: str, which: int) -> list[float]:
         """Mean seconds per step of each round after the warm-up."""
-        values = [s[which] for s in self.seconds[arm]]
+        values = self.steps(arm, which)
         blocks = [values[i : i + self.block] for i in range(0, len(values), self.block)]
-        return [statistics.fmean(b) for b in blocks[WARM_UP:]]
+        return [statistics.fmean(b) for b in blocks]
 
     def steps(self, arm: str, which: int) -> list[float]:
-        return [s[which] for s in self.seconds[arm][WARM_UP * self.block :]]
+        return [s[which] for s in self.seconds[arm][WARM_UP * self.block : len(self.seconds["bare"])]]
 
 
 def time_workload(name: str, num_rounds: int) -> dict[str, Any]:
@@ -96,14 +96,15 @@ def time_workload(name: str, num_rounds: int) -> dict[str, Any]:
         others={"bare": lambda: losses.append(bare.step()), "bare, again": again.step, "item": today.step},
         block=workload.block,
     )
-    steps = (WARM_UP + num_rounds) * workload.block
+    # the last step is nobody's: profile does not ask whether to stop when it stops anyway
+    steps = (WARM_UP + num_rounds) * workload.block + 1
     with tempfile.TemporaryDirectory() as folder:
         spec = _spec(name, folder, steps)
         gc.collect()
         run = profile(spec, Path(folder) / "run", threads=1, should_stop=turns.after_recorded_step)
         trace = read_trace(run.trace)
         written = run.trace.stat().st_size + run.layers.stat().st_size
-    if trace.loss.tolist() != [loss.item() for loss in losses]:
+    if trace.loss[: len(losses)].tolist() != [loss.item() for loss in losses]:
         sys.exit(f"{name}: the losses with and without recording differ, so the arms did not do the same work.")
     result: dict[str, Any] = {
         "parameters": sum(p.numel() for p in bare.params),

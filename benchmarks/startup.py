@@ -34,7 +34,7 @@ COMMANDS = ("--help", "recommend --help", "recommend", "recommend --json", "reco
 
 def make_run(folder: Path) -> Path:
     """A run of 1,000 steps with a decaying loss, log-normal norms and a spike at every hundredth step or so."""
-    from clipcal.rundir import RunInfo, create
+    from clipcal.rundir import Replacement, RunInfo
     from clipcal.trace import AppendOnly, Step, lines_of
 
     draw = np.random.default_rng(SEED)
@@ -52,7 +52,7 @@ def make_run(folder: Path) -> Path:
         threads=1,
         status="complete",
     )
-    run = create(folder, info)
+    run = Replacement(folder, info, force=False).run
     steps = [
         Step(step=i, loss=loss, grad_norm=norm, grad_max=norm / 10, lr=0.1, seconds=0.01)
         for i, (norm, loss) in enumerate(zip(norms.tolist(), losses.tolist(), strict=True))

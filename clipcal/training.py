@@ -73,45 +73,22 @@ def train(
     optimizer = parts.optimizer
     tensors = parts.named_tensors()
     params = [p for _, p in tensors]
-    dtype = PRECISIONS[parts.precision]
-    scaler = torch.amp.GradScaler(parts.device.type) if dtype is torch.float16 else None
+    scaler = torch.amp.GradScaler(parts.device.type) if PRECISIONS[parts.precision] is torch.float16 else None
     batches = _batches(parts)
     parts.model.train()
     before = time.perf_counter()
     for step in range(steps):
         with users_code("optimizer.zero_grad"):
             optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for _ in range(parts.accumulate):
-            batch = next(batches)
-            autocast: AbstractContextManager[Any] = (
-                torch.autocast(parts.device.type, dtype=dtype) if dtype else nullcontext()
-            )
-            with users_code("The forward pass"), autocast:
-                loss = parts.batch_loss(parts.model, batch)
-            _check_loss(loss)
-            losses.append(loss.detach())
-            part = loss / parts.accumulate if parts.accumulate > 1 else loss
-            with users_code("The backward pass"):
-                (scaler.scale(part) if scaler else part).backward()
+        loss = _forward_and_backward(parts, batches, scaler)
         present = [i for i, p in enumerate(params) if p.grad is not None]
         if not present:
             raise InputError(_no_gradients(parts, tensors))
         if scaler:
             scaler.unscale_(optimizer)
-        held = [params[i] for i in present]
-        grads = [p.grad for p in held if p.grad is not None]
-        norms = measure(grads, norm_type)
-        if step == 0 and any(g.is_sparse for g in grads):
-            parts.notes.append(
-                "some gradients are sparse, which torch.nn.utils.clip_grad_norm_ refuses (torch 2.13): a threshold can be "
-                "pasted only where the embedding is built with sparse=False"
-            )
-        scale = None
-        if clip:
-            own = norms if clip.norm_type == norm_type else measure(grads, clip.norm_type)
-            clip_(grads, held, own, clip)
-            scale = scale_after(grads, own, clip)
+        if step == 0:
+            _note_sparse(parts, params)
+        norms, scale = _measure_and_clip([params[i] for i in present], norm_type, clip)
         rates = [group["lr"] for group in optimizer.param_groups] if "lr" in optimizer.param_groups[0] else []
         lr = rates[0] * lr_scale if rates else float("nan")
         with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step"):
@@ -123,13 +100,13 @@ def train(
         if parts.scheduler is not None:
             with users_code("scheduler.step"):
                 if isinstance(parts.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                    parts.scheduler.step(losses[-1])
+                    parts.scheduler.step(loss)
                 else:
                     parts.scheduler.step()
         after = time.perf_counter()
         yield Observation(
             step=step,
-            loss=losses[0] if len(losses) == 1 else torch.stack(losses).mean(),
+            loss=loss,
             norms=norms,
             with_grad=None if len(present) == len(params) else present,
             lr=lr,
@@ -138,6 +115,48 @@ def train(
             scaled=scaler is not None,
         )
         before = after
+
+
+# What a step holds, it holds in these two functions: a list of gradients that outlived the step would keep them in memory
+# while the next backward pass makes new ones.
+
+
+def _forward_and_backward(parts: Parts, batches: Iterator[Any], scaler: torch.amp.GradScaler | None) -> Tensor:
+    """The gradients of one optimizer step; gives the mean loss of its micro-batches, detached."""
+    dtype = PRECISIONS[parts.precision]
+    losses = []
+    for _ in range(parts.accumulate):
+        batch = next(batches)
+        autocast: AbstractContextManager[Any] = (
+            torch.autocast(parts.device.type, dtype=dtype) if dtype else nullcontext()
+        )
+        with users_code("The forward pass"), autocast:
+            loss = parts.batch_loss(parts.model, batch)
+        _check_loss(loss)
+        losses.append(loss.detach())
+        part = loss / parts.accumulate if parts.accumulate > 1 else loss
+        with users_code("The backward pass"):
+            (scaler.scale(part) if scaler else part).backward()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+
+def _measure_and_clip(params: Sequence[Tensor], norm_type: float, clip: ClipRule | None) -> tuple[Norms, Tensor | None]:
+    """The norms before any clipping, and the factor that clipping applied, None without it."""
+    grads = [p.grad for p in params if p.grad is not None]
+    norms = measure(grads, norm_type)
+    if clip is None:
+        return norms, None
+    own = norms if clip.norm_type == norm_type else measure(grads, clip.norm_type)
+    clip_(grads, params, own, clip)
+    return norms, scale_after(grads, own, clip)
+
+
+def _note_sparse(parts: Parts, params: Sequence[Tensor]) -> None:
+    if any(p.grad is not None and p.grad.is_sparse for p in params):
+        parts.notes.append(
+            "some gradients are sparse, which torch.nn.utils.clip_grad_norm_ refuses (torch 2.13): a threshold can be pasted "
+            "only where the embedding is built with sparse=False"
+        )
 
 
 class _scaled_rates:
