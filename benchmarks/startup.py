@@ -41,7 +41,14 @@ def make_run(folder: Path) -> Path:
     norms = 1.5 * np.exp(0.15 * draw.standard_normal(STEPS)) * (1 + 4 * np.exp(-np.arange(STEPS) / 20))
     norms[draw.random(STEPS) < 0.01] *= 12
     losses = 2 + 2 * np.exp(-np.arange(STEPS) / 200) + 0.05 * draw.standard_normal(STEPS)
-    source = {"kind": "log", "path": "made by benchmarks/startup.py"}
+    source = {
+        "kind": "spec",
+        "path": "made.yaml",
+        "folder": str(folder),
+        "cwd": str(folder),
+        "text": "",
+        "overrides": {},
+    }
     info = RunInfo(
         name="made",
         source=source,

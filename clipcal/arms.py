@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ def train_arms(
     if not arms:
         return
     report = on_progress or (lambda progress: None)
-    context = multiprocessing.get_context("spawn")
+    context = _start_method(device)
     queue = context.Queue()
     pool = ProcessPoolExecutor(
         min(jobs, len(arms)), mp_context=context, initializer=_start_worker, initargs=(queue, threads)
@@ -104,6 +105,20 @@ def train_arms(
             if process.is_alive():
                 process.kill()
         queue.close()
+
+
+_PRELOAD = ["torch", "torch._dynamo", "clipcal.recorder", "clipcal.runners.spec"]
+"""What every worker needs; torch's optimizers import torch._dynamo when the first one is built, which takes a second."""
+
+
+def _start_method(device: str) -> BaseContext:
+    """Workers on the CPU are forked from a fresh process that has imported torch and run nothing, so that it is imported once.
+    A process that may have touched a GPU must not be forked: those start from nothing, as they do where nothing forks."""
+    if not device.startswith("cpu") or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return context
 
 
 def _drain(queue: Any, report: OnProgress) -> None:
