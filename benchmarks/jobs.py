@@ -36,7 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "char_lstm.yaml"
 TARGET = 1.7
 SEEDS, QUICK_SEEDS = 3, 1
-FREE = 0.8  # of the processors that the arms could use; the import of torch, by one process, takes a tenth. Below: others had them
+# Of the processors that the arms could use: below, others had them. The import of torch, by one process, takes a tenth.
+FREE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Timed:
 
 
 def timed(profiled: Path, jobs: int, max_norm: float, seeds: int) -> Timed:
-    """One call in a Python of its own: what a process keeps for the next call (a server that forks workers) is not free."""
+    """One call in a Python of its own: what a process keeps for its next call, as a server that forks, is not free."""
     with tempfile.TemporaryDirectory() as folder:
         run = shutil.copytree(profiled, Path(folder) / "run")
         command = [sys.executable, __file__, "--child", str(run), str(jobs), str(max_norm), str(seeds)]
@@ -73,7 +74,7 @@ def child(folder: str, jobs: str, max_norm: str, seeds: str) -> None:
 
 
 def _cpu() -> float:
-    """CPU seconds of this process, of those that it has waited for, and of those that it has now and what they waited for."""
+    """CPU seconds of this process, its children, and, where a child forks workers, of those that have ended."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(u.ru_utime + u.ru_stime for u in both)
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -1,11 +1,11 @@
 """What recording costs: steps of ``clipcal profile`` against the same steps of a loop written by hand.
 
 Time: all arms live in one process, on twin models, and take turns of a few steps. The recorded arm is
-``clipcal.profiling.profile`` itself, writing to a temporary run; the other arms run inside its ``should_stop`` callback,
-which it calls after each step. So whatever it does between two callbacks (the step, the norms, fetching, formatting,
+``clipcal.profiling.profile`` itself, writing to a temporary run; the other arms run inside its ``should_stop``
+callback, which it calls after each step. So whatever it does between two callbacks (the step, the norms, fetching, formatting,
 writing) is on its clock, and nothing is left out.
-Memory: each arm in a process of its own, by its peak resident size, with glibc's mmap threshold pinned: left alone it moves
-as the process goes, and what is kept of freed memory differs by 3 % between two runs of the same arm.
+Memory: each arm in a process of its own, by its peak resident size, with glibc's mmap threshold pinned: left alone it
+moves as the process goes, and what is kept of freed memory differs by 3 % between two runs of the same arm.
 
 Exits with 1 where a target is missed beyond its interval.
 """
@@ -146,7 +146,7 @@ def _spec(name: str, folder: str, steps: int) -> Any:
 
 
 def peak_memory() -> int:
-    """Bytes. Linux carries ru_maxrss over from the process that started this one, so its own high-water mark is read."""
+    """Bytes. Linux carries ru_maxrss over from the process that started this one, so VmHWM is read there."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -27,7 +27,7 @@ def interval(
 
 
 def judged(value: float, low: float, high: float, *, at_most: float) -> str:
-    """ "met" and "missed" only where the whole interval says so: on a shared machine a point may fall on either side."""
+    """Met and missed only where the whole interval says so: on a shared machine a point may fall on either side."""
     if high <= at_most:
         return "met"
     if low > at_most:

@@ -1,7 +1,7 @@
 """How long the commands that do not train keep a person waiting, and whether torch stays out of them.
 
-Processes are started turn about, and timed from start to end: ``clipcal --help`` against a Python that imports only what a
-command line of this kind needs, and ``clipcal recommend`` on a run of 1,000 steps that is made here.
+Processes are started turn about, and timed from start to end: ``clipcal --help`` against a Python that imports only what
+a command line of this kind needs, and ``clipcal recommend`` on a run of 1,000 steps that is made here.
 
 Exits with 1 where a target is missed beyond its interval, or torch is loaded.
 """

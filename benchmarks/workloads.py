@@ -1,6 +1,6 @@
 """The models that are timed: each as a spec for clipcal, and as the loop that a person would write by hand.
 
-Both sides build the same parts from the same seed, so their losses are equal bit for bit and only the recording differs.
+Both sides build the same parts from the same seed, so their losses are equal bit for bit: only recording differs.
 Imports nothing of clipcal: the bare arm must not carry its memory.
 """
 

@@ -5,16 +5,18 @@ Every arm has the same number of threads whatever ``jobs`` is, since the last bi
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from queue import Empty
@@ -79,14 +81,14 @@ def train_arms(
         return
     report = on_progress or (lambda progress: None)
     context = _start_method(device)
+    resource_tracker.ensure_running()  # it sets the signal mask to its own liking, so not while ours is set
     queue = context.Queue()
     pool = ProcessPoolExecutor(
         min(jobs, len(arms)), mp_context=context, initializer=_start_worker, initargs=(queue, threads)
     )
     try:
-        waiting: set[Future[None]] = {
-            pool.submit(_train_arm, dict(source), arm, path, steps, device) for arm, path in arms
-        }
+        with _interrupts_wait():
+            waiting = {pool.submit(_train_arm, dict(source), arm, path, steps, device) for arm, path in arms}
         while waiting:
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
             _drain(queue, report)
@@ -119,6 +121,33 @@ def _start_method(device: str) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """A Ctrl-C inside the block is raised at its end, and processes started in it never see one.
+
+    A terminal sends it to all. A child that is still starting cannot ignore it yet and would show a traceback, and a parent
+    that is interrupted in the middle of starting one does not know it and cannot end it.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    asked = False
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            raise KeyboardInterrupt
 
 
 def _drain(queue: Any, report: OnProgress) -> None:
