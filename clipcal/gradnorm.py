@@ -43,26 +43,36 @@ def measure(grads: Sequence[Tensor], norm_type: float) -> Norms:
     device = dense[0].device
     if all(g.dtype == dense[0].dtype and g.device == device and g.numel() for g in dense):
         per_tensor = _norms(dense, norm_type)
-        largest = per_tensor.max() if norm_type == math.inf else _largest(dense)
+        largest = (per_tensor if norm_type == math.inf else _largest(dense)).max()
     else:
         # one by one, so that a model of several dtypes keeps the order of its tensors
         zero = torch.zeros((), device=device)
         per_tensor = torch.stack([_norms([g], norm_type)[0].to(device) if g.numel() else zero for g in dense])
-        largest = torch.stack([_largest([g]).to(device) for g in dense if g.numel()] or [zero]).max()
+        largest = torch.stack([_largest([g])[0].to(device) for g in dense if g.numel()] or [zero]).max()
     return Norms(torch.linalg.vector_norm(per_tensor, norm_type), per_tensor, largest)
 
 
 def _norms(grads: list[Tensor], norm_type: float) -> Tensor:
     dtype = torch.float32 if grads[0].dtype in (torch.float16, torch.bfloat16) else None
+    if norm_type == math.inf:
+        return _largest(grads).to(dtype)
     return torch.stack(torch._foreach_norm(grads, norm_type, dtype))
 
 
 def _largest(grads: list[Tensor]) -> Tensor:
+    """The largest absolute element of each tensor."""
     if grads[0].device.type != "cpu" or grads[0].is_complex():
-        return torch.stack(torch._foreach_norm(grads, math.inf)).max()
+        return torch.stack(torch._foreach_norm(grads, math.inf))
     # on the CPU the inf norm takes 15 times as long as the smallest and the largest element do
-    extremes = torch.stack([extreme for g in grads for extreme in torch.aminmax(g)])
-    return extremes.abs().max().float()
+    extremes = torch.stack([extreme for g in grads for extreme in torch.aminmax(_in_memory_order(g))])
+    return extremes.abs().view(-1, 2).amax(1)
+
+
+def _in_memory_order(grad: Tensor) -> Tensor:
+    """aminmax takes 6 times as long where the dimensions are not in the order of memory (channels_last)."""
+    if grad.is_contiguous():
+        return grad
+    return grad.permute(sorted(range(grad.dim()), key=grad.stride, reverse=True))
 
 
 def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule: ClipRule) -> None:

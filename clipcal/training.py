@@ -133,7 +133,7 @@ def _forward_and_backward(parts: Parts, batches: Iterator[Any], scaler: torch.am
         with users_code("The forward pass"), autocast:
             loss = parts.batch_loss(parts.model, batch)
         _check_loss(loss)
-        losses.append(loss.detach())
+        losses.append(loss.detach().clone())  # CUDA graphs of a compiled step write the next loss to the same place
         part = loss / parts.accumulate if parts.accumulate > 1 else loss
         with users_code("The backward pass"):
             (scaler.scale(part) if scaler else part).backward()

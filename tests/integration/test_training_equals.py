@@ -398,3 +398,8 @@ def test_a_threshold_above_every_norm_changes_nothing(written: Project) -> None:
     free, _, _ = trained(written)
     assert_same_weights(clipped.model, free.model)
     assert [scale_of(o) for o in seen] == [1.0] * STEPS
+
+
+def test_the_largest_element_of_double_gradients_keeps_its_size() -> None:
+    norms = measure([torch.tensor([-1e300, 1.0], dtype=torch.float64)], 1.0)
+    assert norms.grad_max.item() == 1e300
