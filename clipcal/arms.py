@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from queue import Empty
@@ -121,6 +121,14 @@ def _start_method(device: str) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
+
+
+def warm_up(device: str) -> None:
+    """Let the process that workers are forked from import torch now, while this one is busy with something else."""
+    if _start_method(device).get_start_method() == "forkserver":
+        resource_tracker.ensure_running()
+        with _interrupts_wait():
+            forkserver.ensure_running()
 
 
 @contextlib.contextmanager

@@ -128,6 +128,10 @@ def calibrate(
     """
     with _said_no():
         spec, folder = _spec(source, out, steps=steps, seed=seed, device=device)
+        from clipcal.arms import warm_up
+        from clipcal.runners.spec import pick_device
+
+        warm_up(str(pick_device(spec.fields.device)))
         run = _profile(spec, folder, force=force, resume=False, threads=threads, quiet=quiet)
         evidence, recommendation = _recommend(run.folder)
         _save(run, recommendation, quiet=quiet)
@@ -347,8 +351,7 @@ def _verify(
     quiet: bool,
     spaced: bool,
 ) -> Verification:
-    from clipcal import live, verifying
-    from clipcal.console import stderr_console
+    from clipcal.arms import warm_up
 
     max_norm = recommendation.max_norm
     if max_norm is None:
@@ -360,6 +363,10 @@ def _verify(
         max_norm, *others = others
     if spaced:
         print(flush=True)
+    warm_up(run.info.device)
+    from clipcal import live, verifying
+    from clipcal.console import stderr_console
+
     with live.arms_view(stderr_console(), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress):
         return verifying.verify(
             run,
