@@ -297,7 +297,7 @@ def _profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads: in
     with (
         interruptible() as asked,
         prints_to_stderr(),
-        live.profile_view(console, spec.fields.steps, quiet=quiet) as on_steps,
+        live.profile_view(console, spec.fields.steps, asked=asked, quiet=quiet) as on_steps,
     ):
         run = profiling.profile(
             spec,
@@ -310,8 +310,10 @@ def _profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads: in
             command=sys.argv,
         )
     if not quiet:
-        for text in [*run.info.notes, *([run.info.reason] if run.info.reason else [])]:
+        for text in run.info.notes:
             note(f"note: {text}")
+        if run.info.status == "stopped":
+            note(f"stopped early: {run.info.reason}")
     if run.info.status == "interrupted":
         note(
             f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, --resume goes on with it."

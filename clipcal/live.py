@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,6 +16,7 @@ from clipcal.arms import Arm, OnProgress, Progress
 from clipcal.charts import sparkline
 from clipcal.console import is_ascii, number
 from clipcal.profiling import OnSteps
+from clipcal.stdio import STOPPING, Interrupt
 from clipcal.trace import Step
 from clipcal.verifying import OnPlan
 
@@ -40,7 +41,7 @@ class _Course:
     def words(self) -> list[tuple[str, str]]:
         s = self.last
         if s is None:
-            return [("", "the first step is under way")]
+            return [("the first step is under way", "")]
         norms = np.array(self.norms)
         finite = norms[np.isfinite(norms)]
         done = len(norms)
@@ -50,13 +51,13 @@ class _Course:
             (float(np.median(finite)), float(finite.max())) if len(finite) else (float("nan"), float("nan"))
         )
         return [
-            ("step", f"{done}/{self.total}"),
+            (f"{done}/{self.total}", ""),
             ("loss", number(s.loss)),
-            ("grad norm", number(s.grad_norm)),
+            ("norm", number(s.grad_norm)),
             ("median", number(middle)),
-            ("largest", number(largest)),
-            ("steps/s", number(rate)),
-            ("left", _duration((self.total - done) / rate)),
+            ("max", number(largest)),
+            (f"{number(rate)} steps/s", ""),
+            (f"{_duration((self.total - done) / rate)} left", ""),
         ]
 
 
@@ -66,7 +67,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def profile_view(console: Console, total: int, *, quiet: bool) -> Iterator[OnSteps]:
+def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool) -> Iterator[OnSteps]:
     """Show a profile of ``total`` steps as it goes; gives the function to call with each batch of steps."""
     course = _Course(total)
     if quiet:
@@ -81,21 +82,22 @@ def profile_view(console: Console, total: int, *, quiet: bool) -> Iterator[OnSte
             due = len(course.norms) * LINES // total
             if due > printed:
                 printed = due
-                console.print("  ".join(f"{k} {v}" for k, v in course.words()), soft_wrap=True)
+                console.print("step " + "  ".join(f"{k} {v}".strip() for k, v in course.words()), soft_wrap=True)
 
         yield line
         return
     ascii = is_ascii(console)
 
-    def view() -> Group:
-        words = Text("  ").join(Text.assemble((f"{k} ", "dim"), v) for k, v in course.words())
+    def view() -> Table:
         width = min(console.width, 120)
-        return Group(
-            ProgressBar(total=total, completed=len(course.norms), width=width),
-            words,
-            sparkline(np.array(course.norms), width, ascii=ascii),
-        )
+        words = [(STOPPING, "")] if asked.requested else course.words()
+        table = Table.grid()
+        table.add_row(ProgressBar(total=total, completed=len(course.norms), width=width))
+        table.add_row(Text("  ").join(Text.assemble((k, "dim" if v else ""), f" {v}".rstrip()) for k, v in words))
+        table.add_row(sparkline(np.array(course.norms), width, ascii=ascii))
+        return table
 
+    asked.shown = True
     with Live(get_renderable=view, console=console, refresh_per_second=4, transient=True):
         yield course.add
 

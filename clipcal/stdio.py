@@ -42,10 +42,15 @@ def _flush_everything() -> None:
         ctypes.CDLL(None).fflush(None)
 
 
+STOPPING = "stopping after this step; press Ctrl-C again to stop at once"
+
+
 class Interrupt:
     """Whether the user has asked to stop. The first SIGINT or SIGTERM only asks; a second one raises KeyboardInterrupt."""
 
     requested = False
+    shown = False
+    """Set by a live view that shows ``requested`` itself: what else is written to the terminal would tear it."""
 
     def __call__(self) -> bool:
         return self.requested
@@ -63,8 +68,9 @@ def interruptible() -> Iterator[Interrupt]:
         if asked.requested:
             raise KeyboardInterrupt
         asked.requested = True
-        # not print: the signal may have come in the middle of one, and a stream cannot be entered twice
-        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
+        if not asked.shown:
+            # not print: the signal may have come in the middle of one, and a stream cannot be entered twice
+            os.write(2, f"\n{STOPPING}\n".encode())
 
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
