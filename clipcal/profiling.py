@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ def default_threads() -> int:
     return threads if "OMP_NUM_THREADS" in os.environ else max(1, threads // 2)
 
 
+@contextlib.contextmanager
+def num_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside the block, and with its own number again after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def environment() -> dict[str, Any]:
     """The versions and the machine that a run depends on."""
     return {
@@ -50,7 +61,7 @@ def environment() -> dict[str, Any]:
 
 def profile(
     spec: Spec,
-    folder: Path,
+    folder: Path | str,
     *,
     force: bool = False,
     resume: bool = False,
@@ -65,11 +76,11 @@ def profile(
     they are on disk. Raises SpecError, InputError or UserCodeError; what was recorded before is kept, and run.json says
     how the run ended.
     """
+    folder = Path(folder)
     if not resume:
         refuse_to_replace(folder, force=force)
     device = pick_device(spec.fields.device)
-    torch.set_num_threads(threads or default_threads())
-    with importable_from([spec.folder, spec.cwd]):
+    with num_threads(threads or default_threads()), importable_from([spec.folder, spec.cwd]):
         parts = build(spec, seed=spec.fields.seed, device=device)
         tensors = parts.named_tensors()
         info = RunInfo(

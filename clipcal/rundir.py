@@ -102,8 +102,9 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path | str) -> Run:
     """Read a run directory. Raises InputError that says what is there instead."""
+    folder = Path(folder)
     path = folder / "run.json"
     if not folder.exists():
         siblings = [p.name for p in folder.parent.iterdir() if is_run(p)] if folder.parent.is_dir() else []

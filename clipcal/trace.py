@@ -88,12 +88,13 @@ def trace_of(steps: Sequence[Step]) -> Trace:
     return _columns([s.__dict__ for s in steps], problems=())
 
 
-def read_trace(path: Path) -> Trace:
+def read_trace(path: Path | str) -> Trace:
     """Read a trace, whole or cut off at any byte.
 
     A last line without its end is what a killed process leaves; it and any other line that is not a step are left out
     and counted in ``problems``. Raises InputError where the file cannot be read or holds no step at all.
     """
+    path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as e:

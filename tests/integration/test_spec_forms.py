@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Clipcal, Project, rows_of, snapshot
 
+import clipcal as api
 from clipcal.training import to_device
 
 LOADER: dict[str, Any] = {
@@ -389,3 +390,18 @@ def test_the_name_names_the_run_directory(written: Project, clipcal: Clipcal, na
     written.spec("my spec.yaml", name=name)
     clipcal("profile", "my spec.yaml").ok()
     assert (Path(folder) / "run.json").is_file()
+
+
+def test_profiles_in_one_process_have_the_same_threads_and_leave_torchs_number_alone(
+    written: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        spec = api.load_spec(written.spec(steps=3))
+        runs = [api.profile(spec, written.folder / name) for name in ("one", "two")]
+        assert [run.info.threads for run in runs] == [4, 4]
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
