@@ -194,8 +194,8 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
         raise InputError(f"{folder}: holds other files and no run; name another directory with --out.")
     if not force:
         raise InputError(
-            f"{folder}: already holds a run ({_state(folder)}). Use --resume to go on with it, "
-            "--force to replace it, or --out to write elsewhere."
+            f"{folder}: already holds a run ({_state(folder)}). Read it with `clipcal recommend {folder}`, go on with it by "
+            "`clipcal profile --resume`, replace it with --force, or write elsewhere with --out."
         )
 
 
