@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 Status = Literal["running", "complete", "stopped", "interrupted", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 _OWN = ("run.json", "trace.jsonl", "layers.f32", "recommendation.json", "verification.json", "report.html")
+_ASIDE = ".replaced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +191,8 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
         raise InputError(f"{folder}: is a file; name another directory with --out.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
+    if not is_run(folder) and is_run(folder / _ASIDE):
+        _bring_back(folder)  # a process was killed before its new run was there
     if not is_run(folder):
         raise InputError(f"{folder}: holds other files and no run; name another directory with --out.")
     if not force:
@@ -209,6 +212,13 @@ def _state(folder: Path) -> str:
     return f"{recorded} of {info.steps} steps, {state}"
 
 
+def _bring_back(folder: Path) -> None:
+    """The run that was set aside is the run again."""
+    for path in (folder / _ASIDE).iterdir():
+        path.rename(folder / path.name)
+    (folder / _ASIDE).rmdir()
+
+
 class Replacement:
     """A new run in the place of an old one, which is set aside until the new one holds something of its own.
 
@@ -218,10 +228,12 @@ class Replacement:
 
     def __init__(self, folder: Path, info: RunInfo, *, force: bool) -> None:
         refuse_to_replace(folder, force=force)  # once more: another process may have been quicker
-        self._folder, self._aside = folder, folder / ".replaced"
+        self._folder, self._aside = folder, folder / _ASIDE
         try:
+            if self._aside.is_dir():  # of a process that was killed when its new run was there: replaced already
+                shutil.rmtree(self._aside)
             folder.mkdir(parents=True, exist_ok=True)
-            old = [folder / name for name in (*_OWN, "arms") if (folder / name).exists()]
+            old = [*(p for name in _OWN if (p := folder / name).exists()), *folder.glob("arms"), *folder.glob("arms-*")]
             if old:
                 self._aside.mkdir(exist_ok=True)
                 for path in old:
@@ -242,12 +254,10 @@ class Replacement:
         """The new run came to nothing: the old one comes back."""
         if not self._folder.is_dir():
             return
-        for name in (*_OWN, "arms"):
+        for name in _OWN:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
         if self._aside.is_dir():
-            for path in self._aside.iterdir():
-                path.rename(self._folder / path.name)
-            self._aside.rmdir()
+            _bring_back(self._folder)
         with contextlib.suppress(OSError):
             self._folder.rmdir()  # only where nothing else is in it

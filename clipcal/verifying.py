@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -87,6 +88,8 @@ def verify(
     plan = [_arm(t, first + k) for k in range(seeds) for t in thresholds]
     jobs = jobs or default_jobs(device, info.threads)
 
+    trained: list[tuple[Arm, Trace]] = []
+
     def train(planned: Sequence[Arm]) -> list[tuple[Arm, Trace]]:
         todo = [a for a in planned if not arms.path(a).exists()]
         if on_plan:
@@ -100,10 +103,11 @@ def verify(
             jobs=jobs,
             on_progress=on_progress,
         )
-        return [(a, read_trace(arms.path(a))) for a in planned]
+        done = [(a, read_trace(arms.path(a))) for a in planned]
+        _check_same_start([*trained, *done], device)
+        return done
 
-    trained = train(plan)
-    _check_same_start(trained, device)
+    trained += train(plan)
     roles = {"unclipped": arm_name(None), "clipped": arm_name(max_norm)}
     results, _, _ = results_of(trained)
     if any(r.diverged_at is not None for r in results if r.name in roles.values()):
@@ -150,7 +154,8 @@ def _arm(max_norm: float | None, seed: int, lr_scale: float = 1.0) -> Arm:
 
 
 def _clear_stale(run: Run, steps: int, machine: dict[str, str], *, force: bool) -> None:
-    """Arms of another length or machine cannot stand beside new ones: they repeat, so they are dropped and trained anew."""
+    """Arms of another length or machine cannot stand beside new ones: they are set aside as arms-1, arms-2, ...; only
+    ``force`` drops any."""
     folder = run.folder / "arms"
     key = {"steps": steps, "machine": machine}
     note = folder / "arms.json"
@@ -158,9 +163,12 @@ def _clear_stale(run: Run, steps: int, machine: dict[str, str], *, force: bool) 
         stale = json.loads(note.read_text(encoding="utf-8")) != key
     except (OSError, ValueError):
         stale = True
-    if folder.exists() and (stale or force):
-        shutil.rmtree(folder)
     try:
+        if force and folder.exists():
+            shutil.rmtree(folder)
+        elif stale and any(folder.glob("*.jsonl")):
+            asides = (run.folder / f"arms-{k}" for k in itertools.count(1))
+            folder.rename(next(path for path in asides if not path.exists()))
         folder.mkdir(exist_ok=True)
     except OSError as e:
         raise InputError(f"{folder}: cannot be written ({e.strerror}). Copy the run to where you may write.") from None

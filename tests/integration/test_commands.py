@@ -226,9 +226,13 @@ def test_other_methods_are_calibrated_on_their_own_numbers(folder: Path, method:
 
 
 def test_a_longer_verification_trains_its_own_unclipped_arm(run: Path) -> None:
-    v = answer("verify", run, "--seeds", "1", "--steps", "160")
-    assert [a["steps"] for a in v["arms"]] == [160, 160]
+    clipcal("verify", run, "--seeds", "1")
+    before = {p.name: p.read_bytes() for p in (run / "arms").glob("*.jsonl")}
+    longer = clipcal("verify", run, "--seeds", "1", "--steps", "160", "--json")
+    assert [a["steps"] for a in json.loads(longer.stdout)["arms"]] == [160, 160]
     assert (run / "arms" / "unclipped-seed0.jsonl").exists()
+    kept = {p.name: p.read_bytes() for p in (run / "arms-1").glob("*.jsonl")}
+    assert kept == before, "arms of another length are set aside, not lost"
 
 
 def test_resume_makes_a_run_longer_and_its_first_steps_stay(folder: Path) -> None:

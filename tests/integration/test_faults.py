@@ -452,3 +452,25 @@ def test_verify_on_a_full_disk_says_so_and_keeps_what_is_there(
         clipcal_process("verify", "runs/spec", "--max-norm", 9, "--seeds", 1).refused(
             "verification.json", "cannot be written"
         )
+
+
+def test_what_a_process_killed_while_replacing_left_behind_is_in_nobodys_way(
+    project: Project, clipcal: Clipcal
+) -> None:
+    clipcal("profile", "spec.yaml", "-n", 12).ok()
+    run = project.run()
+    recorded = (run / "trace.jsonl").read_bytes()
+    aside = run / ".replaced"
+    for name in ("run.json", "trace.jsonl", "layers.f32"):
+        (aside).mkdir(exist_ok=True)
+        (run / name).rename(aside / name)
+    answer = clipcal("profile", "spec.yaml", "-n", 12)
+    answer.refused("already holds a run")
+    assert (run / "trace.jsonl").read_bytes() == recorded, "killed before the new run was there: the old one is back"
+    aside.mkdir()
+    (aside / "arms").mkdir()
+    (aside / "arms" / "old.jsonl").write_text("")
+    (run / "arms").mkdir()
+    (run / "arms" / "new.jsonl").write_text("")
+    clipcal("profile", "spec.yaml", "-n", 12, "--force").ok()
+    assert not aside.exists()
