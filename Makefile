@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test lint bench bench-overhead clean
+.PHONY: demo samples test lint bench bench-overhead bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -19,11 +19,15 @@ $(VENV)/installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	$(PIP) -e '.[dev,bench]'
+	touch $@
+
 demo: $(VENV)/installed
 	$(BIN)/clipcal calibrate configs/char_lstm.yaml --force
 
 samples: $(VENV)/installed
-	$(BIN)/python benchmarks/samples.py
+	$(BIN)/python -m benchmarks.samples
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -34,12 +38,20 @@ test: lint
 	$(BIN)/pytest -n 2
 
 bench: bench-overhead
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/kill9.py
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.kill9
 
 bench-overhead: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.jobs
+
+bench-recommend: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.traces.run
+	$(BIN)/python -m benchmarks.traces.coverage
+	$(BIN)/python -m benchmarks.scaling
+
+bench-regret: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.regret
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

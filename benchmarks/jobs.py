@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reporting import print_table, write_results
 
+from benchmarks.reporting import print_table, write_results
 from clipcal.arms import warm_up
 from clipcal.evidence import load
 from clipcal.profiling import profile
@@ -57,7 +57,7 @@ class Timed:
 def timed(start: str, jobs: int, seeds: int) -> Timed:
     """One call in a Python of its own: what a process keeps for its next call, as a server that forks, is not free."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--child", folder, start, str(jobs), str(seeds)]
+        command = [sys.executable, "-m", __spec__.name, "--child", folder, start, str(jobs), str(seeds)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         arms = {p.name: read_trace(p) for p in sorted(Path(folder).glob("run/arms/*.jsonl"))}
         return Timed(**json.loads(done.stdout), arms=arms)

@@ -30,8 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reporting import print_table, write_results
-
+from benchmarks.reporting import print_table, write_results
 from clipcal.layers import read_layers
 
 MODEL = """\

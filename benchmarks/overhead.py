@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reporting import interval, judged, print_table, write_results
+from benchmarks.reporting import interval, judged, print_table, write_results
 
 TARGET_TIME, TARGET_MEMORY = 1.03, 1.02
 JUDGED = ("transformer", "lstm")  # the tiny MLP is for information: there, every microsecond shows
@@ -83,8 +83,8 @@ class Turns:
 
 def time_workload(name: str, num_rounds: int) -> dict[str, Any]:
     import torch
-    from workloads import WORKLOADS, HandWritten
 
+    from benchmarks.workloads import WORKLOADS, HandWritten
     from clipcal.profiling import profile
     from clipcal.trace import read_trace
 
@@ -136,8 +136,7 @@ def _compare(steps: Sequence[float], rounds: Sequence[float], turns: Turns, whic
 
 
 def _spec(name: str, folder: str, steps: int) -> Any:
-    from workloads import WORKLOADS
-
+    from benchmarks.workloads import WORKLOADS
     from clipcal.spec import load_spec
 
     file = Path(folder) / "spec.yaml"
@@ -158,7 +157,8 @@ def peak_memory() -> int:
 def memory_child(arm: str, name: str) -> None:
     """Train one arm in this process and print its peak."""
     import torch
-    from workloads import WORKLOADS, HandWritten
+
+    from benchmarks.workloads import WORKLOADS, HandWritten
 
     torch.set_num_threads(1)
     workload = WORKLOADS[name]
@@ -180,7 +180,7 @@ def measure_memory(name: str) -> dict[str, Any]:
     """One run of each arm: with the threshold pinned, two runs of the same arm differ by 0.1 %."""
     peaks = {}
     for arm in MEMORY_ARMS:
-        command = [sys.executable, __file__, "--child", arm, name]
+        command = [sys.executable, "-m", __spec__.name, "--child", arm, name]
         done = subprocess.run(command, env=os.environ | PINNED, stdout=subprocess.PIPE, text=True, check=True)
         peaks[arm] = json.loads(done.stdout)["peak"]
     bare, same_imports, recorded = (peaks[arm] for arm in MEMORY_ARMS)
@@ -252,7 +252,7 @@ def main() -> None:
     if args.child:
         memory_child(*args.child)
         return
-    from workloads import WORKLOADS
+    from benchmarks.workloads import WORKLOADS
 
     titles = {name: w.title for name, w in WORKLOADS.items()}
     results: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Calibrates every config in configs/ and compares the verdicts with those that its `Expect:` comment promises.
 
-    python benchmarks/samples.py [NAME ...]
+    python -m benchmarks.samples [NAME ...]
 
 Prints a table; exits with 1 where a promise is not kept.
 """

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reporting import interval, judged, print_table, write_results
+
+from benchmarks.reporting import interval, judged, print_table, write_results
 
 TARGET_HELP, TARGET_RECOMMEND = 1.5, 0.6
 BUSY = 0.8  # CPU time per wall time below which a process was kept waiting by others

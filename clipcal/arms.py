@@ -224,7 +224,7 @@ def train_arm(spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: st
     try:
         with importable_from([spec.folder, spec.cwd]):
             parts = build(spec, seed=arm.seed, device=torch.device(device))
-            recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
+            recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write, give_up=True)
             for observation in train(
                 parts,
                 steps=spec.fields.steps,

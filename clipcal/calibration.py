@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from clipcal.baselines import BASELINES
 from clipcal.errors import InputError, nearest
-from clipcal.reasons import FIRM, HARMFUL, Columns, caveats_of, step_of, why, why_none
+from clipcal.reasons import FIRM, MIDDLE, Columns, caveats_of, effect_of, step_of, why, why_guarded, why_none
 from clipcal.recommendation import (
     METHODS,
     Candidates,
+    Choice,
     Clipped,
     Confidence,
     Drift,
@@ -32,10 +33,13 @@ from clipcal.stats.harm import is_stuck, loss_response
 Array = NDArray[np.float64]
 
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
+WIDE_NET = 1.08  # the same where p99 is far above the median already: what spreads so widely needs no more room
+NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
+LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
-DEAD = 1e-12  # a norm below which no fp32 weight moves at any usual learning rate, whatever the loss
+DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
 LARGEST_LOG, SMALLEST = math.log(1e308), 5e-324
 
 
@@ -47,6 +51,8 @@ def recommend(
     lrs: Sequence[float] | NDArray[Any] | None = None,
     method: Method = "norm",
     norm_type: float = 2.0,
+    guard: float | None = None,
+    choice: Choice | None = None,
     source: str | None = None,
     caveats: Iterable[str] = (),
 ) -> Recommendation:
@@ -54,8 +60,10 @@ def recommend(
 
     ``grad_norms``: shape (n,), any length; NaN and infinities are counted, never fatal. For ``method="value"`` the largest
     absolute gradient element per step, for ``"per_tensor"`` the largest tensor norm per step: the same rule reads them.
-    ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``caveats``: what the
-    caller knows about the trace, added to the answer's own. Raises InputError for arguments that fit no trace.
+    ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``guard``: the threshold
+    that training was clipped at while these norms were recorded, since it diverges without. ``choice``: the candidate that
+    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. Raises
+    InputError for arguments that fit no trace.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is not a way to clip.{nearest(str(method), METHODS)}")
@@ -65,20 +73,53 @@ def recommend(
     numbers = np.arange(norms.size) if steps is None else _column(steps, "steps", norms.size)
     if not np.all(np.isfinite(numbers)):
         raise InputError("steps holds a non-finite number: give every row its step number, or leave steps out.")
+    if np.any(np.abs(numbers) > 2.0**53):
+        raise InputError("steps holds a number beyond 2^53, which is no step: give every row its step number.")
     trace = Columns(
         norms=norms,
         losses=None if losses is None else _column(losses, "losses", norms.size),
         lrs=None if lrs is None else _column(lrs, "lrs", norms.size),
         steps=numbers.astype(np.int64),
     )
+    trace, joined = last_run(trace)
+    caveats = (*([joined] if joined else []), *caveats)
     with np.errstate(all="ignore"):
-        return _answer(trace, summarise(norms), method, float(norm_type), source, tuple(caveats))
+        return _answer(trace, summarise(trace.norms), guard, choice, method, float(norm_type), source, tuple(caveats))
+
+
+def last_run(trace: Columns) -> tuple[Columns, str | None]:
+    """The last of the runs that share a log, where the step numbers go back, and a caveat; all rows where it is too short."""
+    starts = np.flatnonzero(np.diff(trace.steps) <= 0) + 1
+    if not starts.size:
+        return trace, None
+    first = int(starts[-1])
+    rows = trace.norms.size - first
+    times = f"The step numbers go back {starts.size} time{'s' * (starts.size != 1)}"
+    if rows < max(LAST_RUN, 0.1 * trace.norms.size):
+        return (
+            trace,
+            f"{times}: several runs share this log and were judged as one, since the last has {rows} rows only.",
+        )
+    last = Columns(
+        norms=trace.norms[first:],
+        losses=None if trace.losses is None else trace.losses[first:],
+        lrs=None if trace.lrs is None else trace.lrs[first:],
+        steps=trace.steps[first:],
+    )
+    return (
+        last,
+        f"{times}: several runs share this log. The last one is judged, its {rows} rows from step {trace.steps[first]} on.",
+    )
 
 
 def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None = None) -> Array:
     try:
-        column = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):
+            column = np.asarray(values)
+            if column.dtype.kind == "c":
+                raise TypeError
+            column = column.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(
             f"{name} must be a flat list of numbers, one per optimizer step (NaN where unknown)."
         ) from None
@@ -90,9 +131,17 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None 
 
 
 def _answer(
-    trace: Columns, stats: NormStats, method: Method, norm_type: float, source: str | None, caveats: tuple[str, ...]
+    trace: Columns,
+    stats: NormStats,
+    guard: float | None,
+    choice: Choice | None,
+    method: Method,
+    norm_type: float,
+    source: str | None,
+    caveats: tuple[str, ...],
 ) -> Recommendation:
-    verdict = _verdict(trace, stats)
+    read = _verdict(trace, stats)
+    verdict: Verdict = read if guard is None else "diverging"
     found: dict[str, Any] = {
         "max_norm": None,
         "interval": None,
@@ -102,14 +151,16 @@ def _answer(
         "spikes": Spikes(count=0, rate=0.0, min=None, max=None, steps=()),
         "drift": Drift(ratio=None, direction="flat"),
         "clipped": Clipped(stable=None, spikes=None),
-        "candidates": Candidates(gentle=None, firm=None),
+        "candidates": Candidates(gentle=None, middle=None, firm=None),
         "harm": None,
     }
-    if verdict == "vanishing" or stats.steady is None:
-        reasons = [why_none(trace, stats, verdict)]
+    if read == "vanishing" or stats.steady is None:
+        reasons = [why_none(trace, stats, read)]
     else:
-        evidence, reasons = _threshold_and_evidence(trace, stats, stats.steady)
+        evidence, reasons = _threshold_and_evidence(trace, stats, stats.steady, choice, lost=verdict == "diverging")
         found |= evidence
+    if guard is not None:
+        reasons.insert(0, why_guarded(guard))
     usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
     counts = stats.counts
     return Recommendation(
@@ -121,7 +172,7 @@ def _answer(
         nonfinite=Nonfinite(count=counts.nonfinite, first_step=step_of(trace, counts.first_nonfinite)),
         zeros=counts.zeros,
         reasons=tuple(reasons),
-        caveats=(*caveats_of(trace, stats, verdict), *caveats),
+        caveats=(*caveats_of(trace, stats, verdict, guard), *caveats),
         baselines={name: _baseline(name, usable) for name in BASELINES},
         **found,
     )
@@ -151,22 +202,29 @@ def _verdict(trace: Columns, stats: NormStats) -> Verdict:
 def _gentle(log_p99: Array, steady: Steady) -> Array:
     """The log of the gentle threshold for log p99 (k,): a net above the stable norms, midway below the smallest spike."""
     if steady.smallest_spike is None:
-        return log_p99 + math.log(COMPROMISE if steady.num_far else NET)
+        spread = math.log(steady.p99) - math.log(steady.median)
+        net = float(np.interp(spread, [NARROW, WIDE], [NET, WIDE_NET]))
+        return log_p99 + math.log(COMPROMISE if steady.num_far else net)
     midway = 0.5 * (log_p99 + math.log(steady.smallest_spike))
     return np.asarray(np.minimum(midway, log_p99 + math.log(REACH)), dtype=np.float64)
 
 
-def _threshold_and_evidence(trace: Columns, stats: NormStats, steady: Steady) -> tuple[dict[str, Any], list[str]]:
+def _threshold_and_evidence(
+    trace: Columns, stats: NormStats, steady: Steady, choice: Choice | None, *, lost: bool
+) -> tuple[dict[str, Any], list[str]]:
     stable, spikes = trace.norms[steady.stable_rows], trace.norms[steady.spike_rows]
     corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
     log_gentle = float(_gentle(np.log([steady.p99]), steady)[0])
     gentle = rounded(_exp(log_gentle), corridor)
-    firm = min(gentle, rounded(FIRM * steady.median, corridor))
+    firm, middle = (min(gentle, rounded(times * steady.median, corridor)) for times in (FIRM, MIDDLE))
     response = None if trace.losses is None else loss_response(steady.excess, trace.losses)
-    harmful = response is not None and response.p < HARMFUL and response.change_above > 0
-    if response is not None and not harmful and response.p <= 1 - HARMFUL:
-        response = None
-    chosen = firm if harmful else gentle
+    effect = "unknown" if response is None else effect_of(response)
+    if (lost and trace.losses is not None) or effect == "harm":
+        chosen = firm
+    else:
+        chosen = middle if effect == "unclear" else gentle
+    if choice is not None:
+        chosen = choice.max_norm
     spread = np.quantile(_gentle(steady.log_p99, steady) - log_gentle, [0.05, 0.95])
     low, high = (float(f"{_exp(math.log(chosen) + float(s)):.3g}") for s in spread)
     interval = (min(low, chosen), max(high, chosen))
@@ -194,16 +252,17 @@ def _threshold_and_evidence(trace: Columns, stats: NormStats, steady: Steady) ->
         "clipped": Clipped(
             stable=float(np.mean(stable > chosen)), spikes=float(np.mean(spikes > chosen)) if spikes.size else None
         ),
-        "candidates": Candidates(gentle=gentle, firm=firm),
+        "candidates": Candidates(gentle=gentle, middle=middle, firm=firm),
     }
-    if response is not None:
+    if response is not None and effect != "unclear":
         evidence["harm"] = Harm(
-            threshold=rounded(FIRM * steady.median, corridor),
+            threshold=rounded(response.level * steady.median, corridor),
             steps_above=response.steps_above,
             loss_change_above=response.change_above,
             loss_change_below=response.change_below,
         )
-    return evidence, why(trace, stats, steady, stable, spikes, chosen, response)
+    reasons = why(trace, stats, steady, stable, spikes, chosen, response)
+    return evidence, reasons if choice is None else [choice.reason, *reasons]
 
 
 def _exp(log: float) -> float:

@@ -15,8 +15,11 @@ from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError, UserCodeError
 
 if TYPE_CHECKING:
+    from clipcal.choosing import Outcome
+    from clipcal.culprits import Culprits
     from clipcal.evidence import Evidence
     from clipcal.recommendation import Recommendation
+    from clipcal.replay import Replayed
     from clipcal.rundir import Run
     from clipcal.spec import Spec
     from clipcal.verification import Verification
@@ -62,6 +65,10 @@ Others = Annotated[
 For = Annotated[
     str | None, typer.Option("--for", help="Print only the snippet for this framework.", show_default=False)
 ]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Also show what the rules that others use would have clipped.")
+]
+LayersToo = Annotated[bool, typer.Option("--layers", help="Also show which layers make the spikes.")]
 
 
 def main() -> None:
@@ -122,9 +129,9 @@ def calibrate(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Profile, recommend and verify in one go.
+    """Profile, recommend, and let training choose among the candidates.
 
-    Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
+    Candidates are trained from the same seeds, and up to twice as many seeds where it stays open which is best. Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
     """
     with _said_no():
         spec, folder = _spec(source, out, steps=steps, seed=seed, device=device)
@@ -137,23 +144,28 @@ def calibrate(
         _save(run, recommendation, quiet=quiet)
         if not json:
             _show_recommendation(evidence, recommendation)
-        verification = None
+        outcome = None
         if recommendation.max_norm is not None:
-            verification = _verify(
-                run, recommendation, other or [], seeds, None, jobs, force=False, quiet=quiet, spaced=not json
-            )
+            outcome = _choose(run, recommendation, other or [], seeds, jobs, quiet=quiet, spaced=not json)
+            evidence, recommendation = _recommend(run.folder)
+            _save(run, recommendation, quiet=quiet)
+        verification = outcome.verification if outcome else None
         if json:
+            from clipcal.jsonfile import plain
+
             _print_json(
                 {
                     "schema": "clipcal.calibration/1",
                     "run": str(run.folder),
                     "max_norm": recommendation.max_norm,
+                    "choice": plain(outcome.choice) if outcome else None,
                     "recommendation": recommendation.as_dict(),
                     "verification": verification.as_dict() if verification else None,
                 }
             )
-        elif verification is not None:
-            _show_verification(run, verification)
+        elif outcome is not None:
+            _show_choice(run, outcome)
+            _show_verification(run, outcome.verification)
             _show_snippet(recommendation, run)
     holds = verification is not None and verification.verdict in ("holds", "no_difference")
     raise typer.Exit(0 if holds else NO)
@@ -196,20 +208,35 @@ def profile(
 
 
 @app.command()
-def recommend(source: RunOrLog, framework: For = None, json: Json = False, quiet: Quiet = False) -> None:
+def recommend(
+    source: RunOrLog,
+    framework: For = None,
+    compare: Compare = False,
+    layers: LayersToo = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Read a threshold from a trace, with its reasons."""
     with _said_no():
+        if framework is not None and (compare or layers):
+            given = " and ".join(["--compare"] * compare + ["--layers"] * layers)
+            raise InputError(
+                f"--for prints the snippet alone, so there is no place for {given}. Ask for one or the other."
+            )
         evidence, recommendation = _recommend(source)
+        replayed, culprits = _compared(evidence, recommendation, compare=compare, layers=layers)
         if evidence.run is not None:
             _save(evidence.run, recommendation, quiet=quiet)
         if json:
-            _print_json(recommendation.as_dict())
+            asked = {"comparison": replayed} if replayed else {}
+            _print_json(recommendation.as_dict() | asked | ({"layers": culprits.as_dict()} if culprits else {}))
         elif framework is not None:
             _show_one_snippet(framework, evidence, recommendation)
         else:
             _show_recommendation(evidence, recommendation)
             if recommendation.max_norm is not None:
                 _show_snippet(recommendation, evidence.run)
+            _show_tables(evidence, replayed, culprits)
     raise typer.Exit(0 if recommendation.max_norm is not None else NO)
 
 
@@ -297,7 +324,7 @@ def _profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads: in
     with (
         interruptible() as asked,
         prints_to_stderr(),
-        live.profile_view(console, spec.fields.steps, asked=asked, quiet=quiet) as on_steps,
+        live.profile_view(console, spec.fields.steps, asked=asked, quiet=quiet) as (on_steps, on_guard),
     ):
         run = profiling.profile(
             spec,
@@ -306,6 +333,7 @@ def _profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads: in
             resume=resume,
             threads=threads,
             on_steps=on_steps,
+            on_guard=on_guard,
             should_stop=asked,
             command=sys.argv,
         )
@@ -383,12 +411,71 @@ def _verify(
         )
 
 
+def _choose(
+    run: Run,
+    recommendation: Recommendation,
+    others: list[float],
+    seeds: int,
+    jobs: int | None,
+    *,
+    quiet: bool,
+    spaced: bool,
+) -> Outcome:
+    from clipcal.arms import warm_up
+
+    if spaced:
+        print(flush=True)
+    warm_up(run.info.device)
+    from clipcal import choosing, live
+    from clipcal.console import stderr_console
+    from clipcal.trials import Trials
+
+    with live.arms_view(stderr_console(), run.info.steps, quiet=quiet) as (on_plan, on_progress):
+        trials = Trials(run, jobs=jobs, on_plan=on_plan, on_progress=on_progress)
+        return choosing.choose(trials, recommendation, others=others, seeds=seeds)
+
+
 def _show_recommendation(evidence: Evidence, recommendation: Recommendation) -> None:
     from clipcal import console
 
     out = console.stdout_console()
     width, ascii = console.picture_width(out), console.is_ascii(out)
     console.show(out, console.recommendation(recommendation, evidence.trace, evidence.norms, width=width, ascii=ascii))
+
+
+def _compared(
+    evidence: Evidence, recommendation: Recommendation, *, compare: bool, layers: bool
+) -> tuple[tuple[Replayed, ...], Culprits | None]:
+    replayed: tuple[Replayed, ...] = ()
+    found = None
+    if layers:
+        from clipcal.culprits import culprits
+
+        found = culprits(evidence, recommendation)
+    if compare:
+        from clipcal.replay import replay
+
+        replayed = replay(evidence.norms, recommendation)
+    return replayed, found
+
+
+def _show_tables(evidence: Evidence, replayed: tuple[Replayed, ...], culprits: Culprits | None) -> None:
+    from clipcal import console, tables
+
+    out = console.stdout_console()
+    width, ascii = out.width if out.is_terminal else None, console.is_ascii(out)
+    if replayed:
+        console.show(out, tables.comparison(replayed, method=evidence.method, width=width, ascii=ascii))
+    if culprits is not None:
+        console.show(out, tables.layers(culprits, width=width, ascii=ascii))
+
+
+def _show_choice(run: Run, outcome: Outcome) -> None:
+    from clipcal import console
+
+    if outcome.race is not None:
+        out = console.stdout_console()
+        console.show(out, console.choice(outcome.choice, method=run.info.method, ascii=console.is_ascii(out)))
 
 
 def _show_verification(run: Run, verification: Verification) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from clipcal.charts import histogram, timeline
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation import Choice, Recommendation
 
 if TYPE_CHECKING:
     from clipcal.trace import Floats, Trace
@@ -104,19 +104,30 @@ def _last_stable(r: Recommendation, trace: Trace) -> int | None:
 
 
 def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:
+    return [Text(title, "bold"), *points(sentences, ascii=ascii)]
+
+
+def points(sentences: Iterable[str], *, ascii: bool) -> list[Text]:
     mark = "-" if ascii else "•"
-    return [Text(title, "bold"), *(Text(f"  {mark} {printable(s)}") for s in sentences)]
+    return [Text(f"  {mark} {printable(s, ascii=ascii)}") for s in sentences]
 
 
-def printable(text: str) -> str:
-    """Without control characters: a name in a log must not be able to drive the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def printable(text: str, *, ascii: bool = False) -> str:
+    """Without control characters: a name in a log must not be able to drive the terminal. ``ascii``: without any other
+    character that a terminal of ASCII cannot show."""
+    return "".join(c if c.isprintable() and (c.isascii() or not ascii) else "?" for c in text)
 
 
 def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
     """A snippet under its title, and how to get another framework's."""
     head = Text.assemble((f"Paste this ({title})", "bold"), (f"   others: --for {', '.join(others)}", "dim"))
     return [Text(), head, *(Text(f"  {line}") for line in text.splitlines())]
+
+
+def choice(c: Choice, *, method: str, ascii: bool) -> list[Text]:
+    """What training chose among the candidates, and why."""
+    head = Text.assemble((f"{label(method)} {c.max_norm:g}", "bold green"), f"   {c.name}, chosen by training")
+    return [head, *points([c.reason], ascii=ascii), Text()]
 
 
 def verification(v: Verification, *, method: str = "norm", ascii: bool) -> list[Text]:
@@ -147,14 +158,18 @@ def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
                 "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
             )
         )
+    lines = columns(rows, left=(0,))
+    return [Text(line, "dim" if i == 0 else "red" if rows[i][2] == "lost" else "") for i, line in enumerate(lines)]
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:
+    """Rows of one length as lines, each column as wide as its widest cell; the columns in ``left`` start at one place, the
+    others end at one."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for i, row in enumerate(rows):
-        cells = [
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(Text("  " + "  ".join(cells).rstrip(), "dim" if i == 0 else ("red" if row[2] == "lost" else "")))
-    return lines
+    cells = [
+        [c.ljust(w) if k in left else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths, strict=True))] for r in rows
+    ]
+    return [("  " + "  ".join(row)).rstrip() for row in cells]
 
 
 def stdout_console() -> Console:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import numpy as np
 
 from clipcal.calibration import recommend
 from clipcal.errors import InputError
+from clipcal.jsonfile import number
 from clipcal.layers import read_layers
-from clipcal.recommendation import Method, Recommendation
+from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.trace import Floats, Trace, read_trace
 
@@ -18,7 +21,8 @@ from clipcal.trace import Floats, Trace, read_trace
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """``norms`` is 1-D, one value per row of ``trace``: what ``method`` puts its threshold on. ``run`` is None for a trace
-    file by itself. ``caveats`` are what is known of how the trace came about."""
+    file by itself. ``caveats`` are what is known of how the trace came about; ``guard`` is the threshold that training was
+    clipped at meanwhile, where it is lost at once without."""
 
     source: str
     trace: Trace
@@ -27,6 +31,7 @@ class Evidence:
     norm_type: float
     run: Run | None
     caveats: tuple[str, ...]
+    guard: float | None = None
 
     def recommend(self) -> Recommendation:
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
@@ -37,6 +42,8 @@ class Evidence:
             lrs=self.trace.lr,
             method=self.method,
             norm_type=self.norm_type,
+            guard=self.guard,
+            choice=read_choice(self.run) if self.run else None,
             source=self.source,
             caveats=self.caveats,
         )
@@ -63,15 +70,16 @@ def _of_run(run: Run, source: str) -> Evidence:
         raise InputError(
             f"{run.folder}: has no trace yet. Record one with `clipcal profile SPEC --out {run.folder} --force`."
         )
-    trace = read_trace(run.trace)
     info = run.info
+    guarded = info.guard is not None and run.guarded.exists()
+    trace = read_trace(run.guarded if guarded else run.trace)
     caveats = []
     if info.status in ("running", "interrupted", "failed"):
         how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
             info.status
         ]
         caveats.append(f"The profile {how} after {len(trace)} of {info.steps} steps.")
-    if info.status == "stopped" and info.reason:
+    if info.status == "stopped" and info.reason and not guarded:
         caveats.append(f"The profile stopped early: {info.reason}.")
     caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]
     method = info.method
@@ -79,17 +87,24 @@ def _of_run(run: Run, source: str) -> Evidence:
     if method == "value":
         norms = trace.grad_max
     elif method == "per_tensor":
-        rows = read_layers(run.layers).norms[: len(trace)]
+        layers = run.guarded_layers if guarded else run.layers
+        rows = read_layers(layers).norms[: len(trace)]
         if len(rows) < len(trace):
-            raise InputError(
-                f"{run.layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force."
-            )
+            raise InputError(f"{layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force.")
         norms = rows.max(axis=1, initial=0.0).astype(np.float64)
-    return _evidence(source, trace, norms, method, info.norm_type, run, caveats)
+    guard = info.guard if guarded else None
+    return _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
 
 
 def _evidence(
-    source: str, trace: Trace, norms: Floats, method: Method, norm_type: float, run: Run | None, caveats: list[str]
+    source: str,
+    trace: Trace,
+    norms: Floats,
+    method: Method,
+    norm_type: float,
+    run: Run | None,
+    caveats: list[str],
+    guard: float | None = None,
 ) -> Evidence:
     """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights."""
     dropped = int(trace.skipped.sum())
@@ -104,4 +119,15 @@ def _evidence(
         norm_type=norm_type,
         run=run,
         caveats=tuple(caveats),
+        guard=guard,
     )
+
+
+def read_choice(run: Run) -> Choice | None:
+    """What `calibrate` chose by training, or None. A record that cannot be read is none: the trace says enough."""
+    try:
+        raw = json.loads(run.choice.read_text(encoding="utf-8"))
+        choice = Choice(name=str(raw["name"]), max_norm=number(raw["max_norm"]), reason=str(raw["reason"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return choice if 0 < choice.max_norm < math.inf else None

@@ -41,8 +41,7 @@ class Evidence:
     @property
     def margin(self) -> float:
         """The smallest difference of the final loss that counts."""
-        left = float(np.mean([abs(_capped(a, self.start)) for a in self.unclipped]))
-        return min(MARGIN_OF_PROGRESS * self.progress, MARGIN_OF_LOSS * left)
+        return margin_of([capped(a, self.start) for a in self.unclipped], self.progress)
 
 
 def results_of(arms: Sequence[tuple[Arm, Trace]]) -> tuple[list[ArmResult], float, float]:
@@ -79,8 +78,7 @@ def compare(
 ) -> Comparison:
     """The paired difference of the final loss and its 90% interval: Student's t over the seeds, or, for a single seed, a
     block bootstrap over the paired steps of the last part. ``traces`` are (clipped, unclipped) by seed."""
-    capped = [(_capped(c, start), _capped(u, start)) for c, u in zip(clipped, unclipped, strict=True)]
-    d = np.array([c - u for c, u in capped])
+    d = np.array([capped(c, start) - capped(u, start) for c, u in zip(clipped, unclipped, strict=True)])
     mean = float(np.mean(d))
     if len(d) > 1:
         t = _T90[len(d) - 2] if len(d) - 2 < len(_T90) else 1.75
@@ -90,7 +88,13 @@ def compare(
     return Comparison(loss_difference=mean, interval=(mean - half, mean + half), seeds=len(d))
 
 
-def _capped(arm: ArmResult, start: float) -> float:
+def margin_of(unclipped: Sequence[float], progress: float) -> float:
+    """The smallest difference of the final loss that counts, from those of the unclipped arms."""
+    return min(MARGIN_OF_PROGRESS * progress, MARGIN_OF_LOSS * float(np.mean(np.abs(unclipped))))
+
+
+def capped(arm: ArmResult, start: float) -> float:
+    """The final loss, and the loss at the start for an arm that is lost: it has learned nothing."""
     if arm.diverged_at is not None or not np.isfinite(arm.final_loss):
         return start
     return arm.final_loss
@@ -289,9 +293,11 @@ def _beside(name: str, arms: Sequence[ArmResult], e: Evidence) -> str:
     lost = sum(a.diverged_at is not None for a in arms)
     if lost:
         return f"{name}: {lost} of {len(arms)} runs are lost."
-    ours = np.mean([_capped(a, e.start) for a in e.clipped])
+    seeds = {a.seed for a in arms}
+    ours = np.mean([capped(a, e.start) for a in e.clipped if a.seed in seeds])
     theirs = np.mean([a.final_loss for a in arms])
-    return f"{name}: final loss {theirs:.4g}, against {ours:.4g} with max_norm {e.max_norm:g}."
+    on = "" if len(seeds) == e.seeds else f", on {len(seeds)} seed{'s' * (len(seeds) != 1)}"
+    return f"{name}: final loss {theirs:.4g}, against {ours:.4g} with max_norm {e.max_norm:g}{on}."
 
 
 def _interval(c: Comparison) -> str:

@@ -47,27 +47,36 @@ class LayersWriter:
 
 
 def read_layers(path: Path) -> Layers:
-    """Read a layers file, whole or cut off. Raises InputError where it is no such file."""
+    """Read a layers file, whole or cut off. Raises InputError where it is no such file.
+
+    ``norms`` is the file itself, mapped and read-only: only the rows that are looked at are read, so that hundreds of
+    megabytes of a long run need not fit into memory.
+    """
     try:
-        data = path.read_bytes()
-        header_bytes, _, body = data.partition(b"\n")
+        with path.open("rb") as f:
+            header_bytes = f.readline()
+            size = f.seek(0, 2) - len(header_bytes)
         header = json.loads(header_bytes)
         names = tuple(str(n) for n in header["names"])
         norm_type = float(header["norm_type"])
-        if header["format"] != FORMAT:
+        if header["format"] != FORMAT or not norm_type > 0:
             raise ValueError
+        shape = (size // (4 * max(len(names), 1)), max(len(names), 1))
+        rows = (
+            np.memmap(path, dtype="<f4", mode="r", offset=len(header_bytes), shape=shape)
+            if shape[0]
+            else np.empty(shape, "<f4")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path}: not a layers file of clipcal. `clipcal profile` writes one beside the trace."
         ) from None
-    width = 4 * max(len(names), 1)
-    rows = np.frombuffer(body[: len(body) // width * width], dtype="<f4").reshape(-1, max(len(names), 1))
-    return Layers(names=names, norm_type=norm_type, norms=rows)
+    return Layers(names=names, norm_type=norm_type, norms=np.asarray(rows))
 
 
 def keep_rows(path: Path, rows: int) -> None:
     """Cut the file back to its first ``rows`` rows: what is left of a killed run may hold a row more than its trace."""
-    layers = read_layers(path)
+    num_tensors = len(read_layers(path).names)
     with path.open("r+b") as f:
         header = f.readline()
-        f.truncate(len(header) + 4 * len(layers.names) * rows)
+        f.truncate(len(header) + 4 * num_tensors * rows)

@@ -15,10 +15,10 @@ from rich.text import Text
 from clipcal.arms import Arm, OnProgress, Progress
 from clipcal.charts import sparkline
 from clipcal.console import is_ascii, number
-from clipcal.profiling import OnSteps
+from clipcal.profiling import OnGuard, OnSteps
 from clipcal.stdio import STOPPING, Interrupt
 from clipcal.trace import Step
-from clipcal.verifying import OnPlan
+from clipcal.trials import OnPlan
 
 LINES = 10
 """How many plain lines a profile prints where there is no terminal."""
@@ -67,14 +67,23 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool) -> Iterator[OnSteps]:
-    """Show a profile of ``total`` steps as it goes; gives the function to call with each batch of steps."""
-    course = _Course(total)
+def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool) -> Iterator[tuple[OnSteps, OnGuard]]:
+    """Show a profile of ``total`` steps as it goes; gives the functions to call with each batch of steps, and where it
+    begins again under a guard."""
+    course, printed = _Course(total), 0
     if quiet:
-        yield course.add
+        yield course.add, lambda guard: None
         return
+
+    def again(guard: float) -> None:
+        nonlocal course, printed
+        course, printed = _Course(total), 0
+        console.print(
+            f"lost too early to read a threshold from; profiling again under a temporary guard of {guard:g}",
+            soft_wrap=True,
+        )
+
     if not console.is_terminal:
-        printed = 0
 
         def line(steps: Sequence[Step]) -> None:
             nonlocal printed
@@ -84,7 +93,7 @@ def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool)
                 printed = due
                 console.print("step " + "  ".join(f"{k} {v}".strip() for k, v in course.words()), soft_wrap=True)
 
-        yield line
+        yield line, again
         return
     ascii = is_ascii(console)
 
@@ -99,7 +108,7 @@ def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool)
 
     asked.shown = True
     with Live(get_renderable=view, console=console, refresh_per_second=4, transient=True):
-        yield course.add
+        yield lambda steps: course.add(steps), again
 
 
 @contextlib.contextmanager

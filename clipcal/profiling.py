@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
+from clipcal.evidence import load
+from clipcal.gradnorm import ClipRule
+from clipcal.guarding import guard_of, needs_guard
 from clipcal.layers import LayersWriter, keep_rows
 from clipcal.recorder import PATIENCE, Recorder
 from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run, refuse_to_replace
@@ -26,6 +29,7 @@ from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace, t
 from clipcal.training import Parts, train
 
 OnSteps = Callable[[Sequence[Step]], None]
+OnGuard = Callable[[float], None]
 
 
 def default_threads() -> int:
@@ -67,13 +71,15 @@ def profile(
     resume: bool = False,
     threads: int | None = None,
     on_steps: OnSteps | None = None,
+    on_guard: OnGuard | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] = (),
 ) -> Run:
     """Train the spec's arm without clipping and record it in ``folder``.
 
-    Nothing in ``folder`` is touched before the first steps are there to be written. ``on_steps`` is called with steps after
-    they are on disk. Raises SpecError, InputError or UserCodeError; what was recorded before is kept, and run.json says
+    Where it is lost too early to read a threshold from, it is trained once more under a temporary guard, and the norms
+    before clipping are recorded beside the first; ``on_guard`` is told the guard before. Nothing in ``folder`` is touched
+    before the first steps are there to be written. ``on_steps`` is called with steps after they are on disk. Raises SpecError, InputError or UserCodeError; what was recorded before is kept, and run.json says
     how the run ended.
     """
     folder = Path(folder)
@@ -99,7 +105,61 @@ def profile(
             **environment(),
         )
         recording = _Recording(folder, info, [n for n, _ in tensors], resume=resume, force=force, on_steps=on_steps)
-        return _record(recording, parts, spec, should_stop)
+        run = _record(recording, parts, spec, should_stop)
+        guard = guard_for(run)
+        if guard is None:
+            return run
+        if on_guard:
+            on_guard(guard)
+        return _record_under(guard, run, spec, device, on_steps or (lambda steps: None), should_stop)
+
+
+def guard_for(run: Run) -> float | None:
+    """The guard to profile again under; None where the run that is there says enough, or is not finished."""
+    if run.info.status not in ("complete", "stopped") or run.info.guard is not None:
+        return None
+    evidence = load(run.folder)
+    return guard_of(evidence.norms) if needs_guard(evidence.recommend()) else None
+
+
+def _record_under(
+    guard: float, run: Run, spec: Spec, device: torch.device, on_steps: OnSteps, should_stop: Callable[[], bool]
+) -> Run:
+    """Train the same arm clipped at ``guard``; its trace grows under another name and is the run's when whole.
+
+    Raises KeyboardInterrupt where it was stopped: the unclipped trace is kept, and the guarded one is not.
+    """
+    clip = spec.fields.clip
+    growing = [path.with_name(path.name + ".partial") for path in (run.guarded_layers, run.guarded)]
+    for path in growing:
+        path.unlink(missing_ok=True)
+    try:
+        parts = build(spec, seed=spec.fields.seed, device=device)
+        layers = LayersWriter(growing[0], [n for n, _ in parts.named_tensors()], clip.norm_type)
+        trace = AppendOnly(growing[1])
+
+        def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+            layers.append(rows)
+            trace.append(lines_of(steps))
+            on_steps(steps)
+
+        recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
+        rule = ClipRule(method=clip.method, threshold=guard, norm_type=clip.norm_type)
+        with contextlib.closing(layers), contextlib.closing(trace):
+            for observation in train(parts, steps=spec.fields.steps, norm_type=clip.norm_type, clip=rule):
+                recorder.add(observation)
+                if recorder.gone_at is not None:
+                    break
+                if should_stop():
+                    raise KeyboardInterrupt
+            recorder.flush()
+        for path, whole in zip(growing, (run.guarded_layers, run.guarded), strict=True):
+            os.replace(path, whole)
+    except BaseException:
+        for path in growing:
+            path.unlink(missing_ok=True)
+        raise
+    return run.save(guard=guard)
 
 
 def _record(recording: _Recording, parts: Parts, spec: Spec, should_stop: Callable[[], bool]) -> Run:
@@ -268,9 +328,9 @@ def _reopen(folder: Path, info: RunInfo, known: int) -> Run:
         keep_rows(run.layers, known)
     else:
         run.layers.unlink(missing_ok=True)
-    for later in (run.recommendation, run.verification):
+    for later in (run.recommendation, run.choice, run.verification, run.guarded, run.guarded_layers):
         later.unlink(missing_ok=True)
-    return run.save(steps=info.steps, source=info.source, status="running", reason=None, finished=None)
+    return run.save(steps=info.steps, source=info.source, status="running", reason=None, guard=None, finished=None)
 
 
 def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcal.guarding import ENOUGH, GUARD, guard_of
 from clipcal.recommendation import Verdict
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
 from clipcal.stats.harm import LossResponse
 
 Array = NDArray[np.float64]
 
-FIRM = 2.0  # times the stable median: the rule that trained best where large norms did harm
-HARMFUL = 0.2  # one-sided p below which a rise of the loss chooses firm over gentle; above 1 - p it speaks for gentle
-GUARD = 0.3  # times the median of the first norms: the one rule that kept runs alive which diverged at once (measured)
+FIRM = 1.1  # times the stable median: trained best where large norms did harm
+MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
+HARMFUL = 0.2  # p below which a rise of the loss after large norms is harm; above 1 - p they are ordinary training
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
 
 
@@ -67,10 +69,9 @@ def why(
         )
     if response is not None:
         reasons.append(
-            f"After {response.steps_above} steps above {FIRM:g} x the local median the loss changed by "
-            f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (rank test, "
-            f"p = {response.p:.2g}): large norms "
-            + ("do harm here, clip from there." if response.p < HARMFUL else "are ordinary training here, leave them.")
+            f"After {response.steps_above} steps above {response.level:g} x the local median the loss changed by "
+            f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (p = {response.p:.2g}): "
+            + _EFFECTS[effect_of(response)]
         )
     if steady.direction in ("up", "down"):
         reasons.append(
@@ -78,6 +79,31 @@ def why(
             f"ahead, around {steady.median:.3g}."
         )
     return reasons
+
+
+Effect = Literal["harm", "none", "unclear"]
+_EFFECTS: dict[Effect, str] = {
+    "harm": "large norms do harm here, so the threshold is firm.",
+    "none": "large norms are ordinary training here, so they are left alone.",
+    "unclear": "that does not tell whether large norms do harm, so the threshold is in the middle.",
+}
+
+
+def effect_of(response: LossResponse) -> Effect:
+    """What the losses say of large norms."""
+    return effect_at(response.p)
+
+
+def effect_at(p: float) -> Effect:
+    """What a chance of ``p`` says, where nothing but chance would make it uniform."""
+    return "harm" if p < HARMFUL else "none" if p > 1 - HARMFUL else "unclear"
+
+
+def why_guarded(guard: float) -> str:
+    return (
+        f"Without clipping the run is lost too early to read a threshold from it: the norms before clipping were recorded "
+        f"again under a temporary guard of {guard:g} ({GUARD:g} x the median of the first norms)."
+    )
 
 
 def _percent(log_change: float) -> str:
@@ -117,18 +143,15 @@ def why_none(trace: Columns, stats: NormStats, verdict: Verdict) -> str:
     )
 
 
-def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict) -> list[str]:
+def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict, guard: float | None) -> list[str]:
     notes = []
     counts, steady = stats.counts, None if verdict == "vanishing" else stats.steady
     stable_steps = 0 if steady is None else steady.stable_rows.size
-    if verdict == "diverging" and stable_steps < 50:
-        first = trace.norms[: stats.healthy_rows][:20]
-        first = first[np.isfinite(first) & (first > 0)]
-        guard = (
-            f" max_norm={GUARD * np.median(first):.2g} ({GUARD} x the median of the first norms)" if first.size else ""
-        )
+    if verdict == "diverging" and stable_steps < ENOUGH and guard is None:
+        value = guard_of(trace.norms[: max(stats.healthy_rows, 1)])
+        at_value = "" if value is None else f" max_norm={value:g} ({GUARD:g} x the median of the first norms)"
         notes.append(
-            f"Only {stable_steps} healthy steps: profile again under a temporary guard{guard}, recording norms before clipping."
+            f"Only {stable_steps} healthy steps: profile again under a temporary guard{at_value}, recording norms before clipping."
         )
     if _learning_rate_too_high(trace, stats):
         known = trace.lrs[np.isfinite(trace.lrs)] if trace.lrs is not None else np.empty(0)
@@ -137,6 +160,8 @@ def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict) -> list[str]:
             "The loss ends no lower than it began while norms reach hundreds of times their median: lower the learning "
             f"rate{at}, about 10x. `verify` tries that beside the threshold."
         )
+    elif guard is not None and steady is None:
+        notes.append("Clipping does not keep this run alive: lower the learning rate, about 10x, and profile again.")
     elif verdict == "diverging":
         notes.append("If the run diverges with clipping too, lower the learning rate, about 10x.")
     if steady is not None and stats.kind == "steady" and stable_steps < 50:
@@ -157,9 +182,6 @@ def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict) -> list[str]:
         )
     if counts.negative:
         notes.append(f"{counts.negative} norms are negative and were left out: a norm never is, so check the column.")
-    backwards = int(np.count_nonzero(np.diff(trace.steps) < 0))
-    if backwards:
-        notes.append(f"The step numbers go back {backwards} times: several runs share this log and were judged as one.")
     return notes
 
 

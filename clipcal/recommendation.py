@@ -64,9 +64,11 @@ class Clipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """``gentle`` leaves about 99% of the stable steps alone; ``firm`` clips their upper shoulder too."""
+    """``gentle`` leaves about 99% of the stable steps alone; ``firm`` clips their upper shoulder too; ``middle`` is for
+    where the losses do not tell which is right."""
 
     gentle: float | None
+    middle: float | None
     firm: float | None
 
 
@@ -78,6 +80,15 @@ class Harm:
     steps_above: int
     loss_change_above: float
     loss_change_below: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The candidate that training side by side chose, and why: it outranks what the norms alone say."""
+
+    name: str
+    max_norm: float
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

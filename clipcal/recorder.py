@@ -18,6 +18,9 @@ from clipcal.training import Observation
 PATIENCE = 10
 """Non-finite steps in a row after which a run counts as gone: one NaN can be a bad batch, ten are the weights."""
 
+HOPELESS, TOO_LONG = 20.0, 30
+"""An arm whose loss stays above so many times its start for so many steps in a row is lost, finite or not."""
+
 Sink = Callable[[Sequence[Step], NDArray[np.float32]], None]
 
 
@@ -26,16 +29,20 @@ class Recorder:
     """Collects observations and passes them on to ``sink`` as steps, with an array (steps, tensors) of per-tensor norms.
 
     A fetch makes the device wait, so it is done for a batch of steps, or after ``seconds``. Where training is lost
-    (``gone_at``) does not depend on when it was looked at: steps past that point are dropped.
+    (``gone_at``) does not depend on when it was looked at: steps past that point are dropped. With ``give_up`` a finite loss
+    that stays hopelessly high counts as lost too.
     """
 
     num_tensors: int
     sink: Sink
     batch: int = 64
     seconds: float = 0.5
+    give_up: bool = False
     gone_at: int | None = None
     _pending: list[Observation] = field(default_factory=list)
     _bad: int = 0
+    _high: int = 0
+    _start: list[float] = field(default_factory=list)
     _fetched: float = field(default_factory=time.monotonic)
 
     def add(self, observation: Observation) -> None:
@@ -53,11 +60,22 @@ class Recorder:
         for i, step in enumerate(steps):
             finite = math.isfinite(step.loss) and (math.isfinite(step.grad_norm) or step.skipped)
             self._bad = 0 if finite else self._bad + 1
-            if self._bad >= PATIENCE:
-                self.gone_at = step.step - PATIENCE + 1
+            patience = PATIENCE if self._bad >= PATIENCE else TOO_LONG if self._is_hopeless(step.loss) else None
+            if patience is not None:
+                self.gone_at = step.step - patience + 1
                 pending, steps = pending[: i + 1], steps[: i + 1]
                 break
         self.sink(steps, self._rows(pending))
+
+    def _is_hopeless(self, loss: float) -> bool:
+        if not self.give_up:
+            return False
+        if len(self._start) < 5:
+            self._start.append(loss)
+            return False
+        level = max(map(abs, self._start))
+        self._high = self._high + 1 if loss > HOPELESS * level else 0
+        return self._high >= TOO_LONG
 
     def _rows(self, pending: Sequence[Observation]) -> NDArray[np.float32]:
         if all(o.with_grad is None for o in pending):

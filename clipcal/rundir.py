@@ -1,6 +1,7 @@
 """A run on disk: one directory that holds everything about one calibration, and what keeps it from being lost.
 
-run.json  trace.jsonl  layers.f32  recommendation.json  arms/NAME-seedK.jsonl  verification.json
+run.json  trace.jsonl  layers.f32  recommendation.json  arms/NAME-seedK.jsonl  verification.json  choice.json
+guarded.jsonl  guarded-layers.f32: the same steps under a temporary guard, where the run diverges too early without
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ FORMAT_VERSION = 1
 
 Status = Literal["running", "complete", "stopped", "interrupted", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-_OWN = ("run.json", "trace.jsonl", "layers.f32", "recommendation.json", "verification.json", "report.html")
+_OWN = (
+    "run.json",
+    "trace.jsonl",
+    "layers.f32",
+    "guarded.jsonl",
+    "guarded-layers.f32",
+    "recommendation.json",
+    "choice.json",
+    "verification.json",
+    "report.html",
+)
 _ASIDE = ".replaced"
 
 
@@ -33,7 +44,7 @@ class RunInfo:
     """What run.json says: enough to train the same arm again, anywhere the user's code is.
 
     ``source`` is ``{"kind": "spec", "path", "folder", "cwd", "text", "overrides"}``; ``status`` is "running" also for a
-    run that was killed; ``reason`` says why a run stopped before ``steps``.
+    run that was killed; ``reason`` says why a run stopped before ``steps``; ``guard`` is the threshold of the guarded trace.
     """
 
     name: str
@@ -54,6 +65,7 @@ class RunInfo:
     finished: str | None = None
     status: Status = "running"
     reason: str | None = None
+    guard: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -76,6 +88,18 @@ class Run:
     @property
     def layers(self) -> Path:
         return self.folder / "layers.f32"
+
+    @property
+    def guarded(self) -> Path:
+        return self.folder / "guarded.jsonl"
+
+    @property
+    def guarded_layers(self) -> Path:
+        return self.folder / "guarded-layers.f32"
+
+    @property
+    def choice(self) -> Path:
+        return self.folder / "choice.json"
 
     @property
     def recommendation(self) -> Path:
@@ -138,7 +162,11 @@ def open_run(folder: Path | str) -> Run:
             "alone; profile again into another directory with --out."
         )
     known = {f.name for f in dataclasses.fields(RunInfo)}
-    fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"])}
+    guard = raw.get("guard")
+    fields = {k: v for k, v in raw.items() if k in known} | {
+        "norm_type": number(raw["norm_type"]),
+        "guard": None if guard is None else number(guard),
+    }
     return Run(folder, RunInfo(**fields))
 
 
@@ -181,6 +209,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "started": _is_text,
     "status": lambda v: v in STATUSES,
     "reason": lambda v: v is None or _is_text(v),
+    "guard": lambda v: v is None or _is_number(v),
     "notes": lambda v: isinstance(v, list) and all(map(_is_text, v)),
 }
 

@@ -12,13 +12,14 @@ from clipcal.stats.arrays import Array
 from clipcal.stats.bootstrap import effective_steps, p99_replicates
 from clipcal.stats.bulk import find_bulk
 from clipcal.stats.ending import find_ending
-from clipcal.stats.level import Direction, expected_quantile, find_level
+from clipcal.stats.level import Direction, Level, expected_quantile, find_level
 from clipcal.stats.pile import find_pile, rounding
 from clipcal.stats.spikes import CLEAR, find_spikes
 from clipcal.stats.warmup import warmup_length
 
 __all__ = ["FEWEST", "FEWEST_BEFORE_END", "Counts", "NormStats", "Steady", "summarise"]
 
+FAR_BY_CHANCE = 0.001  # of light-tailed steps may lie far above the 99% point: in a long trace some do
 FEWEST = 10  # usable norms: fewer say nothing about a 99% point
 FEWEST_BEFORE_END = 5  # of a run that diverges, where a rough guard is better than none
 Rows = NDArray[np.intp]
@@ -121,6 +122,8 @@ def _steady(norms: Array, rows: Rows) -> Steady:
     stable = np.ones(rows.size, dtype=np.bool_)
     stable[spikes] = False
     num_far = int(np.count_nonzero(r > bulk.p99 + CLEAR))
+    if not spikes.size and num_far <= FAR_BY_CHANCE * r.size:
+        num_far = 0
     body = r[stable & (r <= bulk.cut)]
     ahead = level.ahead if num_far else level.seen
     shift95, shift99 = (expected_quantile(body, ahead, q) for q in (0.95, 0.99))
@@ -133,14 +136,22 @@ def _steady(norms: Array, rows: Rows) -> Steady:
         spike_rows=rows[spikes],
         num_far=num_far,
         median=float(_exp(np.median(level.ahead) + bulk.centre)),
-        p95=float(_exp(bulk.p95 + shift95)),
+        p95=float(_exp(min(bulk.p95 + shift95, log_p99))),
         p99=float(_exp(log_p99)),
         smallest_spike=float(_exp(np.min(r[spikes]) + shift99)) if spikes.size else None,
         drift_ratio=float(_exp(level.change)),
         direction=level.direction,
-        log_p99=_held(log_p99 + p99_replicates(r, bulk, effective)),
+        log_p99=_held(log_p99 + p99_replicates(r, bulk, _independent(x, r, level))),
         excess=excess,
     )
+
+
+def _independent(x: Array, r: Array, level: Level) -> float:
+    """Independent steps, with slow noise counted that the local level follows; a cycle is no noise."""
+    if level.direction == "cycle":
+        return effective_steps(r)
+    t = np.arange(x.size)
+    return min(effective_steps(r), effective_steps(x - level.change * t / x.size))
 
 
 def _passing(unusual: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ Z75, Z90, Z95, Z99 = 0.6745, 1.2816, 1.6449, 2.3263
 CONTAMINATION = 2.0  # an upper spread beyond twice the lower one is spikes, not skew
 SAMPLE = 20_000  # steps are enough for quartiles
 REACH = 3.25  # scales: one normal step in 1,700 lies beyond; spikes that clear twice the 99% point mostly do
+ENOUGH = 200  # steps for an empirical 99% point to mean something
 TAIL = 1.25  # stable norms are a little heavier than log-normal
 
 
@@ -41,7 +42,7 @@ def find_bulk(r: Array, floor: float, effective: float) -> Bulk:
         if smaller.size == kept.size:
             break
         kept = smaller
-    weight = min(r.size / 200, 1.0)  # an empirical 99% point means little below 200 steps
+    weight = min(r.size / ENOUGH, 1.0)
     points = []
     for seen, z in zip(np.quantile(kept, [0.95, 0.99]).tolist(), (Z95, Z99), strict=True):
         # Student's t to first order: the quantile of the next steps where the scale comes from so few.

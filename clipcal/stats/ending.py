@@ -10,6 +10,8 @@ import numpy as np
 from clipcal.stats.arrays import Array, block_medians, running_median
 
 NONFINITE_STREAK = 3  # one or two at the end are what a GradScaler skips; three in a row are not
+CHANCE = 1e-4  # of so many non-finite norms in a row, had they nothing to do with each other
+RETURN = np.log(3.0)  # above the upper quarter of what came before: less is a mode that the level visits all the time
 RUNAWAY = np.log(100.0)  # no healthy drift in our logs rose a hundredfold
 LATE_RUNAWAY = np.log(10.0)  # at the very end there was no time for more
 JUMP = np.log(8.0)  # a level that leaps so far and stays has left the healthy part
@@ -35,10 +37,10 @@ def find_ending(norms: Array) -> Ending:
     if _has_vanished(norms[usable]):
         return Ending(kind="vanished", healthy=norms.size)
     positive = usable[norms[usable] > 0]
-    cut_off = norms.size - stop
-    healthy = _before_runaway(np.log(norms[positive]), expected=cut_off > 0)
+    cut_off = norms.size - stop >= _streak(norms[:stop])
+    healthy = _before_runaway(np.log(norms[positive]), expected=cut_off)
     rows = stop if healthy == positive.size else int(positive[healthy])
-    if healthy < positive.size or cut_off >= NONFINITE_STREAK:
+    if healthy < positive.size or cut_off:
         return Ending(kind="diverged", healthy=rows)
     return Ending(kind="none", healthy=norms.size)
 
@@ -50,6 +52,12 @@ def _before_nonfinite_tail(norms: Array) -> int:
     majority = np.cumsum(np.where(np.isfinite(norms), -1, 1)[::-1])
     best = int(np.argmax(majority))
     return norms.size - best - 1 if majority[best] > 0 else norms.size
+
+
+def _streak(norms: Array) -> int:
+    """How many non-finite norms in a row are no chance, where such norms (n,) came before: the more they hold, the more."""
+    rate = float(np.mean(~np.isfinite(norms)))
+    return NONFINITE_STREAK if rate == 0 else max(NONFINITE_STREAK, int(np.ceil(np.log(CHANCE) / np.log(rate))))
 
 
 def _has_vanished(norms: Array) -> bool:
@@ -83,6 +91,9 @@ def _before_runaway(x: Array, *, expected: bool) -> int:
     if not (expected or stays or (grows and rise > (LATE_RUNAWAY if start > LATE * level.size else RUNAWAY))):
         return n
     before = level[:start]
+    usual = before[before.size // 4 :] if before.size > 8 else before
+    if not expected and float(np.median(tail[-quarter:])) < float(np.quantile(usual, 0.75)) + RETURN:
+        return n
     centre = float(np.median(before[before.size // 3 :]))
     spread = float(np.quantile(before[before.size // 3 :], 0.84)) - centre
     normal = np.flatnonzero(before <= centre + 0.5 * spread + 0.02)

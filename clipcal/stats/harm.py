@@ -1,9 +1,9 @@
-"""Losses and norms -> whether large norms are followed by a rise of the loss, and whether the loss moves at all."""
+"""Losses and norms -> the norm from which steps are followed by a rise of the loss, and whether the loss moves at all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erfc, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from clipcal.stats.arrays import Array, scatter
 
 BEFORE, AFTER = 5, 3  # steps: long enough to average a batch's noise, short enough to see one step's effect
-FEWEST = 4  # steps above the threshold: with fewer, no rank test says anything
-LARGE = 2.0  # times the local stable median: where our sweeps saw the losses turn
+FEWEST = 4  # steps above a level: fewer are an anecdote
+LEVELS = (1.5, 2.0, 3.0, 5.0)  # times the local stable median, where to look for the norm that harm begins at
+APART = BEFORE + AFTER + 2  # steps by which a shifted loss no longer overlaps the one that it is compared with
+LATEST = 2**16  # steps are enough to see any effect worth a threshold
 STUCK = 0.01  # relative change of the loss over a trace, below which nothing was learned
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossResponse:
-    """Median log change of the loss after large norms and after the others.
+    """Median log change of the loss after steps whose norm exceeds ``level`` times its local median, and after the others.
 
-    ``p``: the chance of ranks so high after large norms if these were like the others.
+    ``level`` is the one at which both differ most clearly; ``p`` the chance that some level shows as much where norms and
+    losses have nothing to do with each other.
     """
 
+    level: float
     steps_above: int
     change_above: float
     change_below: float
@@ -30,22 +34,50 @@ class LossResponse:
 
 
 def loss_response(excess: Array, losses: Array) -> LossResponse | None:
-    """One-sided Mann-Whitney test of the change of the loss after steps whose norm exceeds twice its local median.
+    """One-sided test of whether the loss rises after steps with a large norm, over several levels of "large" at once.
 
     ``excess`` (n,): norm over local stable median, NaN where not to be used; ``losses`` (n,). The change at step t is the
-    log of the median loss of the next three steps over that of the five before t. None where too few are known.
+    log of the median loss of the next three steps over that of the five before t. For each level, the statistic is the mean
+    rank of the changes above it, in standard deviations of what the same statistic does when the losses are shifted against
+    the norms: shifts keep the autocorrelation of both, which a rank test of independent steps mistakes for evidence (Harris,
+    2020, arXiv:2012.06862). The largest over the levels is compared with the largest of each shift (Westfall and Young,
+    1993). None where too little is known.
     """
+    excess, losses = excess[-LATEST:], losses[-LATEST:]
     change = _changes(losses)
     known = np.isfinite(change) & np.isfinite(excess)
-    above = change[known & (excess > LARGE)]
-    below = change[known & (excess <= LARGE)]
-    if above.size < FEWEST or below.size < FEWEST or np.ptp(change[known]) == 0:
+    n = excess.size
+    shift = np.arange(n)
+    far = np.minimum(shift, n - shift) >= APART
+    if np.count_nonzero(far) < 20 or np.count_nonzero(known) < 2 * FEWEST or np.ptp(change[known]) == 0:
         return None
+    ranks = np.zeros(n)
+    ranks[known] = _ranks(change[known])
+    ranks[known] -= np.mean(ranks[known])
+    spectrum = np.fft.rfft(ranks)
+    levels, statistics = [], []
+    for level in LEVELS:
+        above = known & (excess > level)
+        if min(np.count_nonzero(above), np.count_nonzero(known & ~above)) < FEWEST:
+            continue
+        mark = np.where(known, above - np.mean(above[known]), 0.0)
+        # The sum of the ranks above the level, for every circular shift of the losses at once.
+        shifted = np.fft.irfft(spectrum * np.conj(np.fft.rfft(mark)), n)
+        spread = float(np.std(shifted[far]))
+        if spread > 0:
+            levels.append(level)
+            statistics.append((shifted - np.mean(shifted[far])) / spread)
+    if not levels:
+        return None
+    largest = np.max(statistics, axis=0)
+    level = levels[int(np.argmax([s[0] for s in statistics]))]
+    above = known & (excess > level)
     return LossResponse(
-        steps_above=int(above.size),
-        change_above=float(np.median(above)),
-        change_below=float(np.median(below)),
-        p=rank_test(above, below),
+        level=level,
+        steps_above=int(np.count_nonzero(above)),
+        change_above=float(np.median(change[above])),
+        change_below=float(np.median(change[known & ~above])),
+        p=float((1 + np.count_nonzero(largest[far] >= largest[0] - 1e-9)) / (1 + np.count_nonzero(far))),
     )
 
 
@@ -80,18 +112,8 @@ def _changes(losses: Array) -> Array:
     return changes
 
 
-def rank_test(a: Array, b: Array) -> float:
-    """One-sided p of the Mann-Whitney test that ``a`` (n,) tends to exceed ``b`` (m,).
-
-    Normal approximation with continuity correction; ties share their mean rank (Mann and Whitney, 1947).
-    """
-    both = np.concatenate([a, b])
-    _, inverse, counts = np.unique(both, return_inverse=True, return_counts=True)
+def _ranks(x: Array) -> Array:
+    """Ranks of ``x`` (n,), ties sharing their mean."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    n, m, total = a.size, b.size, both.size
-    u = float(np.sum(ranks[:n])) - n * (n + 1) / 2
-    ties = float(np.sum(counts.astype(np.float64) ** 3 - counts))
-    variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)))
-    if variance <= 0:
-        return 1.0
-    return 0.5 * erfc((u - n * m / 2 - 0.5) / sqrt(2 * variance))
+    return ranks

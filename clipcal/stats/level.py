@@ -13,6 +13,7 @@ from clipcal.stats.arrays import Array, block_medians, line, running_median, sca
 MAX_BLOCKS = 96
 DRIFT = np.log(1.6)  # a smaller change does not move a threshold out of its corridor
 CLEAR_TREND = 0.75  # Kendall's tau that speaks for itself where few blocks leave its noise wide
+RISEN = np.log(1.15)  # a rise at the very end that is too late for a trend, and too large for a threshold to ignore
 DIP = np.log(1.5)  # below its wider surroundings: less than sets a step apart, so that a dip alone makes no spike
 AHEAD = 0.3  # of the trace: how far a drift is continued, half as steep where it falls
 Direction = Literal["up", "down", "cycle", "flat"]
@@ -67,7 +68,12 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
         if direction == "down":
             seen = blocks[2 * y.size // 5 :]
     elif direction == "cycle":
-        late = seen = blocks
+        # where it ends high, half of what comes next is likely to be high too
+        end = float(np.median(blocks[-max(y.size // 8, 2) :]))
+        high = np.full(blocks.size if end > np.median(blocks) else 0, end)
+        late = seen = np.concatenate([blocks, high])
+    elif (risen := _risen(y, float(np.median(late)))) is not None:
+        late = seen = np.array([risen])
     return Level(local=local, ahead=late, seen=seen, change=change, direction=direction)
 
 
@@ -76,6 +82,16 @@ def expected_quantile(r: Array, levels: Array, q: float) -> float:
     sample = np.sort(r)[:: max(r.size // 2000, 1)]
     mixed = np.quantile((sample[:, None] + levels[None, :]).ravel(), q)
     return float(mixed - np.quantile(sample, q))
+
+
+def _risen(y: Array, usual: float) -> float | None:
+    """The level of the last twelfth of the block medians (k,), where it has left the usual one upwards for good."""
+    if y.size < 8:
+        return None
+    last = max(y.size // 12, 2)
+    noise = scatter(np.diff(y)) / np.sqrt(2.0)
+    end = float(np.median(y[-last:]))
+    return end if end - usual > max(4 * noise / np.sqrt(last), RISEN) else None
 
 
 def _pace(t: Array, blocks: Array, slope: float) -> float:

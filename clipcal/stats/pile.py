@@ -8,7 +8,8 @@ from clipcal.stats.arrays import Array
 
 SAME = 1e-3  # relative: float noise and the 1e-6 that torch adds to the norm stay far below
 FINEST = 1e-9  # log scale: fp32 norms show no less than 6e-8
-FEWEST_LEVELS = 10  # different norms: coarse rounding has piles of its own
+FEWEST_LEVELS = 5  # different norms: coarse rounding has piles of its own
+CLEAR = 3.0  # times as many steps as at any other value
 
 
 def find_pile(norms: Array) -> float | None:
@@ -18,8 +19,11 @@ def find_pile(norms: Array) -> float | None:
     piled = norms.size - below.size
     if below.size == 0:
         return top
-    near = int(np.count_nonzero(below >= 0.8 * top))
-    if piled < max(0.1 * norms.size, 5) or piled < near:
+    if piled < max(0.1 * norms.size, 5):
+        return None
+    ordered = np.sort(below)
+    others = np.searchsorted(ordered, ordered * (1 + SAME), side="right") - np.arange(ordered.size)
+    if piled < CLEAR * int(np.max(others)):
         return None
     return top if piled > 0.9 * norms.size or np.unique(below).size >= FEWEST_LEVELS else None
 

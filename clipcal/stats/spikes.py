@@ -17,14 +17,28 @@ NEIGHBOURS = 30
 def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.intp], Bulk]:
     """Indices of the spikes among log residuals (n,), sorted, and the bulk that is left without them.
 
+    Looked for again among the rest, since one far spike can hide nearer ones.
+    """
+    kept, found = np.arange(r.size), np.empty(0, dtype=np.intp)
+    while True:
+        spikes, bulk = _topmost(r[kept], floor, effective)
+        if not spikes.size:
+            return np.sort(found), bulk
+        found, kept = np.concatenate([found, kept[spikes]]), np.delete(kept, spikes)
+
+
+def _topmost(r: Array, floor: float, effective: float) -> tuple[NDArray[np.intp], Bulk]:
+    """Indices of the spikes among log residuals (n,), sorted, and the bulk that is left without them.
+
     Spikes are the steps above the largest gap of the upper tail, where that gap is too large for chance and they lie
     clear above the 99% point of the rest. Renyi: for a Pareto tail of the norms, the spacings of the sorted log norms
     times their rank are independent and exponential. A gap is too large for the bulk's own tail *and* for the spacings
     just below it; without the latter, heavy tails are called spikes half of the time.
     """
     bulk = find_bulk(r, floor, effective)
-    half = r.size // 2
-    upper = np.argpartition(r, half)[half:]
+    reach = int(np.count_nonzero(r > bulk.centre + min(TAIL_FROM * bulk.scale, bulk.p99 + CLEAR - bulk.centre)))
+    count = min(r.size - r.size // 2, reach + NEIGHBOURS + 2)
+    upper = np.argpartition(r, r.size - count)[r.size - count :]
     order = upper[np.argsort(r[upper])[::-1]]
     top = r[order]
     weighted = np.arange(1, top.size) * -np.diff(top)

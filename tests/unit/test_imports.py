@@ -17,15 +17,27 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir"),
     ("layers", "stats", "baselines", "canvas", "charts"),
-    ("reasons", "calibration", "snippets", "evidence", "arms", "judging"),
-    ("console",),
+    (
+        "guarding",
+        "reasons",
+        "calibration",
+        "snippets",
+        "evidence",
+        "replay",
+        "attribution",
+        "culprits",
+        "arms",
+        "judging",
+        "racing",
+    ),
+    ("console", "tables"),
     ("spec", "targets", "gradnorm", "training", "recorder"),
     ("runners",),
-    ("profiling", "verifying"),
+    ("profiling", "trials", "verifying", "choosing"),
     ("live",),
     ("cli", "__main__", "__init__"),
 )
-TRAINING_SIDE = {"gradnorm", "training", "recorder", "runners", "profiling", "verifying", "live"}
+TRAINING_SIDE = {"gradnorm", "training", "recorder", "runners", "profiling", "trials", "verifying", "choosing", "live"}
 
 
 def modules() -> dict[str, Path]:

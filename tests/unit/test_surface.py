@@ -54,7 +54,7 @@ def test_commands_and_flags() -> None:
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
         "profile": sorted([*common, *training, "--resume"]),
-        "recommend": sorted([*common, "--for"]),
+        "recommend": sorted([*common, "--for", "--compare", "--layers"]),
         "verify": sorted([*common, "--force", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]),
         "init": sorted(["--schema", "--force", "--quiet", "-q"]),
     }

@@ -1,0 +1,156 @@
+"""Trains small real workloads at many thresholds, and says what each rule's threshold costs against the best one.
+
+    python -m benchmarks.regret [--jobs N] [--frozen] [--tpe]
+
+Arms that were trained before are in arms.jsonl.gz, so that a rule is scored again in seconds. Prints a table, writes
+results/regret.json, and exits with 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.regret.arms import PACKAGES, Arms
+from benchmarks.regret.contest import Answer, baselines, calibrated, recommended
+from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
+from benchmarks.regret.tpe import best_of_trials
+from benchmarks.regret.workloads import STEPS, WORKLOADS
+from benchmarks.reporting import print_table, write_results
+
+CALIBRATIONS = (10, 20, 30, 40, 50, 60)
+"""Seeds that the rules see; the sweep's are others."""
+FACTORS = (0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
+TARGETS = {"clipcal recommend": (0.030, 0.12), "clipcal calibrate": (0.016, 0.06)}
+Answers = Mapping[str, Sequence[Answer]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="arms that are trained side by side")
+    parser.add_argument("--frozen", action="store_true", help="train nothing: fail where an arm is missing")
+    parser.add_argument(
+        "--no-tpe", action="store_true", help="leave out the row that trains 20 full runs for each answer"
+    )
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    arms = Arms(jobs=asked.jobs, frozen=asked.frozen)
+    sweep(arms)
+    curves = {w: curve_of(arms, w) for w in WORKLOADS}
+    answers = {w: _answers(arms, w, tpe=not asked.no_tpe) for w in WORKLOADS}
+    fair = [w for w in WORKLOADS if not WORKLOADS[w].wrong_rate]
+    apart = [w for w in WORKLOADS if WORKLOADS[w].wrong_rate]
+    rows = [_row(rule, fair, curves, {w: answers[w][rule] for w in WORKLOADS}) for rule in answers[fair[0]]]
+    rows += [_package_row(name, fair, arms) for name in PACKAGES]
+    rows.sort(key=lambda row: float(row["mean"]))
+    _print(rows)
+    _print_workloads(curves, answers, arms, fair + apart)
+    write_results("regret", {"rules": rows, "workloads": {w: WORKLOADS[w].what for w in WORKLOADS}}, steps=STEPS)
+    missed = [row["rule"] for row in rows if row["rule"] in TARGETS and not _met(row)]
+    if not asked.frozen:
+        arms.pack()
+    return 1 if missed else 0
+
+
+def _met(row: Mapping[str, Any]) -> bool:
+    mean, worst = TARGETS[row["rule"]]
+    return bool(row["mean"] <= mean and row["worst"] <= worst)
+
+
+def _answers(arms: Arms, workload: str, *, tpe: bool) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {"unclipped": [Answer(max_norm=None, steps=0)]}
+    for seed in CALIBRATIONS:
+        r, steps = recommended(arms, workload, seed)
+        found.setdefault("clipcal recommend", []).append(Answer(max_norm=r.max_norm, steps=steps))
+        found.setdefault("clipcal calibrate", []).append(calibrated(arms, workload, seed)[0])
+        for name, answer in baselines(arms, workload, seed).items():
+            found.setdefault(name, []).append(answer)
+    if tpe:
+        found["Optuna TPE, 20 trials"] = [
+            Answer(max_norm=value, steps=steps)
+            for value, steps in (best_of_trials(arms, workload, seed) for seed in (0, 1, 2))
+        ]
+    return found
+
+
+def _regrets(curve: Curve, answers: Sequence[Answer], factor: float = 1.0) -> float:
+    return sum(curve.regret(None if a.max_norm is None else factor * a.max_norm) for a in answers) / len(answers)
+
+
+def _row(
+    rule: str, workloads: Sequence[str], curves: Mapping[str, Curve], answers: Mapping[str, Sequence[Answer]]
+) -> dict[str, Any]:
+    each = {w: _regrets(curves[w], answers[w]) for w in workloads}
+    worst = max(each, key=lambda w: each[w])
+    steps = [a.steps for w in workloads for a in answers[w]]
+    return {
+        "rule": rule,
+        "mean": sum(each.values()) / len(each),
+        "worst": each[worst],
+        "worst_workload": worst,
+        "left_out": _left_out(workloads, curves, answers),
+        "steps": sum(steps) / len(steps),
+        "most_steps": max(steps),
+        "each": each,
+    }
+
+
+def _left_out(workloads: Sequence[str], curves: Mapping[str, Curve], answers: Mapping[str, Sequence[Answer]]) -> float:
+    """The mean regret where, for each workload, the rule is multiplied by the factor that is best on all the others."""
+    table = {w: {f: _regrets(curves[w], answers[w], f) for f in FACTORS} for w in workloads}
+    total = 0.0
+    for w in workloads:
+        best = min(FACTORS, key=lambda f: sum(table[v][f] for v in workloads if v != w))
+        total += table[w][best]
+    return total / len(workloads)
+
+
+def _package_row(name: str, workloads: Sequence[str], arms: Arms) -> dict[str, Any]:
+    each = {w: package_regret(arms, w, name) for w in workloads}
+    worst = max(each, key=lambda w: each[w])
+    return {
+        "rule": f"package {name}",
+        "mean": sum(each.values()) / len(each),
+        "worst": each[worst],
+        "worst_workload": worst,
+        "left_out": None,
+        "steps": 0.0,
+        "most_steps": 0,
+        "each": each,
+    }
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    table: list[tuple[str, ...]] = [("rule", "mean regret", "worst", "on", "left one out", "steps", "most")]
+    for row in rows:
+        left_out = "" if row["left_out"] is None else f"{row['left_out']:.3f}"
+        table.append(
+            (
+                row["rule"],
+                f"{row['mean']:.3f}",
+                f"{row['worst']:.2f}",
+                row["worst_workload"],
+                left_out,
+                f"{row['steps']:.0f}",
+                str(row["most_steps"]),
+            )
+        )
+    print_table(table)
+
+
+def _print_workloads(
+    curves: Mapping[str, Curve], answers: Mapping[str, Answers], arms: Arms, workloads: Sequence[str]
+) -> None:
+    rules = ("unclipped", "default_1.0", "median", "clipcal recommend", "clipcal calibrate")
+    table: list[tuple[str, ...]] = [("workload", "what", "best at", *rules)]
+    for w in workloads:
+        regrets = [f"{_regrets(curves[w], answers[w][rule]):.3f}" for rule in rules]
+        table.append((w, WORKLOADS[w].what, curves[w].best_at, *regrets))
+    print_table(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""A profiled run and its recommendation -> the candidate that trains best, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from clipcal.errors import InputError
+from clipcal.jsonfile import write_json
+from clipcal.racing import Race, candidates_of, race
+from clipcal.recommendation import Choice, Recommendation
+from clipcal.rundir import Run
+from clipcal.trials import Trials
+from clipcal.verification import Verification
+from clipcal.verifying import verified
+
+SCHEMA = "clipcal.choice/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """``race`` is None where there was one candidate, and so nothing to choose."""
+
+    choice: Choice
+    race: Race | None
+    verification: Verification
+
+
+def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[float] = (), seeds: int = 3) -> Outcome:
+    """Train the candidates of ``recommendation`` side by side, and verify the one that trains best.
+
+    ``seeds`` pairs of arms are trained at least, and up to twice as many where it stays open which is best. ``others`` are
+    thresholds that are shown beside, and not chosen. Writes choice.json and verification.json of the run. Raises
+    InputError, or what the user's code raises.
+    """
+    assert recommendation.max_norm is not None
+    if seeds < 1:
+        raise InputError("--seeds must be at least 1.")
+    candidates = candidates_of(recommendation)
+    result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
+    choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)
+    _keep(trials.run, choice, result)
+    verification = verified(trials, max_norm=choice.max_norm, others=others, seeds=result.seeds, beside=result.trained)
+    return Outcome(choice=choice, race=result if len(candidates) > 1 else None, verification=verification)
+
+
+def _keep(run: Run, choice: Choice, result: Race) -> None:
+    standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
+    write_json(run.choice, {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings})

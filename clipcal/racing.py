@@ -1,0 +1,222 @@
+"""Candidates in the corridor -> the one that trains best: arms from the same seeds, and more seeds only while it is open.
+
+Racing is Maron and Moore's (1994): whatever is clearly worse than the leader is not trained again. A tie goes to the
+gentler candidate, since what clips less changes less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from clipcal.arms import Arm, arm_name
+from clipcal.judging import capped, margin_of, results_of
+from clipcal.losses import diverged_at, final_loss, initial_loss
+from clipcal.reasons import Effect, effect_at
+from clipcal.recommendation import Recommendation
+from clipcal.stats import summarise
+from clipcal.stats.harm import loss_response
+from clipcal.trace import Trace
+
+APART, USUAL_APART = 1.1, 1.4
+"""Candidates closer than by this factor are one, as no training tells them apart; the usual 1.0 must be further from ours."""
+MORE = 2
+"""Seeds that are added at most where the answer stays open."""
+
+# one-sided quantiles of Student's t by degrees of freedom: nine chances in ten that a difference has its sign, and 39 in 40
+_T90 = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383)
+_T975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+Train = Callable[[Sequence[Arm]], Sequence[tuple[Arm, Trace]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    name: str
+    max_norm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a candidate fared: ``loss`` is its mean final loss over its seeds, a lost arm counting as the start."""
+
+    candidate: Candidate
+    loss: float
+    lost: int
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """``standings`` in the order of the candidates, the gentlest first; ``seeds`` were trained of the chosen one."""
+
+    chosen: Candidate
+    standings: tuple[Standing, ...]
+    trained: tuple[tuple[Arm, Trace], ...]
+    seeds: int
+    reason: str
+
+
+def candidates_of(r: Recommendation) -> list[Candidate]:
+    """The thresholds to try, the gentlest first: those of the recommendation, and the usual 1.0 where it is another one and
+    lies among them."""
+    ours = [
+        Candidate(name=name, max_norm=value)
+        for name, value in (
+            ("gentle", r.candidates.gentle),
+            ("middle", r.candidates.middle),
+            ("firm", r.candidates.firm),
+        )
+        if value is not None
+    ]
+    kept: list[Candidate] = []
+    for candidate in ours:
+        if not kept or kept[-1].max_norm / candidate.max_norm > APART:
+            kept.append(candidate)
+    among = bool(kept) and kept[-1].max_norm < 1.0 < kept[0].max_norm
+    if among and all(max(c.max_norm, 1 / c.max_norm) > USUAL_APART for c in kept):
+        kept.append(Candidate(name="default", max_norm=1.0))
+    return sorted(kept, key=lambda c: -c.max_norm)
+
+
+def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seeds: int) -> Race:
+    """Train the candidates beside the unclipped arm on ``seeds`` seeds, and on a few more where it stays open; choose.
+
+    ``candidates``: at least one, the gentlest first. ``train`` gives the traces of the arms it is asked for. What is
+    clearly worse than the leader is not trained on further seeds. A tie goes to the gentlest, unless the losses of all
+    unclipped arms together say that large norms do harm.
+    """
+    trained: list[tuple[Arm, Trace]] = []
+    running = list(candidates)
+    done = 0
+    while True:
+        new = range(first_seed + done, first_seed + done + (min(2, seeds) if done == 0 else 1))
+        thresholds = (None, *(c.max_norm for c in running))
+        trained += train([Arm(name=arm_name(t), max_norm=t, seed=seed) for seed in new for t in thresholds])
+        done += len(new)
+        field = _Field.of(trained)
+        running = field.still_in(running, _T975)
+        if done >= seeds + MORE or (done >= seeds and not field.is_open(running)):
+            chosen, ground = field.choice(running, effect_on([t for arm, t in trained if arm.max_norm is None]))
+            standings = tuple(field.standing(c) for c in candidates)
+            return Race(
+                chosen=chosen,
+                standings=standings,
+                trained=tuple(trained),
+                seeds=done,
+                reason=_reason(chosen, ground, standings, done),
+            )
+
+
+def effect_on(unclipped: Sequence[Trace]) -> Effect:
+    """What large norms do to the loss, from the unclipped arms of all seeds together (Stouffer's mean z)."""
+    normal = NormalDist()
+    scores = []
+    for trace in unclipped:
+        steady = summarise(trace.grad_norm).steady
+        response = None if steady is None else loss_response(steady.excess, trace.loss)
+        if response is not None:
+            scores.append(normal.inv_cdf(min(max(response.p, 1e-6), 1 - 1e-6)))
+    if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
+        return "harm"
+    return effect_at(normal.cdf(sum(scores) / math.sqrt(len(scores)))) if scores else "unclear"
+
+
+Ground = Literal["best", "tie", "harm", "harmless", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Field:
+    """Final losses by threshold (infinite: unclipped) and seed, how many were lost, and the least difference that counts."""
+
+    losses: Mapping[float, Mapping[int, float]]
+    lost: Mapping[float, int]
+    margin: float
+
+    @classmethod
+    def of(cls, trained: Sequence[tuple[Arm, Trace]]) -> _Field:
+        results, start, progress = results_of(trained)
+        losses: dict[float, dict[int, float]] = {}
+        lost: dict[float, int] = {}
+        for r in results:
+            key = math.inf if r.max_norm is None else r.max_norm
+            losses.setdefault(key, {})[r.seed] = capped(r, start)
+            lost[key] = lost.get(key, 0) + (r.diverged_at is not None)
+        return cls(losses=losses, lost=lost, margin=margin_of(list(losses[math.inf].values()), progress))
+
+    def behind(self, a: Candidate, b: Candidate) -> tuple[float, float]:
+        """How much higher the final loss of ``a`` is than that of ``b``, mean over their common seeds, and its error."""
+        one, other = self.losses[a.max_norm], self.losses[b.max_norm]
+        d = np.array([one[seed] - other[seed] for seed in one if seed in other])
+        return float(np.mean(d)), float(np.std(d, ddof=1) / math.sqrt(len(d))) if len(d) > 1 else math.inf
+
+    def leader(self, running: Sequence[Candidate]) -> Candidate:
+        seeds = set.intersection(*(set(self.losses[c.max_norm]) for c in running))
+        return min(
+            running,
+            key=lambda c: (self.lost[c.max_norm], float(np.mean([self.losses[c.max_norm][s] for s in seeds]))),
+        )
+
+    def is_worse(self, a: Candidate, b: Candidate, quantiles: Sequence[float]) -> bool:
+        """Lost more often, or a final loss that is higher beyond the margin and beyond chance."""
+        if self.lost[a.max_norm] != self.lost[b.max_norm]:
+            return self.lost[a.max_norm] > self.lost[b.max_norm]
+        behind, error = self.behind(a, b)
+        common = len(set(self.losses[a.max_norm]) & set(self.losses[b.max_norm]))
+        t = quantiles[min(common - 2, len(quantiles) - 1)] if common > 1 else 0.0
+        return behind > self.margin and not behind <= t * error
+
+    def still_in(self, running: Sequence[Candidate], quantiles: Sequence[float]) -> list[Candidate]:
+        """Those that are not worse than the leader."""
+        leader = self.leader(running)
+        return [c for c in running if c == leader or not self.is_worse(c, leader, quantiles)]
+
+    def choice(self, running: Sequence[Candidate], effect: Effect) -> tuple[Candidate, Ground]:
+        """``running`` is not clearly worse than its leader. Where large norms do harm, the firmest of them: short arms show
+        what clipping slows down before they show what it prevents."""
+        left = self.still_in(running, _T90)
+        leader = self.leader(left)
+        if len(running) > 1 and effect == "harm":
+            return running[-1], "best" if left == [running[-1]] else "harm"
+        if len(left) == 1:
+            return leader, "best"
+        if all(self.behind(c, leader)[0] <= self.margin for c in left):
+            return left[0], "tie"
+        if effect == "none":
+            return left[0], "harmless"
+        return next((c for c in left if c.name == "middle"), leader), "undecided"
+
+    def is_open(self, running: Sequence[Candidate]) -> bool:
+        """Whether some candidate is behind the leader by more than the margin, and may be so by chance: seeds would tell."""
+        leader = self.leader(running)
+        left = self.still_in(running, _T90)
+        return any(self.behind(c, leader)[0] > self.margin for c in left if c != leader)
+
+    def standing(self, c: Candidate) -> Standing:
+        values = self.losses[c.max_norm]
+        return Standing(
+            candidate=c, loss=float(np.mean(list(values.values()))), lost=self.lost[c.max_norm], seeds=len(values)
+        )
+
+
+def _reason(chosen: Candidate, ground: Ground, standings: Sequence[Standing], seeds: int) -> str:
+    if len(standings) == 1:
+        return ""
+    how = ", ".join(
+        f"{s.candidate.name} {s.candidate.max_norm:g} "
+        + (f"was lost on {s.lost} of {s.seeds} seeds" if s.lost else f"ends at {s.loss:.4g}")
+        for s in standings
+    )
+    why = {
+        "best": f"{chosen.name} trains best",
+        "tie": f"they train alike, so the gentlest, {chosen.name}, is taken",
+        "harm": f"the seeds do not tell them apart, but large norms do harm, so {chosen.name} is taken",
+        "harmless": f"the seeds do not tell them apart, and large norms do no harm, so {chosen.name} is taken",
+        "undecided": f"the seeds do not tell them apart, so {chosen.name} is taken, which cost least in our sweeps",
+    }[ground]
+    return f"Trained side by side on {seeds} seed{'s' * (seeds != 1)}: {how}; {why}."
