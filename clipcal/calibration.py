@@ -28,7 +28,7 @@ from clipcal.recommendation import (
     Verdict,
 )
 from clipcal.stats import NormStats, Steady, summarise
-from clipcal.stats.harm import is_stuck, loss_response
+from clipcal.stats.harm import LOW, is_stuck, loss_response
 
 Array = NDArray[np.float64]
 
@@ -219,13 +219,19 @@ def _threshold_and_evidence(
     firm, middle = (min(gentle, rounded(times * steady.median, corridor)) for times in (FIRM, MIDDLE))
     response = None if trace.losses is None else loss_response(steady.excess, trace.losses)
     effect = "unknown" if response is None else effect_of(response)
-    if (lost and trace.losses is not None) or effect == "harm":
+    if (lost and trace.losses is not None) or (response is not None and effect == "harm" and response.level in LOW):
         chosen = firm
     else:
-        chosen = middle if effect == "unclear" else gentle
+        chosen = gentle if effect in ("none", "unknown") else middle
     if choice is not None:
         chosen = choice.max_norm
-    spread = np.quantile(_gentle(steady.log_p99, steady) - log_gentle, [0.05, 0.95])
+    # Gentle stands on the 99% point, the others on the median.
+    deviations = (
+        _gentle(steady.log_p99, steady) - log_gentle
+        if chosen == gentle
+        else steady.log_median - math.log(steady.median)
+    )
+    spread = np.quantile(deviations, [0.05, 0.95])
     low, high = (float(f"{_exp(math.log(chosen) + float(s)):.3g}") for s in spread)
     interval = (min(low, chosen), max(high, chosen))
     evidence = {

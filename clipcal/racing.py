@@ -20,11 +20,17 @@ from clipcal.losses import diverged_at, final_loss, initial_loss
 from clipcal.reasons import Effect, effect_at
 from clipcal.recommendation import Recommendation
 from clipcal.stats import summarise
-from clipcal.stats.harm import loss_response
+from clipcal.stats.harm import LOW, loss_response
 from clipcal.trace import Trace
 
-APART, USUAL_APART = 1.1, 1.4
+SNUG = 1.05
+"""Times the stable median: the last candidate, at the lower end of the corridor. It clips most steps, so that only an
+outcome speaks for it: where norms explode it trained best."""
+APART, USUAL_APART = 1.08, 1.4
 """Candidates closer than by this factor are one, as no training tells them apart; the usual 1.0 must be further from ours."""
+SLOWED = 0.2
+"""Of the progress: by so much a firm candidate must be behind before a gentler one is taken where large norms do harm. Short
+arms show what clipping slows down before they show what it prevents."""
 MORE = 2
 """Seeds that are added at most where the answer stays open."""
 
@@ -63,22 +69,20 @@ class Race:
 
 
 def candidates_of(r: Recommendation) -> list[Candidate]:
-    """The thresholds to try, the gentlest first: those of the recommendation, and the usual 1.0 where it is another one and
-    lies among them."""
+    """The thresholds to try, the gentlest first: gentle, firm, snug, and the usual 1.0 where it is another one and lies among
+    them."""
+    if r.stable is None or r.candidates.gentle is None or r.candidates.firm is None:
+        return []
     ours = [
-        Candidate(name=name, max_norm=value)
-        for name, value in (
-            ("gentle", r.candidates.gentle),
-            ("middle", r.candidates.middle),
-            ("firm", r.candidates.firm),
-        )
-        if value is not None
+        Candidate(name="gentle", max_norm=r.candidates.gentle),
+        Candidate(name="firm", max_norm=r.candidates.firm),
+        Candidate(name="snug", max_norm=float(f"{SNUG * r.stable.median:.2g}")),
     ]
-    kept: list[Candidate] = []
-    for candidate in ours:
-        if not kept or kept[-1].max_norm / candidate.max_norm > APART:
+    kept = ours[:1]
+    for candidate in ours[1:]:
+        if kept[-1].max_norm / candidate.max_norm > APART and candidate.max_norm > r.stable.median:
             kept.append(candidate)
-    among = bool(kept) and kept[-1].max_norm < 1.0 < kept[0].max_norm
+    among = kept[-1].max_norm < 1.0 < kept[0].max_norm
     if among and all(max(c.max_norm, 1 / c.max_norm) > USUAL_APART for c in kept):
         kept.append(Candidate(name="default", max_norm=1.0))
     return sorted(kept, key=lambda c: -c.max_norm)
@@ -99,10 +103,10 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
         thresholds = (None, *(c.max_norm for c in running))
         trained += train([Arm(name=arm_name(t), max_norm=t, seed=seed) for seed in new for t in thresholds])
         done += len(new)
-        field = _Field.of(trained)
-        running = field.still_in(running, _T975)
+        field, effect = _Field.of(trained), effect_on([t for arm, t in trained if arm.max_norm is None])
+        running = field.race_on(running, effect)
         if done >= seeds + MORE or (done >= seeds and not field.is_open(running)):
-            chosen, ground = field.choice(running, effect_on([t for arm, t in trained if arm.max_norm is None]))
+            chosen, ground = field.choice(running, effect)
             standings = tuple(field.standing(c) for c in candidates)
             return Race(
                 chosen=chosen,
@@ -114,12 +118,13 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
 
 
 def effect_on(unclipped: Sequence[Trace]) -> Effect:
-    """What large norms do to the loss, from the unclipped arms of all seeds together (Stouffer's mean z)."""
+    """What moderately large norms do to the loss, from the unclipped arms of all seeds together (Stouffer's mean z): what
+    only far larger ones do, every candidate prevents."""
     normal = NormalDist()
     scores = []
     for trace in unclipped:
         steady = summarise(trace.grad_norm).steady
-        response = None if steady is None else loss_response(steady.excess, trace.loss)
+        response = None if steady is None else loss_response(steady.excess, trace.loss, among=LOW)
         if response is not None:
             scores.append(normal.inv_cdf(min(max(response.p, 1e-6), 1 - 1e-6)))
     if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
@@ -127,7 +132,7 @@ def effect_on(unclipped: Sequence[Trace]) -> Effect:
     return effect_at(normal.cdf(sum(scores) / math.sqrt(len(scores)))) if scores else "unclear"
 
 
-Ground = Literal["best", "tie", "harm", "harmless", "undecided"]
+Ground = Literal["best", "tie", "lost", "harm", "harmless", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +142,7 @@ class _Field:
     losses: Mapping[float, Mapping[int, float]]
     lost: Mapping[float, int]
     margin: float
+    progress: float
 
     @classmethod
     def of(cls, trained: Sequence[tuple[Arm, Trace]]) -> _Field:
@@ -147,7 +153,12 @@ class _Field:
             key = math.inf if r.max_norm is None else r.max_norm
             losses.setdefault(key, {})[r.seed] = capped(r, start)
             lost[key] = lost.get(key, 0) + (r.diverged_at is not None)
-        return cls(losses=losses, lost=lost, margin=margin_of(list(losses[math.inf].values()), progress))
+        return cls(
+            losses=losses,
+            lost=lost,
+            margin=margin_of(list(losses[math.inf].values()), progress),
+            progress=progress,
+        )
 
     def behind(self, a: Candidate, b: Candidate) -> tuple[float, float]:
         """How much higher the final loss of ``a`` is than that of ``b``, mean over their common seeds, and its error."""
@@ -176,20 +187,39 @@ class _Field:
         leader = self.leader(running)
         return [c for c in running if c == leader or not self.is_worse(c, leader, quantiles)]
 
+    def race_on(self, running: Sequence[Candidate], effect: Effect) -> list[Candidate]:
+        """Those that are worth another seed: not clearly worse than the leader."""
+        leader = self.leader(running)
+        clear = {c for c in running if c != leader and self.is_worse(c, leader, _T975)}
+        if effect == "harm":
+            clear = {
+                c
+                for c in clear
+                if c.max_norm > leader.max_norm
+                or self.lost[c.max_norm] > self.lost[leader.max_norm]
+                or self.behind(c, leader)[0] > SLOWED * self.progress
+            }
+        return [c for c in running if c not in clear]
+
     def choice(self, running: Sequence[Candidate], effect: Effect) -> tuple[Candidate, Ground]:
-        """``running`` is not clearly worse than its leader. Where large norms do harm, the firmest of them: short arms show
-        what clipping slows down before they show what it prevents."""
+        """``running``: those that are not clearly worse than their leader."""
+        leader = self.leader(running)
+        if len(running) == 1:
+            return leader, "best"
+        if all(self.behind(c, leader)[0] <= self.margin for c in running):
+            return running[0], "tie"
         left = self.still_in(running, _T90)
-        leader = self.leader(left)
-        if len(running) > 1 and effect == "harm":
-            return running[-1], "best" if left == [running[-1]] else "harm"
+        if self.lost[math.inf] and effect == "harm":
+            return running[-1], "lost"
+        firm = next((c for c in running if c.name == "firm"), None)
+        if effect == "harm" and firm is not None:
+            tighter = [c for c in left if c.max_norm < firm.max_norm]
+            return (firm, "harm") if firm in left or not tighter else (self.leader(tighter), "best")
         if len(left) == 1:
             return leader, "best"
         if all(self.behind(c, leader)[0] <= self.margin for c in left):
             return left[0], "tie"
-        if effect == "none":
-            return left[0], "harmless"
-        return next((c for c in left if c.name == "middle"), leader), "undecided"
+        return (left[0], "harmless") if effect == "none" else (leader, "undecided")
 
     def is_open(self, running: Sequence[Candidate]) -> bool:
         """Whether some candidate is behind the leader by more than the margin, and may be so by chance: seeds would tell."""
@@ -215,8 +245,9 @@ def _reason(chosen: Candidate, ground: Ground, standings: Sequence[Standing], se
     why = {
         "best": f"{chosen.name} trains best",
         "tie": f"they train alike, so the gentlest, {chosen.name}, is taken",
+        "lost": f"the seeds do not tell them apart, but unclipped training is lost, so the tightest, {chosen.name}, is taken",
         "harm": f"the seeds do not tell them apart, but large norms do harm, so {chosen.name} is taken",
         "harmless": f"the seeds do not tell them apart, and large norms do no harm, so {chosen.name} is taken",
-        "undecided": f"the seeds do not tell them apart, so {chosen.name} is taken, which cost least in our sweeps",
+        "undecided": f"the seeds do not tell them apart, so {chosen.name} is taken, which ends lowest so far",
     }[ground]
     return f"Trained side by side on {seeds} seed{'s' * (seeds != 1)}: {how}; {why}."

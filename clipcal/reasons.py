@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from clipcal.guarding import ENOUGH, GUARD, guard_of
 from clipcal.recommendation import Verdict
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
-from clipcal.stats.harm import LossResponse
+from clipcal.stats.harm import LOW, LossResponse
 
 Array = NDArray[np.float64]
 
-FIRM = 1.1  # times the stable median: trained best where large norms did harm
+FIRM = 1.2  # times the stable median: trained best where large norms did harm
 MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
 HARMFUL = 0.2  # p below which a rise of the loss after large norms is harm; above 1 - p they are ordinary training
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
@@ -71,7 +71,7 @@ def why(
         reasons.append(
             f"After {response.steps_above} steps above {response.level:g} x the local median the loss changed by "
             f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (p = {response.p:.2g}): "
-            + _EFFECTS[effect_of(response)]
+            + _therefore(response)
         )
     if steady.direction in ("up", "down"):
         reasons.append(
@@ -82,11 +82,18 @@ def why(
 
 
 Effect = Literal["harm", "none", "unclear"]
-_EFFECTS: dict[Effect, str] = {
-    "harm": "large norms do harm here, so the threshold is firm.",
-    "none": "large norms are ordinary training here, so they are left alone.",
-    "unclear": "that does not tell whether large norms do harm, so the threshold is in the middle.",
-}
+
+
+def _therefore(response: LossResponse) -> str:
+    match effect_of(response):
+        case "harm" if response.level in LOW:
+            return "large norms do harm here, so the threshold is firm."
+        case "harm":
+            return "norms that large do harm here, so the threshold is in the middle, well below them."
+        case "none":
+            return "large norms are ordinary training here, so they are left alone."
+        case _:
+            return "that does not tell whether large norms do harm, so the threshold is in the middle."
 
 
 def effect_of(response: LossResponse) -> Effect:

@@ -1,6 +1,6 @@
 """Trains small real workloads at many thresholds, and says what each rule's threshold costs against the best one.
 
-    python -m benchmarks.regret [--jobs N] [--frozen] [--tpe]
+    python -m benchmarks.regret [--jobs N] [--frozen] [--quick]
 
 Arms that were trained before are in arms.jsonl.gz, so that a rule is scored again in seconds. Prints a table, writes
 results/regret.json, and exits with 1 where a target is missed.
@@ -9,17 +9,21 @@ results/regret.json, and exits with 1 where a target is missed.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from benchmarks.regret.arms import PACKAGES, Arms
 from benchmarks.regret.contest import Answer, baselines, calibrated, recommended
-from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
-from benchmarks.regret.tpe import best_of_trials
+from benchmarks.regret.sweep import SEEDS, Curve, curve_of, package_regret, sweep
+from benchmarks.regret.tpe import TRIALS, best_by_trial
 from benchmarks.regret.workloads import STEPS, WORKLOADS
 from benchmarks.reporting import print_table, write_results
+from clipcal import calibration, racing, reasons
 
 CALIBRATIONS = (10, 20, 30, 40, 50, 60)
 """Seeds that the rules see; the sweep's are others."""
@@ -40,17 +44,21 @@ def main() -> int:
     arms = Arms(jobs=asked.jobs, frozen=asked.frozen)
     sweep(arms)
     curves = {w: curve_of(arms, w) for w in WORKLOADS}
-    answers = {w: _answers(arms, w, tpe=not asked.no_tpe) for w in WORKLOADS}
     fair = [w for w in WORKLOADS if not WORKLOADS[w].wrong_rate]
+    answers = {w: _answers(arms, w, tpe=w in fair and not asked.quick) for w in WORKLOADS}
     apart = [w for w in WORKLOADS if WORKLOADS[w].wrong_rate]
-    rows = [_row(rule, fair, curves, {w: answers[w][rule] for w in WORKLOADS}) for rule in answers[fair[0]]]
+    rows = [_row(rule, fair, curves, {w: answers[w][rule] for w in fair}) for rule in answers[fair[0]]]
+    for row in rows:
+        if row["rule"] in TUNED and not asked.quick:
+            row["left_out"] = _left_out_of(TUNED[row["rule"]](arms, fair, curves))
     rows += [_package_row(name, fair, arms) for name in PACKAGES]
     rows.sort(key=lambda row: float(row["mean"]))
     _print(rows)
     _print_workloads(curves, answers, arms, fair + apart)
-    write_results("regret", {"rules": rows, "workloads": {w: WORKLOADS[w].what for w in WORKLOADS}}, steps=STEPS)
+    if not asked.quick:
+        write_results("regret", {"rules": rows, "workloads": {w: WORKLOADS[w].what for w in WORKLOADS}}, steps=STEPS)
     missed = [row["rule"] for row in rows if row["rule"] in TARGETS and not _met(row)]
-    if not asked.frozen:
+    if not asked.frozen and not asked.quick:
         arms.pack()
     return 1 if missed else 0
 
@@ -69,10 +77,11 @@ def _answers(arms: Arms, workload: str, *, tpe: bool) -> dict[str, list[Answer]]
         for name, answer in baselines(arms, workload, seed).items():
             found.setdefault(name, []).append(answer)
     if tpe:
-        found["Optuna TPE, 20 trials"] = [
-            Answer(max_norm=value, steps=steps)
-            for value, steps in (best_of_trials(arms, workload, seed) for seed in (0, 1, 2))
-        ]
+        by_seed = [best_by_trial(arms, workload, seed) for seed in SEEDS]
+        for trials in (TRIALS // 5, TRIALS):
+            found[f"Optuna TPE, {trials} trials"] = [
+                Answer(max_norm=best[trials - 1], steps=trials * STEPS) for best in by_seed
+            ]
     return found
 
 
@@ -98,14 +107,61 @@ def _row(
     }
 
 
-def _left_out(workloads: Sequence[str], curves: Mapping[str, Curve], answers: Mapping[str, Sequence[Answer]]) -> float:
-    """The mean regret where, for each workload, the rule is multiplied by the factor that is best on all the others."""
-    table = {w: {f: _regrets(curves[w], answers[w], f) for f in FACTORS} for w in workloads}
-    total = 0.0
-    for w in workloads:
-        best = min(FACTORS, key=lambda f: sum(table[v][f] for v in workloads if v != w))
-        total += table[w][best]
-    return total / len(workloads)
+def _left_out(
+    workloads: Sequence[str], curves: Mapping[str, Curve], answers: Mapping[str, Sequence[Answer]]
+) -> float | None:
+    """Of a rule that is multiplied by a factor; None where there is nothing to multiply."""
+    if all(a.max_norm is None for w in workloads for a in answers[w]):
+        return None
+    return _left_out_of({f: {w: _regrets(curves[w], answers[w], f) for w in workloads} for f in FACTORS})
+
+
+def _left_out_of(table: Mapping[Any, Mapping[str, float]]) -> float:
+    """The mean regret where each workload has the setting that is best on all the others. ``table``: setting -> workload."""
+    workloads = list(next(iter(table.values())))
+    chosen = {w: min(table, key=lambda s: sum(table[s][v] for v in workloads if v != w)) for w in workloads}
+    return sum(table[chosen[w]][w] for w in workloads) / len(workloads)
+
+
+def _recommend_settings(
+    arms: Arms, workloads: Sequence[str], curves: Mapping[str, Curve]
+) -> dict[tuple[float, ...], dict[str, float]]:
+    """The regrets of `recommend` at other constants than ours."""
+    table: dict[tuple[float, ...], dict[str, float]] = {}
+    for firm, middle, harmful in itertools.product((1.05, 1.2, 1.4, 2.0), (1.5, 2.0, 3.0), (0.1, 0.2, 0.3)):
+        with _constants(reasons, HARMFUL=harmful), _constants(calibration, FIRM=firm, MIDDLE=middle):
+            table[firm, middle, harmful] = {
+                w: sum(curves[w].regret(recommended(arms, w, s)[0].max_norm) for s in CALIBRATIONS) / len(CALIBRATIONS)
+                for w in workloads
+            }
+    return table
+
+
+def _calibrate_settings(
+    arms: Arms, workloads: Sequence[str], curves: Mapping[str, Curve]
+) -> dict[tuple[float, ...], dict[str, float]]:
+    """The regrets of `calibrate` at other constants of its race than ours."""
+    table: dict[tuple[float, ...], dict[str, float]] = {}
+    for slowed, harmful, sure in itertools.product((0.05, 0.2, 0.5), (0.1, 0.2, 0.3), (0.7, 1.0, 1.4)):
+        quantiles = tuple(sure * t for t in racing._T90)
+        with _constants(reasons, HARMFUL=harmful), _constants(racing, SLOWED=slowed, _T90=quantiles):
+            table[slowed, harmful, sure] = {
+                w: _regrets(curves[w], [calibrated(arms, w, s)[0] for s in CALIBRATIONS]) for w in workloads
+            }
+    return table
+
+
+TUNED = {"clipcal recommend": _recommend_settings, "clipcal calibrate": _calibrate_settings}
+
+
+@contextlib.contextmanager
+def _constants(module: ModuleType, **values: Any) -> Iterator[None]:
+    before = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
 
 
 def _package_row(name: str, workloads: Sequence[str], arms: Arms) -> dict[str, Any]:

@@ -40,14 +40,13 @@ class Key:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """``start`` and ``final`` are held-out losses, ``final`` the mean over checkpoints in the last fifth, infinite where
-    training was lost. ``norms`` (before clipping), ``losses`` and ``lrs`` are one a step, for traced arms."""
+    training was lost. ``norms`` (before clipping) and ``losses`` are one a step to four digits, for traced arms."""
 
     start: float
     trivial: float
     final: float
     norms: Sequence[float] = ()
     losses: Sequence[float] = ()
-    lrs: Sequence[float] = ()
 
 
 Clip = Callable[[nn.Module], float]
@@ -131,7 +130,6 @@ def train(key: Key) -> Outcome:
     finals: list[float] = []
     norms: list[float] = []
     losses: list[float] = []
-    lrs: list[float] = []
     bad = 0
     for step in range(key.steps):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
@@ -143,7 +141,6 @@ def train(key: Key) -> Outcome:
         optimizer.step()
         losses.append(loss.item())
         norms.append(norm)
-        lrs.append(optimizer.param_groups[0]["lr"])
         bad = 0 if math.isfinite(losses[-1]) and math.isfinite(norm) else bad + 1
         if bad >= PATIENCE:
             break
@@ -157,9 +154,8 @@ def train(key: Key) -> Outcome:
         start=start,
         trivial=training.trivial,
         final=final,
-        norms=[float(f"{v:.6g}") for v in norms] if key.traced else (),
-        losses=[float(f"{v:.6g}") for v in losses] if key.traced else (),
-        lrs=[float(f"{v:.6g}") for v in lrs] if key.traced else (),
+        norms=[float(f"{v:.4g}") for v in norms] if key.traced else (),
+        losses=[float(f"{v:.4g}") for v in losses] if key.traced else (),
     )
 
 
@@ -169,13 +165,16 @@ class Arms:
     def __init__(self, path: Path = FILE, *, jobs: int = 1, frozen: bool = False) -> None:
         self.path, self.jobs, self.frozen = path, jobs, frozen
         self.known: dict[Key, Outcome] = dict(_read(path)) if path.exists() else {}
+        self.used: set[Key] = set()
 
     def __getitem__(self, key: Key) -> Outcome:
         if key not in self.known:
             self.train([key])
+        self.used.add(key)
         return self.known[key]
 
     def train(self, keys: Sequence[Key]) -> None:
+        """Train those that are missing."""
         todo = [key for key in dict.fromkeys(keys) if key not in self.known]
         if not todo:
             return
@@ -195,8 +194,8 @@ class Arms:
                 f.write(json.dumps(asdict(key) | asdict(outcome)) + "\n")
 
     def pack(self) -> None:
-        """Write the file anew, sorted, as one member, which is a tenth of the size."""
-        lines = [json.dumps(asdict(key) | asdict(self.known[key])) for key in sorted(self.known)]
+        """Write the file anew with the arms that were used, sorted, as one member."""
+        lines = [json.dumps(asdict(key) | asdict(self.known[key])) for key in sorted(self.used)]
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as f:
             f.write(("\n".join(lines) + "\n").encode())

@@ -39,11 +39,11 @@ def short_arm(workload: str, arm: Arm) -> Key:
 def recommended(arms: Arms, workload: str, seed: int) -> tuple[clipcal.Recommendation, int]:
     """What `clipcal profile` and `clipcal recommend` come to, and the steps trained for it."""
     outcome = arms[short_arm(workload, Arm(name="unclipped", max_norm=None, seed=seed))]
-    r = clipcal.recommend(outcome.norms, outcome.losses, lrs=outcome.lrs)
+    r = clipcal.recommend(outcome.norms, outcome.losses)
     steps = len(outcome.norms)
     if needs_guard(r) and (guard := guard_of(np.array(outcome.norms))) is not None:
         guarded = arms[short_arm(workload, Arm(name="guard", max_norm=guard, seed=seed))]
-        r = clipcal.recommend(guarded.norms, guarded.losses, lrs=guarded.lrs, guard=guard)
+        r = clipcal.recommend(guarded.norms, guarded.losses, guard=guard)
         steps += len(guarded.norms)
     return r, steps
 
@@ -77,12 +77,12 @@ def trace_from(outcome: Outcome, arm: Arm) -> Trace:
                 loss=loss,
                 grad_norm=norm,
                 grad_max=math.nan,
-                lr=lr,
+                lr=math.nan,
                 seconds=0.0,
                 scale=min(1.0, limit / (norm + 1e-6)) if math.isfinite(norm) else 0.0,
                 skipped=False,
             )
-            for i, (loss, norm, lr) in enumerate(zip(outcome.losses, outcome.norms, outcome.lrs, strict=True))
+            for i, (loss, norm) in enumerate(zip(outcome.losses, outcome.norms, strict=True))
         ]
     )
 

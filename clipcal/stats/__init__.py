@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.stats.arrays import Array
-from clipcal.stats.bootstrap import effective_steps, p99_replicates
+from clipcal.stats.bootstrap import effective_steps, replicates
 from clipcal.stats.bulk import find_bulk
 from clipcal.stats.ending import find_ending
 from clipcal.stats.level import Direction, Level, expected_quantile, find_level
@@ -44,8 +44,8 @@ class Steady:
     Rows count from 0 over the whole trace; norms are in the trace's own unit. ``stable_rows`` are the steps to leave
     alone, ``spike_rows`` those that stand clear; ``num_far`` counts the steps far above the stable 99% point, whether a
     gap sets them apart or not. ``median``, ``p95`` and ``p99`` are those of the stable norms to expect next, and
-    ``smallest_spike`` is carried to that level. ``log_p99`` (k,) are bootstrap replicates of log p99. ``excess`` (steps,)
-    is each of these steps' norm over its local stable median, NaN elsewhere.
+    ``smallest_spike`` is carried to that level. ``log_median`` and ``log_p99`` (k,) are bootstrap replicates of their
+    logs. ``excess`` (steps,) is each of these steps' norm over its local stable median, NaN elsewhere.
     """
 
     first_row: int
@@ -58,6 +58,7 @@ class Steady:
     smallest_spike: float | None
     drift_ratio: float
     direction: Direction
+    log_median: Array
     log_p99: Array
     excess: Array
 
@@ -128,6 +129,8 @@ def _steady(norms: Array, rows: Rows) -> Steady:
     ahead = level.ahead if num_far else level.seen
     shift95, shift99 = (expected_quantile(body, ahead, q) for q in (0.95, 0.99))
     log_p99 = bulk.p99 + shift99
+    log_median = float(np.median(level.ahead)) + bulk.centre
+    of_median, of_p99 = replicates(r, bulk, _independent(x, r, level))
     excess = np.full(norms.size, np.nan)
     excess[rows] = _exp(r - bulk.centre)
     return Steady(
@@ -135,13 +138,14 @@ def _steady(norms: Array, rows: Rows) -> Steady:
         stable_rows=rows[stable],
         spike_rows=rows[spikes],
         num_far=num_far,
-        median=float(_exp(np.median(level.ahead) + bulk.centre)),
+        median=float(_exp(log_median)),
         p95=float(_exp(min(bulk.p95 + shift95, log_p99))),
         p99=float(_exp(log_p99)),
         smallest_spike=float(_exp(np.min(r[spikes]) + shift99)) if spikes.size else None,
         drift_ratio=float(_exp(level.change)),
         direction=level.direction,
-        log_p99=_held(log_p99 + p99_replicates(r, bulk, _independent(x, r, level))),
+        log_median=_held(log_median + of_median),
+        log_p99=_held(log_p99 + of_p99),
         excess=excess,
     )
 

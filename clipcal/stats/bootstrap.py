@@ -1,4 +1,4 @@
-"""Residuals -> how uncertain their 99% point is, by resampling batches of neighbouring steps."""
+"""Residuals -> how uncertain their median and their 99% point are, by resampling batches of neighbouring steps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ SCALE_ERROR = 1.5  # of a scale from the upper quartile and decile, in units of 
 METHOD = 0.016  # log error of the method itself: intervals never got narrower than 0.08 in our measurements
 
 
-def p99_replicates(r: Array, bulk: Bulk, effective: float) -> Array:
-    """Deviations (REPLICATES,) of the log 99% point from its estimate, for log residuals (n,) in time order.
+def replicates(r: Array, bulk: Bulk, effective: float) -> tuple[Array, Array]:
+    """Deviations (REPLICATES,) of the log median and of the log 99% point from their estimates; deterministic.
 
-    The error of the tail, plus that of the level over the last third, plus that of the method; deterministic. As in the
-    estimate, a short trace's tail is its scale's and a long one's the resampled 99% point. ``effective``: the number of
-    independent steps.
+    ``r`` (n,): log residuals in time order; ``effective``: the number of independent steps among them. The median has the
+    error of the level over the last third, plus that of the method; the 99% point has that of the tail besides. As in the
+    estimate, a short trace's tail is its scale's, and a long one's the resampled 99% point.
     """
     tail = _resampled(r[r <= bulk.cut], 0.99)
     seen = min(r.size / ENOUGH, 1.0)
     scale = Z99 * SCALE_ERROR * bulk.scale / np.sqrt(max(effective, 1.0))
     level = 1.25 * bulk.scale / np.sqrt(max(effective / 3, 1.0))
     noise = np.random.default_rng(1).standard_normal((2, REPLICATES))
-    errors = np.sqrt(1 - seen) * scale * noise[0] + np.hypot(level, METHOD) * noise[1]
-    return np.asarray(np.sqrt(seen) * (tail - np.median(tail)) + errors, dtype=np.float64)
+    of_median = np.hypot(level, METHOD) * noise[1]
+    of_tail = np.sqrt(seen) * (tail - np.median(tail)) + np.sqrt(1 - seen) * scale * noise[0]
+    return np.asarray(of_median), np.asarray(of_tail + of_median)
 
 
 def _resampled(r: Array, q: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -12,7 +13,8 @@ from clipcal.stats.arrays import Array, scatter
 
 BEFORE, AFTER = 5, 3  # steps: long enough to average a batch's noise, short enough to see one step's effect
 FEWEST = 4  # steps above a level: fewer are an anecdote
-LEVELS = (1.5, 2.0, 3.0, 5.0)  # times the local stable median, where to look for the norm that harm begins at
+LOW = (1.5, 2.0)
+LEVELS = (*LOW, 3.0, 5.0)  # times the local stable median, where to look for the norm that harm begins at
 APART = BEFORE + AFTER + 2  # steps by which a shifted loss no longer overlaps the one that it is compared with
 LATEST = 2**16  # steps are enough to see any effect worth a threshold
 STUCK = 0.01  # relative change of the loss over a trace, below which nothing was learned
@@ -33,7 +35,7 @@ class LossResponse:
     p: float
 
 
-def loss_response(excess: Array, losses: Array) -> LossResponse | None:
+def loss_response(excess: Array, losses: Array, among: Sequence[float] = LEVELS) -> LossResponse | None:
     """One-sided test of whether the loss rises after steps with a large norm, over several levels of "large" at once.
 
     ``excess`` (n,): norm over local stable median, NaN where not to be used; ``losses`` (n,). The change at step t is the
@@ -41,7 +43,7 @@ def loss_response(excess: Array, losses: Array) -> LossResponse | None:
     rank of the changes above it, in standard deviations of what the same statistic does when the losses are shifted against
     the norms: shifts keep the autocorrelation of both, which a rank test of independent steps mistakes for evidence (Harris,
     2020, arXiv:2012.06862). The largest over the levels is compared with the largest of each shift (Westfall and Young,
-    1993). None where too little is known.
+    1993). ``among``: the levels to look at. None where too little is known.
     """
     excess, losses = excess[-LATEST:], losses[-LATEST:]
     change = _changes(losses)
@@ -56,7 +58,7 @@ def loss_response(excess: Array, losses: Array) -> LossResponse | None:
     ranks[known] -= np.mean(ranks[known])
     spectrum = np.fft.rfft(ranks)
     levels, statistics = [], []
-    for level in LEVELS:
+    for level in among:
         above = known & (excess > level)
         if min(np.count_nonzero(above), np.count_nonzero(known & ~above)) < FEWEST:
             continue

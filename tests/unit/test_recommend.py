@@ -238,11 +238,11 @@ class TestNoise:
 
 class TestLosses:
     @staticmethod
-    def wide(effect: float) -> tuple[Array, Array]:
+    def wide(effect: float, onset: float = 1.5) -> tuple[Array, Array]:
         rng = np.random.default_rng(0)
         norms = np.exp(0.8 * rng.standard_normal(400))
         log_loss = rng.normal(0, 0.02, 400) - 0.002 * np.arange(400)
-        for step in np.flatnonzero(norms > 2.5):
+        for step in np.flatnonzero(norms > onset):
             log_loss[step + 1 : step + 4] += effect
         return norms, np.exp(log_loss)
 
@@ -254,6 +254,18 @@ class TestLosses:
         assert answer.harm is not None
         assert answer.harm.loss_change_above > answer.harm.loss_change_below
         assert any("do harm" in r for r in answer.reasons)
+
+    def test_harm_from_far_norms_alone_chooses_what_lies_between(self) -> None:
+        answer = recommend(*self.wide(0.2, onset=3.0))
+        assert answer.harm is not None
+        assert answer.candidates.firm is not None
+        assert answer.candidates.firm < threshold(answer) < answer.harm.threshold
+        assert any("in the middle" in r for r in answer.reasons)
+
+    def test_losses_that_do_not_tell_choose_what_lies_between(self) -> None:
+        answer = recommend(*self.wide(0.0))
+        assert threshold(answer) == answer.candidates.middle
+        assert answer.harm is None
 
     def test_harmless_norms_choose_gentle(self) -> None:
         answer = recommend(*self.wide(-0.1))
