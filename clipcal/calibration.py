@@ -267,8 +267,8 @@ def _threshold_and_evidence(
             loss_change_above=response.change_above,
             loss_change_below=response.change_below,
         )
-    reasons = why(trace, stats, steady, stable, spikes, chosen, response)
-    return evidence, reasons if choice is None else [choice.reason, *reasons]
+    reasons = why(trace, stats, steady, stable, spikes, chosen, response, advises=choice is None)
+    return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
 
 
 def _exp(log: float) -> float:

@@ -12,7 +12,7 @@ from clipcal.recommendation import Choice, Recommendation
 from clipcal.rundir import Run
 from clipcal.trials import Trials
 from clipcal.verification import Verification
-from clipcal.verifying import verified
+from clipcal.verifying import check_thresholds, verified
 
 SCHEMA = "clipcal.choice/1"
 
@@ -29,13 +29,14 @@ class Outcome:
 def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[float] = (), seeds: int = 3) -> Outcome:
     """Train the candidates of ``recommendation`` side by side, and verify the one that trains best.
 
-    ``seeds`` pairs of arms are trained at least, and up to twice as many where it stays open which is best. ``others`` are
+    ``seeds`` pairs of arms are trained at least, and two more where it stays open which is best. ``others`` are
     thresholds that are shown beside, and not chosen. Writes choice.json and verification.json of the run. Raises
     InputError, or what the user's code raises.
     """
     assert recommendation.max_norm is not None
     if seeds < 1:
         raise InputError("--seeds must be at least 1.")
+    check_thresholds(others)
     candidates = candidates_of(recommendation)
     result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
     choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)

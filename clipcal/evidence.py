@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clipcal.calibration import recommend
+from clipcal.calibration import last_run, recommend
 from clipcal.errors import InputError
 from clipcal.jsonfile import number
 from clipcal.layers import read_layers
+from clipcal.reasons import Columns
 from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_run, open_run
-from clipcal.trace import Floats, Trace, read_trace
+from clipcal.trace import COLUMNS, Floats, Trace, read_trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +112,17 @@ def _evidence(
     if dropped:
         caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
     caveats += [f"{p[:1].upper()}{p[1:]}." for p in trace.problems]
+    norms, trace = norms[~trace.skipped], trace.taken()
+    last, joined = last_run(Columns(norms=norms, losses=None, lrs=None, steps=trace.step))
+    rows = last.norms.size
+    if run is None and rows < norms.size and joined:
+        caveats.insert(0, joined)
+        norms = last.norms
+        trace = Trace(**{name: getattr(trace, name)[-rows:] for name in COLUMNS}, problems=trace.problems)
     return Evidence(
         source=source,
-        trace=trace.taken(),
-        norms=norms[~trace.skipped],
+        trace=trace,
+        norms=norms,
         method=method,
         norm_type=norm_type,
         run=run,
@@ -127,7 +135,8 @@ def read_choice(run: Run) -> Choice | None:
     """What `calibrate` chose by training, or None. A record that cannot be read is none: the trace says enough."""
     try:
         raw = json.loads(run.choice.read_text(encoding="utf-8"))
-        choice = Choice(name=str(raw["name"]), max_norm=number(raw["max_norm"]), reason=str(raw["reason"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        choice = Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return choice if 0 < choice.max_norm < math.inf else None
+    whole = isinstance(choice.name, str) and isinstance(choice.reason, str)
+    return choice if whole and 0 < choice.max_norm < math.inf else None

@@ -8,6 +8,8 @@ from clipcal.trace import Floats
 
 LAST_PART = 0.2
 """The share of the steps that counts as the end of training."""
+HOPELESS, TOO_LONG = 20.0, 30
+"""An arm whose loss stays above so many times its start for so many steps in a row is lost, finite or not."""
 WINDOW = 10
 """Steps before a step that make its local level."""
 
@@ -43,7 +45,9 @@ def diverged_at(loss: Floats, *, floor: float) -> int | None:
     start, end = initial_loss(loss), final_loss(loss)
     margin = max(0.5 * (start - floor), 3 * scatter(loss), 1e-3 * abs(start))
     if not end > start + margin:
-        return None
+        # Where training was given up in the middle, most of the last part is still from before.
+        low = np.flatnonzero(~(loss > HOPELESS * np.max(np.abs(loss[finite][:5]))))
+        return int(low[-1]) + 1 if len(loss) - 1 - low[-1] >= TOO_LONG else None
     low = np.flatnonzero(np.where(finite, loss, np.inf) <= start)
     return int(low[-1]) + 1 if len(low) else 0
 

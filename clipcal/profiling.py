@@ -150,7 +150,7 @@ def _record_under(
                 recorder.add(observation)
                 if recorder.gone_at is not None:
                     break
-                if should_stop():
+                if observation.step + 1 < spec.fields.steps and should_stop():
                     raise KeyboardInterrupt
             recorder.flush()
         for path, whole in zip(growing, (run.guarded_layers, run.guarded), strict=True):

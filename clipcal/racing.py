@@ -31,6 +31,8 @@ APART, USUAL_APART = 1.08, 1.4
 SLOWED = 0.2
 """Of the progress: by so much a firm candidate must be behind before a gentler one is taken where large norms do harm. Short
 arms show what clipping slows down before they show what it prevents."""
+EXTREME = 0.005
+"""The least chance that one seed's losses may claim: the test's own floor on 200 steps, and as far from 1 on the other side."""
 MORE = 2
 """Seeds that are added at most where the answer stays open."""
 
@@ -92,8 +94,8 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
     """Train the candidates beside the unclipped arm on ``seeds`` seeds, and on a few more where it stays open; choose.
 
     ``candidates``: at least one, the gentlest first. ``train`` gives the traces of the arms it is asked for. What is
-    clearly worse than the leader is not trained on further seeds. A tie goes to the gentlest, unless the losses of all
-    unclipped arms together say that large norms do harm.
+    clearly worse than the leader is not trained on further seeds. A tie goes to the gentlest; what the seeds do not tell, the
+    losses of all unclipped arms together do, where they say that large norms do harm.
     """
     trained: list[tuple[Arm, Trace]] = []
     running = list(candidates)
@@ -104,6 +106,14 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
         trained += train([Arm(name=arm_name(t), max_norm=t, seed=seed) for seed in new for t in thresholds])
         done += len(new)
         field, effect = _Field.of(trained), effect_on([t for arm, t in trained if arm.max_norm is None])
+        back = field.to_bring_back(running, candidates)
+        if back:
+            seen = {(arm.max_norm, arm.seed) for arm, _ in trained}
+            seeds_so_far = range(first_seed, first_seed + done)
+            missed = [(c.max_norm, s) for s in seeds_so_far for c in back if (c.max_norm, s) not in seen]
+            trained += train([Arm(name=arm_name(t), max_norm=t, seed=s) for t, s in missed])
+            running = [c for c in candidates if c in running or c in back]
+            field = _Field.of(trained)
         running = field.race_on(running, effect)
         if done >= seeds + MORE or (done >= seeds and not field.is_open(running)):
             chosen, ground = field.choice(running, effect)
@@ -126,7 +136,7 @@ def effect_on(unclipped: Sequence[Trace]) -> Effect:
         steady = summarise(trace.grad_norm).steady
         response = None if steady is None else loss_response(steady.excess, trace.loss, among=LOW)
         if response is not None:
-            scores.append(normal.inv_cdf(min(max(response.p, 1e-6), 1 - 1e-6)))
+            scores.append(normal.inv_cdf(min(max(response.p, EXTREME), 1 - EXTREME)))
     if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
         return "harm"
     return effect_at(normal.cdf(sum(scores) / math.sqrt(len(scores)))) if scores else "unclear"
@@ -187,6 +197,12 @@ class _Field:
         leader = self.leader(running)
         return [c for c in running if c == leader or not self.is_worse(c, leader, quantiles)]
 
+    def to_bring_back(self, running: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates that were left as slower, where all that still run have been lost and those have not."""
+        if not all(self.lost[c.max_norm] for c in running):
+            return []
+        return [c for c in candidates if c not in running and not self.lost[c.max_norm]]
+
     def race_on(self, running: Sequence[Candidate], effect: Effect) -> list[Candidate]:
         """Those that are worth another seed: not clearly worse than the leader."""
         leader = self.leader(running)
@@ -239,7 +255,13 @@ def _reason(chosen: Candidate, ground: Ground, standings: Sequence[Standing], se
         return ""
     how = ", ".join(
         f"{s.candidate.name} {s.candidate.max_norm:g} "
-        + (f"was lost on {s.lost} of {s.seeds} seeds" if s.lost else f"ends at {s.loss:.4g}")
+        + (
+            f"was lost on {s.lost} of {s.seeds} seeds"
+            if s.lost
+            else f"ends at {s.loss:.4g}"
+            if s.seeds == seeds
+            else f"was clearly behind after {s.seeds}"
+        )
         for s in standings
     )
     why = {

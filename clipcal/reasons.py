@@ -44,6 +44,8 @@ def why(
     spikes: Array,
     chosen: float,
     response: LossResponse | None,
+    *,
+    advises: bool,
 ) -> list[str]:
     seen = stable.size + spikes.size
     reasons = []
@@ -71,7 +73,8 @@ def why(
         reasons.append(
             f"After {response.steps_above} steps above {response.level:g} x the local median the loss changed by "
             f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (p = {response.p:.2g}): "
-            + _therefore(response)
+            + ", so ".join(_therefore(response)[: 2 if advises else 1])
+            + "."
         )
     if steady.direction in ("up", "down"):
         reasons.append(
@@ -84,16 +87,17 @@ def why(
 Effect = Literal["harm", "none", "unclear"]
 
 
-def _therefore(response: LossResponse) -> str:
+def _therefore(response: LossResponse) -> tuple[str, str]:
+    """What the losses say, and what follows for the threshold."""
     match effect_of(response):
         case "harm" if response.level in LOW:
-            return "large norms do harm here, so the threshold is firm."
+            return "large norms do harm here", "the threshold is firm"
         case "harm":
-            return "norms that large do harm here, so the threshold is in the middle, well below them."
+            return "norms that large do harm here", "the threshold is in the middle, well below them"
         case "none":
-            return "large norms are ordinary training here, so they are left alone."
+            return "large norms are ordinary training here", "they are left alone"
         case _:
-            return "that does not tell whether large norms do harm, so the threshold is in the middle."
+            return "that does not tell whether large norms do harm", "the threshold is in the middle"
 
 
 def effect_of(response: LossResponse) -> Effect:

@@ -12,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipcal.losses import HOPELESS, TOO_LONG
 from clipcal.trace import Step
 from clipcal.training import Observation
 
 PATIENCE = 10
 """Non-finite steps in a row after which a run counts as gone: one NaN can be a bad batch, ten are the weights."""
-
-HOPELESS, TOO_LONG = 20.0, 30
-"""An arm whose loss stays above so many times its start for so many steps in a row is lost, finite or not."""
 
 Sink = Callable[[Sequence[Step], NDArray[np.float32]], None]
 

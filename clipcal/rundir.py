@@ -31,6 +31,8 @@ _OWN = (
     "layers.f32",
     "guarded.jsonl",
     "guarded-layers.f32",
+    "guarded.jsonl.partial",
+    "guarded-layers.f32.partial",
     "recommendation.json",
     "choice.json",
     "verification.json",

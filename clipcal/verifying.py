@@ -34,11 +34,16 @@ def verify(
     """
     if seeds < 1 or (steps is not None and steps < 1):
         raise InputError(f"--{'seeds' if seeds < 1 else 'steps'} must be at least 1.")
-    for value in (max_norm, *others):
-        if not 0 < value < float("inf"):
-            raise InputError(f"--max-norm {value:g}: expected a number greater than 0.")
+    check_thresholds((max_norm, *others))
     trials = Trials(run, steps=steps, jobs=jobs, force=force, on_plan=on_plan, on_progress=on_progress)
     return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
+
+
+def check_thresholds(values: Sequence[float]) -> None:
+    """Raise InputError unless every one can be clipped at."""
+    for value in values:
+        if not 0 < value < float("inf"):
+            raise InputError(f"--max-norm {value:g}: expected a number greater than 0.")
 
 
 def verified(
@@ -51,7 +56,7 @@ def verified(
 ) -> Verification:
     """The verdict on ``max_norm`` from ``seeds`` pairs of arms; ``beside`` are arms that were trained already, and shown."""
     first = trials.first_seed
-    thresholds = [None, max_norm, *(o for o in dict.fromkeys(others) if o != max_norm)]
+    thresholds = [None, *{arm_name(t): t for t in (*reversed(others), max_norm)}.values()]
     trained = dict(beside)
     trained |= trials.train([_arm(t, first + k) for k in range(seeds) for t in thresholds])
     roles = {"unclipped": arm_name(None), "clipped": arm_name(max_norm)}

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="arms that are trained side by side")
     parser.add_argument("--frozen", action="store_true", help="train nothing: fail where an arm is missing")
     parser.add_argument(
-        "--no-tpe", action="store_true", help="leave out the row that trains 20 full runs for each answer"
+        "--quick", action="store_true", help="a look in seconds: without TPE, and without leaving workloads out"
     )
     asked = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -318,7 +318,6 @@ def test_force_takes_away_what_belonged_to_the_old_run(folder: Path, copied: Pat
     assert r["max_norm"] != 1234.5
 
 
-@pytest.mark.xfail(reason="only what is whole is taken away")
 def test_force_takes_away_what_a_killed_process_left_of_the_old_run(folder: Path, copied: Path) -> None:
     for name in GUARDED:
         (copied / name).rename(copied / f"{name}.partial")
@@ -367,7 +366,6 @@ def test_ctrl_c_in_the_second_training_keeps_the_first(
     assert rows_of(out / "guarded.jsonl") == rows_of(run / "guarded.jsonl")
 
 
-@pytest.mark.xfail(reason="looks for an interrupt after the last step too, and throws the whole trace away")
 def test_ctrl_c_in_the_last_step_of_the_second_training_is_too_late(again: Callable[..., Path], run: Path) -> None:
     """As it is in the first: there is nothing left to stop."""
     clipcal("profile", again(at=STEPS, signals=1), "-o", "run")

@@ -273,7 +273,6 @@ def test_a_trace_file_with_two_runs_is_judged_by_the_last(logs: tuple[Path, Path
     assert about_runs(alone) == []
 
 
-@pytest.mark.xfail(reason="the evidence of a log with two runs in it holds the norms of both")
 def test_rules_are_compared_on_the_run_that_is_judged(logs: tuple[Path, Path]) -> None:
     one, other = (replay(evidence.norms, evidence.recommend()) for evidence in map(load, logs))
     assert one == other
