@@ -1,4 +1,4 @@
-# make demo: calibrate a sample model end to end.   make test: everything that CI checks.
+# make demo: calibrate a sample model end to end.   make test: everything that CI checks.   make bench-regret: is it any good?
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

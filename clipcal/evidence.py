@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from clipcal.calibration import last_run, recommend
 from clipcal.errors import InputError
 from clipcal.jsonfile import number
 from clipcal.layers import read_layers
-from clipcal.reasons import Columns
+from clipcal.reasons import Columns, too_high_rate
 from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.trace import COLUMNS, Floats, Trace, read_trace
@@ -23,7 +23,7 @@ from clipcal.trace import COLUMNS, Floats, Trace, read_trace
 class Evidence:
     """``norms`` is 1-D, one value per row of ``trace``: what ``method`` puts its threshold on. ``run`` is None for a trace
     file by itself. ``caveats`` are what is known of how the trace came about; ``guard`` is the threshold that training was
-    clipped at meanwhile, where it is lost at once without."""
+    clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why."""
 
     source: str
     trace: Trace
@@ -33,10 +33,11 @@ class Evidence:
     run: Run | None
     caveats: tuple[str, ...]
     guard: float | None = None
+    cause: str | None = None
 
     def recommend(self) -> Recommendation:
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
-        return recommend(
+        answer = recommend(
             self.norms,
             losses,
             steps=self.trace.step,
@@ -48,6 +49,7 @@ class Evidence:
             source=self.source,
             caveats=self.caveats,
         )
+        return answer if self.cause is None else replace(answer, reasons=(self.cause, *answer.reasons))
 
 
 def load(path: Path) -> Evidence:
@@ -94,7 +96,8 @@ def _of_run(run: Run, source: str) -> Evidence:
             raise InputError(f"{layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force.")
         norms = rows.max(axis=1, initial=0.0).astype(np.float64)
     guard = info.guard if guarded else None
-    return _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
+    evidence = _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
+    return evidence if guard is None else replace(evidence, cause=too_high_rate(read_trace(run.trace)))
 
 
 def _evidence(

@@ -17,6 +17,9 @@ MARGIN_OF_PROGRESS, MARGIN_OF_LOSS = 0.02, 0.1
 """A difference of the final loss below either share, of the progress made since the start or of the loss that is left, is
 none that anybody would act on. The second counts where a bad initialisation makes the first meaningless."""
 
+ALWAYS = 0.9
+"""The share of clipped steps from which a threshold is a learning rate by another name."""
+
 # two-sided 90% quantiles of Student's t by degrees of freedom; beyond 10 the normal one is within 6%
 _T90 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
@@ -234,6 +237,10 @@ def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str
     helped = what_helped(evidence)
     if helped:
         reasons.append(_HELPED[helped])
+    if helped == "both" and float(np.mean([a.clip_fraction for a in clipped])) > ALWAYS:
+        reasons.append(
+            "The threshold acts on nearly every step, as a lower learning rate does: lower the rate, about 10x."
+        )
     others = [n for n in dict.fromkeys(r.name for r in results) if n not in roles.values()]
     reasons += [_beside(n, [r for r in results if r.name == n], evidence) for n in others]
     return Verification(

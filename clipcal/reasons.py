@@ -13,12 +13,14 @@ from clipcal.guarding import ENOUGH, GUARD, guard_of
 from clipcal.recommendation import Verdict
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
 from clipcal.stats.harm import LOW, LossResponse
+from clipcal.trace import Trace
 
 Array = NDArray[np.float64]
 
 FIRM = 1.2  # times the stable median: trained best where large norms did harm
 MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
 HARMFUL = 0.2  # p below which a rise of the loss after large norms is harm; above 1 - p they are ordinary training
+AT_ONCE = 20  # steps: what is lost so soon was never stable
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
 
 
@@ -82,6 +84,20 @@ def why(
             f"ahead, around {steady.median:.3g}."
         )
     return reasons
+
+
+def too_high_rate(unclipped: Trace) -> str | None:
+    """What a run (unclipped) says that is lost within its first steps; None where it is not."""
+    norms = np.where(np.isfinite(unclipped.loss), unclipped.grad_norm, np.nan)
+    lost = np.flatnonzero(~(norms <= 100 * np.median(norms[:3])))
+    if not lost.size or lost[0] > AT_ONCE:
+        return None
+    known = unclipped.lr[np.isfinite(unclipped.lr)]
+    at = f" ({known[0]:.3g} at the start)" if known.size else ""
+    return (
+        f"Unclipped, training is lost by step {int(unclipped.step[lost[0]])}: the learning rate{at} is plainly too high; lower it, "
+        "about 10x. A threshold can keep such a run alive, but as a second learning rate."
+    )
 
 
 Effect = Literal["harm", "none", "unclear"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.stats.arrays import Array
-from clipcal.stats.bootstrap import effective_steps, replicates
+from clipcal.stats.bootstrap import LATEST, effective_steps, replicates
 from clipcal.stats.bulk import find_bulk
 from clipcal.stats.ending import find_ending
 from clipcal.stats.level import Direction, Level, expected_quantile, find_level
@@ -154,8 +154,9 @@ def _independent(x: Array, r: Array, level: Level) -> float:
     """Independent steps, with slow noise counted that the local level follows; a cycle is no noise."""
     if level.direction == "cycle":
         return effective_steps(r)
-    t = np.arange(x.size)
-    return min(effective_steps(r), effective_steps(x - level.change * t / x.size))
+    late = slice(-LATEST, None)
+    line = level.change / x.size * np.arange(x.size)[late]
+    return min(effective_steps(r), x.size / line.size * effective_steps(x[late] - line))
 
 
 def _passing(unusual: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import numpy as np
 from clipcal.stats.arrays import Array
 from clipcal.stats.bulk import ENOUGH, Z99, Bulk
 
+LATEST = 2**17  # steps are enough for a correlation between neighbours
 REPLICATES, BATCHES, BINS = 400, 40, 512
 SCALE_ERROR = 1.5  # of a scale from the upper quartile and decile, in units of scale / sqrt(steps): normal theory
 METHOD = 0.016  # log error of the method itself: intervals never got narrower than 0.08 in our measurements
@@ -55,7 +56,8 @@ def effective_steps(r: Array) -> float:
     """Independent steps among residuals (n,): n (1 - rho) / (1 + rho), rho their lag-one correlation, the tails cut."""
     if r.size < 3:
         return float(r.size)
-    y = np.clip(r, *np.quantile(r, [0.05, 0.95]))
+    y = r[-LATEST:]
+    y = np.clip(y, *np.quantile(y, [0.05, 0.95]))
     y = y - np.mean(y)
     # Sums of products, not np.dot: for one pass BLAS wakes threads that wait for each other on a busy machine.
     power = float(np.sum(y * y))

@@ -19,12 +19,15 @@ def find_spikes(r: Array, floor: float, effective: float) -> tuple[NDArray[np.in
 
     Looked for again among the rest, since one far spike can hide nearer ones.
     """
-    kept, found = np.arange(r.size), np.empty(0, dtype=np.intp)
+    found, bulk = _topmost(r, floor, effective)
+    if not found.size:
+        return found, bulk
+    kept = np.delete(np.arange(r.size), found)
     while True:
-        spikes, bulk = _topmost(r[kept], floor, effective)
-        if not spikes.size:
+        nearer, bulk = _topmost(r[kept], floor, effective)
+        if not nearer.size:
             return np.sort(found), bulk
-        found, kept = np.concatenate([found, kept[spikes]]), np.delete(kept, spikes)
+        found, kept = np.concatenate([found, kept[nearer]]), np.delete(kept, nearer)
 
 
 def _topmost(r: Array, floor: float, effective: float) -> tuple[NDArray[np.intp], Bulk]:
