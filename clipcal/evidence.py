@@ -49,7 +49,11 @@ class Evidence:
             source=self.source,
             caveats=self.caveats,
         )
-        return answer if self.cause is None else replace(answer, reasons=(self.cause, *answer.reasons))
+        return (
+            answer
+            if self.cause is None
+            else replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
+        )
 
 
 def load(path: Path) -> Evidence:

@@ -49,8 +49,9 @@ def main() -> int:
     apart = [w for w in WORKLOADS if WORKLOADS[w].wrong_rate]
     rows = [_row(rule, fair, curves, {w: answers[w][rule] for w in fair}) for rule in answers[fair[0]]]
     for row in rows:
-        if row["rule"] in TUNED and not asked.quick:
-            row["left_out"] = _left_out_of(TUNED[row["rule"]](arms, fair, curves))
+        if row["rule"] in TUNED:
+            tuned = TUNED[row["rule"]]
+            row["left_out"] = None if asked.quick else _left_out_of(tuned(arms, fair, curves))
     rows += [_package_row(name, fair, arms) for name in PACKAGES]
     rows.sort(key=lambda row: float(row["mean"]))
     _print(rows)

@@ -232,6 +232,8 @@ def test_recommend_reads_the_guarded_trace_and_names_the_guard(run: Path) -> Non
     assert math.isfinite(r["max_norm"])
     assert r["max_norm"] > 0
     assert f"guard of {guard:g}" in r["reasons"][0]
+    assert "the learning rate" in r["reasons"][1]
+    assert "is plainly too high; lower it" in r["reasons"][1]
     guarded = read_trace(run / "guarded.jsonl").grad_norm
     assert guarded.min() < r["max_norm"] < guarded.max()
     assert not any("stopped early" in c for c in r["caveats"])
