@@ -37,6 +37,7 @@ WIDE_NET = 1.08  # the same where p99 is far above the median already: what spre
 NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
+TORCH_EPSILON = 1e-6  # in torch.nn.utils.clip_grad_norm_
 LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
@@ -172,10 +173,19 @@ def _answer(
         nonfinite=Nonfinite(count=counts.nonfinite, first_step=step_of(trace, counts.first_nonfinite)),
         zeros=counts.zeros,
         reasons=tuple(reasons),
-        caveats=(*caveats_of(trace, stats, verdict, guard), *caveats),
+        caveats=(*caveats_of(trace, stats, verdict, guard), *_too_small(found["max_norm"], method), *caveats),
         baselines={name: _baseline(name, usable) for name in BASELINES},
         **found,
     )
+
+
+def _too_small(max_norm: float | None, method: Method) -> list[str]:
+    if max_norm is None or method == "value" or max_norm > 100 * TORCH_EPSILON:
+        return []
+    return [
+        f"torch's clip_grad_norm_ adds {TORCH_EPSILON:g} to the norm, so a threshold of {max_norm:g} also scales down steps below "
+        "it: multiply the loss by a constant, and calibrate again."
+    ]
 
 
 def _verdict(trace: Columns, stats: NormStats) -> Verdict:
@@ -225,15 +235,7 @@ def _threshold_and_evidence(
         chosen = gentle if effect in ("none", "unknown") else middle
     if choice is not None:
         chosen = choice.max_norm
-    # Gentle stands on the 99% point, the others on the median.
-    deviations = (
-        _gentle(steady.log_p99, steady) - log_gentle
-        if chosen == gentle
-        else steady.log_median - math.log(steady.median)
-    )
-    spread = np.quantile(deviations, [0.05, 0.95])
-    low, high = (float(f"{_exp(math.log(chosen) + float(s)):.3g}") for s in spread)
-    interval = (min(low, chosen), max(high, chosen))
+    interval = _interval(chosen, gentle, steady, corridor)
     evidence = {
         "max_norm": chosen,
         "interval": interval,
@@ -269,6 +271,20 @@ def _threshold_and_evidence(
         )
     reasons = why(trace, stats, steady, stable, spikes, chosen, response, advises=choice is None)
     return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
+
+
+def _interval(chosen: float, gentle: float, steady: Steady, corridor: tuple[float, float]) -> tuple[float, float]:
+    """The bootstrap interval of ``chosen``: gentle stands on the 99% point, the others on the median.
+
+    Its ends are rounded outwards as thresholds are, so that a threshold inside it stays inside when it is rounded.
+    """
+    if chosen == gentle:
+        logs = _gentle(steady.log_p99, steady)
+    else:
+        logs = math.log(chosen) + steady.log_median - math.log(steady.median)
+    low, high = (_exp(float(v)) for v in np.quantile(logs, [0.05, 0.95]))
+    ends = [min(float(f"{low:.3g}"), rounded(low, corridor)), max(float(f"{high:.3g}"), rounded(high, corridor))]
+    return min(ends[0], chosen), max(ends[1], chosen)
 
 
 def _exp(log: float) -> float:

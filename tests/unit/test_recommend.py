@@ -285,6 +285,10 @@ class TestLosses:
         assert any("lower the learning rate (up to 0.5 here), about 10x" in c for c in caveats)
         assert not any("learning rate" in c for c in recommend(norms, losses[::-1]).caveats)
 
+    def test_a_threshold_that_torch_cannot_apply_is_named(self) -> None:
+        assert any("adds 1e-06" in c for c in recommend(calm() * 1e-6).caveats)
+        assert not any("1e-06" in c for c in recommend(calm() * 1e-3).caveats)
+
 
 class TestArguments:
     @pytest.mark.parametrize(
