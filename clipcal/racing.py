@@ -129,7 +129,9 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
 
 def effect_on(unclipped: Sequence[Trace]) -> Effect:
     """What moderately large norms do to the loss, from the unclipped arms of all seeds together (Stouffer's mean z): what
-    only far larger ones do, every candidate prevents."""
+    only far larger ones do, every candidate prevents. A run that is lost has been harmed."""
+    if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
+        return "harm"
     normal = NormalDist()
     scores = []
     for trace in unclipped:
@@ -137,8 +139,6 @@ def effect_on(unclipped: Sequence[Trace]) -> Effect:
         response = None if steady is None else loss_response(steady.excess, trace.loss, among=LOW)
         if response is not None:
             scores.append(normal.inv_cdf(min(max(response.p, EXTREME), 1 - EXTREME)))
-    if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
-        return "harm"
     return effect_at(normal.cdf(sum(scores) / math.sqrt(len(scores)))) if scores else "unclear"
 
 
