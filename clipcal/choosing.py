@@ -29,7 +29,7 @@ class Outcome:
 def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[float] = (), seeds: int = 3) -> Outcome:
     """Train the candidates of ``recommendation`` side by side, and verify the one that trains best.
 
-    ``seeds`` pairs of arms are trained at least, and two more where it stays open which is best. ``others`` are
+    ``seeds`` pairs of arms are trained at least, and one more where it stays open which is best. ``others`` are
     thresholds that are shown beside, and not chosen. Writes choice.json and verification.json of the run. Raises
     InputError, or what the user's code raises.
     """

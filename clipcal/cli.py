@@ -131,7 +131,7 @@ def calibrate(
 ) -> None:
     """Profile, recommend, and let training choose among the candidates.
 
-    Candidates are trained from the same seeds, and on two more seeds where it stays open which is best. Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
+    Candidates are trained from the same seeds, and on one more seed where it stays open which is best. Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
     """
     with _said_no():
         spec, folder = _spec(source, out, steps=steps, seed=seed, device=device)

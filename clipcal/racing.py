@@ -33,8 +33,10 @@ SLOWED = 0.2
 arms show what clipping slows down before they show what it prevents."""
 EXTREME = 0.005
 """The least chance that one seed's losses may claim: the test's own floor on 200 steps, and as far from 1 on the other side."""
-MORE = 2
-"""Seeds that are added at most where the answer stays open."""
+FINE = 0.5
+"""Times the margin of `verify`: candidates of one corridor cost the same to paste, so that less of a difference decides."""
+MORE = 1
+"""Seeds that are added at most where the answer stays open: a second one has not paid for itself."""
 
 # one-sided quantiles of Student's t by degrees of freedom: nine chances in ten that a difference has its sign, and 39 in 40
 _T90 = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383)
@@ -166,7 +168,7 @@ class _Field:
         return cls(
             losses=losses,
             lost=lost,
-            margin=margin_of(list(losses[math.inf].values()), progress),
+            margin=FINE * margin_of(list(losses[math.inf].values()), progress),
             progress=progress,
         )
 
@@ -230,7 +232,9 @@ class _Field:
         firm = next((c for c in running if c.name == "firm"), None)
         if effect == "harm" and firm is not None:
             tighter = [c for c in left if c.max_norm < firm.max_norm]
-            return (firm, "harm") if firm in left or not tighter else (self.leader(tighter), "best")
+            if tighter and firm not in left:
+                return self.leader(tighter), "best"
+            return min(firm, leader, key=lambda c: c.max_norm), "harm"
         if len(left) == 1:
             return leader, "best"
         if all(self.behind(c, leader)[0] <= self.margin for c in left):

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.regret.arms import PACKAGES, Arms
 from benchmarks.regret.contest import Answer, baselines, calibrated, recommended
-from benchmarks.regret.sweep import SEEDS, Curve, curve_of, package_regret, sweep
+from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
 from benchmarks.regret.tpe import TRIALS, best_by_trial
 from benchmarks.regret.workloads import STEPS, WORKLOADS
 from benchmarks.reporting import print_table, write_results
@@ -27,6 +27,8 @@ from clipcal import calibration, racing, reasons
 
 CALIBRATIONS = (10, 20, 30, 40, 50, 60)
 """Seeds that the rules see; the sweep's are others."""
+STUDIES = CALIBRATIONS[:3]
+"""Seeds that the search sees, as it takes ten times as long."""
 FACTORS = (0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 TARGETS = {"clipcal recommend": (0.030, 0.12), "clipcal calibrate": (0.016, 0.06)}
 Answers = Mapping[str, Sequence[Answer]]
@@ -57,7 +59,9 @@ def main() -> int:
     _print(rows)
     _print_workloads(curves, answers, arms, fair + apart)
     if not asked.quick:
-        write_results("regret", {"rules": rows, "workloads": {w: WORKLOADS[w].what for w in WORKLOADS}}, steps=STEPS)
+        search = _search(arms, fair, curves, next(row for row in rows if row["rule"] == "clipcal calibrate"))
+        results = {"rules": rows, "search": search, "workloads": {w: WORKLOADS[w].what for w in WORKLOADS}}
+        write_results("regret", results, steps=STEPS)
     missed = [row["rule"] for row in rows if row["rule"] in TARGETS and not _met(row)]
     if not asked.frozen and not asked.quick:
         arms.pack()
@@ -78,12 +82,31 @@ def _answers(arms: Arms, workload: str, *, tpe: bool) -> dict[str, list[Answer]]
         for name, answer in baselines(arms, workload, seed).items():
             found.setdefault(name, []).append(answer)
     if tpe:
-        by_seed = [best_by_trial(arms, workload, seed) for seed in SEEDS]
+        by_seed = [best_by_trial(arms, workload, seed) for seed in STUDIES]
         for trials in (TRIALS // 5, TRIALS):
             found[f"Optuna TPE, {trials} trials"] = [
                 Answer(max_norm=best[trials - 1], steps=trials * STEPS) for best in by_seed
             ]
     return found
+
+
+def _search(
+    arms: Arms, workloads: Sequence[str], curves: Mapping[str, Curve], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How many trials of full length the search takes to come to the regret of `calibrate`, and what they cost."""
+    found = [[curves[w].regret(t) for t in best_by_trial(arms, w, s)] for w in workloads for s in STUDIES]
+    by_trial = [sum(regrets) / len(found) for regrets in zip(*found, strict=True)]
+    reached = next((k + 1 for k, mean in enumerate(by_trial) if mean <= ours["mean"]), None)
+    print()
+    if reached is None:
+        print(f"TPE does not reach calibrate's mean regret of {ours['mean']:.4f} in {TRIALS} trials.")
+    else:
+        share = ours["steps"] / (reached * STEPS)
+        print(
+            f"TPE reaches calibrate's mean regret of {ours['mean']:.4f} after {reached} trials, {reached * STEPS} steps: "
+            f"calibrate takes {share:.0%} of them. After {TRIALS} it is at {by_trial[-1]:.4f}."
+        )
+    return {"mean_regret_by_trial": by_trial, "trials_to_calibrate": reached, "steps_per_trial": STEPS}
 
 
 def _regrets(curve: Curve, answers: Sequence[Answer], factor: float = 1.0) -> float:

@@ -42,10 +42,11 @@ def _lost(outcome: Outcome) -> bool:
 
 
 def keys(arms: Arms, workload: str) -> list[Key]:
-    """The full-length arms of the sweep."""
+    """The full-length arms of the sweep; the packages run where the learning rate is right."""
     unit = scale(arms, workload)
     thresholds = [float(f"{unit * m:.3g}") for m in MULTIPLES]
-    rules = ["unclipped", *map(rule_of, thresholds), *PACKAGES]
+    packages = () if WORKLOADS[workload].wrong_rate else PACKAGES
+    rules = ["unclipped", *map(rule_of, thresholds), *packages]
     return [Key(workload=workload, seed=seed, rule=rule) for rule in rules for seed in SEEDS]
 
 
