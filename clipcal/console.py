@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
 
+OTHERS = 5
+"""Frameworks that are named below a snippet; `--for` with a name that is none lists them all."""
+
 _VERDICTS = {
     "spikes": "spikes stand clear of stable training; the threshold separates them",
     "stable": "no spikes were seen; the threshold is a safety net above everything seen",
@@ -120,7 +123,10 @@ def printable(text: str, *, ascii: bool = False) -> str:
 
 def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
     """A snippet under its title, and how to get another framework's."""
-    head = Text.assemble((f"Paste this ({title})", "bold"), (f"   others: --for {', '.join(others)}", "dim"))
+    few, more = ", ".join(others[:OTHERS]), len(others) - OTHERS
+    head = Text.assemble(
+        (f"Paste this ({title})", "bold"), (f"   others: --for {few}{f' and {more} more' * (more > 0)}", "dim")
+    )
     return [Text(), head, *(Text(f"  {line}") for line in text.splitlines())]
 
 

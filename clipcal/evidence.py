@@ -1,4 +1,4 @@
-"""A run directory or a trace file -> what a recommendation is read from, and the recommendation."""
+"""A run directory, a trace or any training log -> what a recommendation is read from, and the recommendation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from clipcal.layers import read_layers
 from clipcal.reasons import Columns, too_high_rate
 from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_run, open_run
-from clipcal.trace import COLUMNS, Floats, Trace, read_trace
+from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """``norms`` is 1-D, one value per row of ``trace``: what ``method`` puts its threshold on. ``run`` is None for a trace
-    file by itself. ``caveats`` are what is known of how the trace came about; ``guard`` is the threshold that training was
-    clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why."""
+    file by itself, and for a log. ``caveats`` are what is known of how the trace came about; ``guard`` is the threshold that
+    training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
+
+    ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
+    and ``every`` how many steps one of its lines stands for (None where nobody knows).
+    """
 
     source: str
     trace: Trace
@@ -34,6 +38,9 @@ class Evidence:
     caveats: tuple[str, ...]
     guard: float | None = None
     cause: str | None = None
+    in_use: float | None = None
+    in_use_from: str = ""
+    every: float | None = 1.0
 
     def recommend(self) -> Recommendation:
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
@@ -56,9 +63,20 @@ class Evidence:
         )
 
 
-def load(path: Path) -> Evidence:
-    """Read a run directory, or a trace by itself. Raises InputError."""
-    if path.is_dir() or not path.exists():
+def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None) -> Evidence:
+    """Read a run directory, a trace by itself, or any training log.
+
+    ``tag``, ``run`` and ``pattern`` choose within a log: one of several norms, one of several runs that were appended, and
+    where a line of text holds its norm. Raises InputError.
+    """
+    ours = is_run(path) or not path.exists() or (path.is_file() and is_trace(path))
+    if not ours:
+        return _of_log(path, tag, run, pattern)
+    if tag is not None or run is not None or pattern is not None:
+        raise InputError(
+            f"{path}: --tag, --run and --pattern choose within a training log, and this is a run of clipcal's own."
+        )
+    if not path.is_file():
         return _of_run(open_run(path), str(path))
     caveats = []
     if is_run(path.parent) and path.name in ("run.json", "trace.jsonl"):
@@ -70,6 +88,37 @@ def load(path: Path) -> Evidence:
             caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
     return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
+
+
+def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
+    from clipcal.logs import pick, read_log
+
+    log = read_log(path, pattern=pattern)
+    picked = pick(log, str(path), tag=tag, run=run)
+    rows = len(picked.grad_norm)
+    unknown = np.full(rows, np.nan)
+    trace = Trace(
+        step=picked.step.astype(np.int64),
+        loss=picked.loss,
+        grad_norm=picked.grad_norm,
+        grad_max=unknown,
+        lr=picked.lr,
+        seconds=unknown,
+        scale=unknown,
+        skipped=np.zeros(rows, dtype=np.bool_),
+    )
+    return Evidence(
+        source=str(path),
+        trace=trace,
+        norms=picked.grad_norm,
+        method="norm",
+        norm_type=2.0,
+        run=None,
+        caveats=picked.caveats,
+        in_use=log.max_norm,
+        in_use_from=log.max_norm_from,
+        every=picked.every,
+    )
 
 
 def _of_run(run: Run, source: str) -> Evidence:

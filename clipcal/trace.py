@@ -88,6 +88,18 @@ def trace_of(steps: Sequence[Step]) -> Trace:
     return _columns([s.__dict__ for s in steps], problems=())
 
 
+def is_trace(path: Path) -> bool:
+    """Whether a file begins as the traces that clipcal writes, whole or cut off."""
+    if path.name == "trace.jsonl":
+        return True
+    try:
+        with path.open("rb") as f:
+            first = f.readline(4096)
+    except OSError:
+        return False
+    return first.startswith(b'{"step":') and b'"grad_norm":' in first and b'"grad_max":' in first
+
+
 def read_trace(path: Path | str) -> Trace:
     """Read a trace, whole or cut off at any byte.
 

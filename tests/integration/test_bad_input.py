@@ -991,9 +991,9 @@ def test_a_run_of_a_newer_version_is_left_as_it_is(clipcal: Clipcal, recorded: P
     [
         pytest.param("folder", ["not a run directory", "run.json", "clipcal profile"], id="a folder that is no run"),
         pytest.param("nothing", ["no such run", "clipcal profile"], id="nothing"),
-        pytest.param("text", ["holds no step", "grad_norm"], id="a text file"),
-        pytest.param("binary", ["holds no step", "grad_norm"], id="a binary file"),
-        pytest.param("empty", ["holds no step", "clipcal profile"], id="an empty file"),
+        pytest.param("text", ["no log that is known", "names no gradient norm", "--pattern"], id="a text file"),
+        pytest.param("binary", ["no log that is known", "names no gradient norm"], id="a binary file"),
+        pytest.param("empty", ["is empty", "log"], id="an empty file"),
     ],
 )
 @pytest.mark.parametrize("command", ["recommend", "verify"])

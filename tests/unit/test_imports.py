@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "jsonfile"),
     ("recommendation", "verification", "stdio", "starter"),
-    ("trace", "usercode", "losses", "rundir"),
+    ("trace", "usercode", "losses", "rundir", "logs", "applying"),
     ("layers", "stats", "baselines", "canvas", "charts"),
     (
         "guarding",
@@ -29,12 +29,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "arms",
         "judging",
         "racing",
+        "checking",
     ),
-    ("console", "tables"),
+    ("console", "tables", "checkview", "following"),
     ("spec", "targets", "gradnorm", "training", "recorder"),
     ("runners",),
     ("profiling", "trials", "verifying", "choosing"),
     ("live",),
+    ("commands",),
     ("cli", "__main__", "__init__"),
 )
 TRAINING_SIDE = {"gradnorm", "training", "recorder", "runners", "profiling", "trials", "verifying", "choosing", "live"}
@@ -93,7 +95,7 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
     [
         "import clipcal; clipcal.recommend([1.0] * 50)",
         "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli import app\napp(standalone_mode=False)",
-        "import clipcal.evidence, clipcal.console, clipcal.snippets",
+        "import clipcal.evidence, clipcal.console, clipcal.snippets, clipcal.logs, clipcal.following, clipcal.applying",
         "import clipcal.spec; clipcal.spec.json_schema()",
     ],
 )

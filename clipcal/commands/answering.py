@@ -1,0 +1,39 @@
+"""How a command ends: an answer on stdout, or a paragraph on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import typer
+
+from clipcal.errors import ClipcalError, UserCodeError
+
+NO, INTERRUPTED = 3, 130
+
+
+@contextlib.contextmanager
+def said_no() -> Iterator[None]:
+    try:
+        yield
+    except UserCodeError as e:
+        if e.user_traceback:
+            print(e.user_traceback.rstrip() + "\n", file=sys.stderr)
+        stop(f"error: {e}", e.exit_code)
+    except ClipcalError as e:
+        stop(f"error: {e}", e.exit_code)
+    except KeyboardInterrupt:
+        stop("interrupted; what was recorded is kept", INTERRUPTED)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def print_json(value: Any) -> None:
+    from clipcal.jsonfile import dumps
+
+    print(dumps(value, indent=1))

@@ -1,0 +1,57 @@
+"""``clipcal check``: whether a threshold that is in use still fits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clipcal.commands.answering import NO, print_json, said_no
+from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.errors import InputError
+
+InUse = Annotated[
+    float | None,
+    typer.Option("--max-norm", help="The threshold in use.  [default: what the log says]", show_default=False),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Watch a log that is being written, and judge it again as it grows.")
+]
+
+
+def check(
+    source: RunOrLog,
+    max_norm: InUse = None,
+    follow: Follow = False,
+    tag: Tag = None,
+    run: WhichRun = None,
+    pattern: Pattern = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether a threshold that is in use still fits.
+
+    How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit.
+    """
+    with said_no():
+        from clipcal.checking import check as checked
+        from clipcal.evidence import load
+
+        if follow and json:
+            raise InputError("--follow watches and --json prints one object: ask for one or the other.")
+        if follow:
+            from clipcal.console import stdout_console
+            from clipcal.following import follow as watch
+
+            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=stdout_console())
+        evidence = load(source, tag=tag, run=run, pattern=pattern)
+        answer = checked(evidence, max_norm)
+        if json:
+            print_json(answer.as_dict())
+        else:
+            from clipcal import checkview, console
+
+            out = console.stdout_console()
+            width, ascii = console.picture_width(out), console.is_ascii(out)
+            console.show(out, checkview.check(answer, evidence.trace, evidence.norms, width=width, ascii=ascii))
+    raise typer.Exit(0 if answer.fits else NO)

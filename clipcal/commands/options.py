@@ -1,0 +1,66 @@
+"""The options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="SPEC", help="What to train: a YAML spec. `clipcal init` writes one.", show_default=False),
+]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+RunOrLog = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN|LOG", help="A run directory, or a training log as its framework wrote it.", show_default=False
+    ),
+]
+Tag = Annotated[
+    str | None,
+    typer.Option("--tag", help="Which gradient norm of the log, where it holds several.", show_default=False),
+]
+WhichRun = Annotated[
+    int | None,
+    typer.Option(
+        "--run", help="Which run of the log, where several were appended: 1, 2, ... or -1.  [default: the last]"
+    ),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        metavar="REGEX",
+        help="For text in no known format: a regular expression with the groups norm and, if you like, step, loss, lr.",
+        show_default=False,
+    ),
+]
+Steps = Annotated[int | None, typer.Option("--steps", "-n", help="Optimizer steps to train.  [default: the spec's]")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the first run.  [default: the spec's]")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train each arm with.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the spec's]")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run directory.  [default: runs/<name>]", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads per run.  [default: half the cores]")
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Arms trained side by side.  [default: cores / threads]")
+]
+Others = Annotated[
+    list[float] | None,
+    typer.Option("--max-norm", help="Another threshold to train beside; may be repeated.", show_default=False),
+]
+For = Annotated[
+    str | None, typer.Option("--for", help="Print only the snippet for this framework.", show_default=False)
+]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Also show what the rules that others use would have clipped.")
+]
+LayersToo = Annotated[bool, typer.Option("--layers", help="Also show which layers make the spikes.")]

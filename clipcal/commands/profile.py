@@ -1,0 +1,51 @@
+"""``clipcal profile``: train unclipped and record the norms."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from clipcal.commands.answering import print_json, said_no
+from clipcal.commands.options import Device, Force, Json, Out, Quiet, Seed, Source, Steps, Threads
+from clipcal.commands.steps import read_spec, run_profile
+
+
+def profile(
+    source: Source,
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = None,
+    out: Out = None,
+    threads: Threads = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")
+    ] = False,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Record the gradient norms of N unclipped steps.
+
+    Trains with clipping off, for as many optimizer steps as the spec or --steps says, into a run directory.
+    """
+    with said_no():
+        spec, folder = read_spec(source, out, steps=steps, seed=seed, device=device)
+        run = run_profile(spec, folder, force=force, resume=resume, threads=threads, quiet=quiet)
+        from clipcal.profiling import summary
+
+        answer = summary(run)
+        if json:
+            print_json(answer)
+        else:
+            print(
+                f"{run.folder}: {answer['steps']} steps, grad norm median {_short(answer['median'])}, "
+                f"largest {_short(answer['largest'])} at step {answer['largest_step']}"
+            )
+            if not quiet:
+                print(f"next: clipcal recommend {run.folder}", file=sys.stderr)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

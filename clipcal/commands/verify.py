@@ -1,0 +1,47 @@
+"""``clipcal verify``: train again, clipped beside unclipped."""
+
+from __future__ import annotations
+
+import typer
+
+from clipcal.commands.answering import NO, print_json, said_no
+from clipcal.commands.options import Force, Jobs, Json, Others, Quiet, RunArg, Seeds, Steps
+from clipcal.commands.showing import show_verification
+from clipcal.commands.steps import read, run_verify, save
+from clipcal.errors import InputError
+
+
+def verify(
+    run: RunArg,
+    other: Others = None,
+    seeds: Seeds = 3,
+    steps: Steps = None,
+    jobs: Jobs = None,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train again, clipped beside unclipped.
+
+    From the same seeds, weights and batches as the profile. Where training is lost, a tenth of the learning rate is tried
+    too. Exit code 3 where clipping costs something or training is lost all the same.
+    """
+    with said_no():
+        if run.is_dir():
+            from clipcal.rundir import open_run
+
+            open_run(run)  # not a log in it: that cannot be trained again
+        evidence, recommendation = read(run)
+        if evidence.run is None:
+            raise InputError(
+                f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
+            )
+        save(evidence.run, recommendation, quiet=quiet)
+        verification = run_verify(
+            evidence.run, recommendation, other or [], seeds, steps, jobs, force=force, quiet=quiet, spaced=False
+        )
+        if json:
+            print_json(verification.as_dict())
+        else:
+            show_verification(evidence.run, verification)
+    raise typer.Exit(0 if verification.verdict in ("holds", "no_difference") else NO)

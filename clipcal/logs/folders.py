@@ -1,0 +1,128 @@
+"""A folder that a framework writes its run into -> the log in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipcal.errors import InputError
+
+DEPTH, MAX_ENTRIES = 4, 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Files that are the log of one framework. ``latest`` chooses among several of one training; None where each is
+    another training, and so the user chooses."""
+
+    what: str
+    name: re.Pattern[str]
+    latest: Callable[[Sequence[Path]], Path] | None = None
+
+
+def _furthest(paths: Sequence[Path]) -> Path:
+    """The trainer_state.json of the last checkpoint: each holds the whole history up to it."""
+
+    def steps(path: Path) -> tuple[float, int]:
+        numbered = re.search(r"checkpoint-(\d+)$", path.parent.name)
+        try:
+            if path.stat().st_size < 64 * 2**20:
+                reached = json.loads(path.read_bytes()).get("global_step")
+                if isinstance(reached, (int, float)):
+                    return float(reached), -len(path.parts)
+        except (OSError, ValueError, AttributeError, RecursionError):
+            pass
+        return float(numbered[1]) if numbered else -1.0, -len(path.parts)
+
+    return max(paths, key=steps)
+
+
+def _newest_version(paths: Sequence[Path]) -> Path:
+    """The metrics.csv of the highest version_N, as Lightning counts."""
+
+    def version(path: Path) -> tuple[int, float]:
+        numbered = re.search(r"version_(\d+)$", path.parent.name)
+        return int(numbered[1]) if numbered else -1, path.stat().st_mtime
+
+    return max(paths, key=version)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(what="trainer_state.json", name=re.compile(r"trainer_state\.json"), latest=_furthest),
+    Kind(what="W&B run", name=re.compile(r"run-\w+\.wandb")),
+    Kind(what="metrics.csv", name=re.compile(r"metrics\.csv"), latest=_newest_version),
+    Kind(what="mmcv or MMEngine log", name=re.compile(r".*\.log\.json|scalars\.json|\d{8}_\d{6}\.json")),
+    Kind(what="Sacred info.json", name=re.compile(r"info\.json")),
+    Kind(what="TensorBoard run", name=re.compile(r"events\.out\.tfevents\..*")),
+    Kind(what="JSON lines", name=re.compile(r".*\.jsonl(\.gz)?")),
+    Kind(
+        what="text log",
+        name=re.compile(r"(.*[._-])?(log|output|train|main|console)([._-].*)?\.(txt|log)|.*\.log(\.gz)?|log_rank0.*"),
+    ),
+    Kind(what="CSV file", name=re.compile(r".*\.(csv|tsv)(\.gz)?")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The logs of one kind in a folder, each one file, or the event files of one TensorBoard run. ``notes``: what was chosen
+    among them, and why."""
+
+    what: str
+    logs: tuple[tuple[Path, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def find(folder: Path) -> Found:
+    """The logs in a folder, of the first kind that is there. Raises InputError where there is none."""
+    paths = _walk(folder)
+    for kind in KINDS:
+        hits = [p for p in paths if kind.name.fullmatch(p.name)]
+        if not hits:
+            continue
+        if kind.what == "TensorBoard run":
+            # the event files of one folder are one run that was started several times
+            runs: dict[Path, list[Path]] = {}
+            for path in hits:
+                runs.setdefault(path.parent, []).append(path)
+            return Found(what=kind.what, logs=tuple(tuple(sorted(files)) for files in runs.values()))
+        if kind.latest is not None and len(hits) > 1:
+            chosen = kind.latest(hits)
+            note = f"The folder holds {len(hits)} files named {chosen.name}; the latest was read, {chosen}."
+            return Found(what=kind.what, logs=((chosen,),), notes=(note,))
+        return Found(what=kind.what, logs=tuple((hit,) for hit in hits))
+    looked = ", ".join(kind.what for kind in KINDS)
+    raise InputError(
+        f"{folder}: is not a run directory (it has no run.json), and holds no training log. Looked for: {looked}. Name the log "
+        "itself, or record a run with `clipcal profile SPEC`."
+    )
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Regular files below, nearest first, links not followed, within bounds."""
+    found: list[Path] = []
+    level = [folder]
+    seen = 0
+    for _ in range(DEPTH):
+        below: list[Path] = []
+        for place in level:
+            try:
+                entries = sorted(os.scandir(place), key=lambda e: e.name)
+            except OSError as e:
+                if place == folder:
+                    raise InputError(f"{folder}: cannot be read ({e.strerror}). Name a training log.") from None
+                continue
+            for entry in entries:
+                seen += 1
+                if seen > MAX_ENTRIES:
+                    return found
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(Path(entry.path))
+                elif entry.is_file():
+                    found.append(Path(entry.path))
+        level = below
+    return found

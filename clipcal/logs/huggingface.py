@@ -1,0 +1,100 @@
+"""Hugging Face Trainer's ``trainer_state.json`` -> rows. TRL, Unsloth, axolotl and LLaMA-Factory write it too.
+
+Read in transformers 4.38 to 5.23: ``Trainer.log`` appends a row per logging window, whose ``grad_norm`` is what
+``clip_grad_norm_`` returned at the window's last step, the norm before clipping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from clipcal.errors import InputError
+from clipcal.logs.beside import threshold_beside
+from clipcal.logs.log import Log
+from clipcal.logs.reader import Reader
+from clipcal.logs.rows import Rows, flatten
+from clipcal.logs.source import Source
+from clipcal.logs.values import value_of
+
+TITLE = "Hugging Face trainer_state.json"
+HOW = "use transformers 4.38 or newer, whose Trainer logs grad_norm, with logging_steps=1"
+# training_args.bin is a pickle, and stays closed. ms-swift writes args.json, LLaMA-Factory training_args.yaml, W&B config.yaml.
+CONFIGS = (
+    "args.json",
+    "training_args.json",
+    "trainer_config.json",
+    "training_args.yaml",
+    "config.yaml",
+    "config.yml",
+)
+OVERFLOWN = "Norms of -1 are DeepSpeed's way to say that a norm was not finite; they are read as NaN."
+CUT = "The file is cut off; the rows before the cut were read."
+_KEY = '"log_history"'
+
+
+def is_training_row(row: Mapping[str, Any]) -> bool:
+    """Rows of eval_* values and the last one, with train_runtime, hold nothing of a step."""
+    return ("loss" in row or "grad_norm" in row) and "train_runtime" not in row
+
+
+def add_row(rows: Rows, row: dict[str, Any], step: float | None = None) -> None:
+    """Add a row of Trainer's; ms-swift writes its step as ``"global_step/max_steps": "12/500"``."""
+    if value_of(row.get("grad_norm")) == -1.0:
+        row["grad_norm"] = "nan"
+        if OVERFLOWN not in rows.notes:
+            rows.notes.append(OVERFLOWN)
+    if step is None:
+        step = swift_step(row)
+    rows.add(row, step=step)
+
+
+def swift_step(row: Mapping[str, Any]) -> float | None:
+    """The step of an ms-swift row; None in others."""
+    number = str(row.get("global_step/max_steps", "")).partition("/")[0].strip()
+    return float(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
+
+
+def _recognises(source: Source) -> bool:
+    head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head[:1] == b"{" and _KEY.encode() in head
+
+
+def _read(source: Source) -> Log:
+    rows = Rows()
+    for row in _history(source, rows):
+        if isinstance(row, dict) and is_training_row(row):
+            add_row(rows, flatten(row))
+    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
+    if beside:
+        rows.threshold(*beside)
+    return rows.log(TITLE, window="last", after=False)
+
+
+def _history(source: Source, rows: Rows) -> list[Any]:
+    document = source.document
+    if isinstance(document, dict):
+        history = document.get("log_history")
+        if not isinstance(history, list):
+            raise InputError(
+                f"{source.path}: its log_history is no list of rows, as Trainer writes it. Name another checkpoint's."
+            )
+        return history
+    # killed while it was written, or copied in part
+    rows.notes.append(CUT)
+    text = source.whole().decode("utf-8", "replace")
+    at = text.find("[", text.find(_KEY))
+    found: list[Any] = []
+    decode = json.JSONDecoder().raw_decode
+    while at != -1:
+        at = text.find("{", at)
+        try:
+            row, at = decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        found.append(row)
+    return found
+
+
+READER = Reader(title=TITLE, recognises=_recognises, read=_read, norms=HOW)

@@ -1,0 +1,170 @@
+"""JSON lines of metrics, or one JSON document that lists rows -> rows.
+
+What most training loops write: W&B's history, ms-swift's logging.jsonl, detectron2's metrics.json, torchtitan, OLMo and any
+``print(json.dumps(metrics))``, whatever a launcher puts before the brace.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clipcal.errors import InputError
+from clipcal.logs.huggingface import swift_step
+from clipcal.logs.log import Log
+from clipcal.logs.names import kind_of
+from clipcal.logs.reader import Reader
+from clipcal.logs.rows import Rows, flatten
+from clipcal.logs.source import Source
+
+_MAX_BRACES = 8  # that may stand in what a launcher puts before the row
+# what C, JavaScript and hand-made JSON write for numbers that JSON does not have
+_BARE = re.compile(r"(?<=[:,\[\s])([+-]?)(?:1\.#)?(?:(nan|qnan|ind)|(inf(?:inity)?))(?=\s*[,}\]])", re.IGNORECASE)
+_LIST = re.compile(r"\s*\[\s*[{\[]")
+_SETTINGS = ("config/", "args/", "hparams/", "hyperparameters/", "settings/")
+_LONG_NAMES = ("name", "tag", "metric", "key")
+_scan = json.JSONDecoder().raw_decode
+
+
+def parsed(line: str) -> dict[str, Any] | None:
+    """The JSON object in a line, with anything before and behind it; None where there is no whole one."""
+    row = _first_object(line)
+    if row is None and _BARE.search(line):
+        row = _first_object(_BARE.sub(lambda m: "NaN" if m[2] else m[1].replace("+", "") + "Infinity", line))
+    return row
+
+
+def _first_object(line: str) -> dict[str, Any] | None:
+    if _LIST.match(line):
+        return None  # a document, not a line of one
+    at = line.find("{")
+    braces = 1 if not line[:at].strip() else _MAX_BRACES  # an object within one that is cut off is no row
+    for _ in range(braces):
+        if at == -1:
+            break
+        try:
+            row, end = _scan(line, at)
+        except (ValueError, RecursionError):
+            at = line.find("{", at + 1)
+            continue
+        whole = braces == 1 or not line[end:].lstrip().startswith((":", ",", "]", "}"))
+        return row if row and whole else None  # an empty one is a placeholder in a message
+    return None
+
+
+class Objects:
+    """The JSON objects in the lines of a source, flattened, in order. ``notes`` say afterwards what could not be read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._read = self._broken = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for raw in self._source.raw_lines():
+            if b"{" not in raw:
+                continue
+            try:
+                line = raw.decode()
+            except UnicodeDecodeError:
+                line = raw.decode("utf-8", "replace")
+            row: dict[str, Any] | None
+            if line[0] == "{":
+                try:
+                    row = _scan(line, 0)[0]
+                except (ValueError, RecursionError):
+                    row = parsed(line)
+            else:
+                row = parsed(line)
+            if row is None:
+                self._broken += 1
+            else:
+                self._read += 1
+                yield row if line.rfind("{") == 0 else _flat(row)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        # one line is cut where the run was killed, and that is not worth a word
+        if self._broken < 3 or self._broken < 0.01 * self._read:
+            return ()
+        total = self._read + self._broken
+        return (f"{self._broken:,} of {total:,} lines with a brace are no whole JSON objects and were left out.",)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Nested objects as one row. Of settings that a run starts with only the threshold is kept: its rate is no step's."""
+    flat = flatten(row)
+    return {k: v for k, v in flat.items() if not k.startswith(_SETTINGS) or kind_of(k) == "threshold"}
+
+
+def told(source: Source) -> Iterator[dict[str, Any]]:
+    """The JSON objects among the telling lines of a source, flattened: what formats are recognised by."""
+    for line in source.telling:
+        if "{" in line:
+            row = parsed(line)
+            if row is not None:
+                yield _flat(row)
+
+
+def names_norm(row: Mapping[str, Any]) -> bool:
+    """Whether a flat row names a gradient norm, as a key or as the value of a key such as "tag"."""
+    return any(kind_of(name) == "norm" for name in row) or kind_of(_long_name(row) or "") == "norm"
+
+
+def _recognises(source: Source) -> bool:
+    if not source.is_text:
+        return False
+    num_rows = 0
+    for row in told(source):
+        num_rows += 1
+        if names_norm(row):
+            return True
+    # rows without a norm are JSON lines all the same, if there is little else
+    if num_rows > 0.5 * len(source.telling):
+        return True
+    return source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and any(
+        names_norm(row) for row in _listed(source)
+    )
+
+
+def _read(source: Source) -> Log:
+    rows, objects = Rows(), Objects(source)
+    for row in objects:
+        _add(rows, row)
+    if len(rows):
+        return rows.log("JSON lines", notes=objects.notes)
+    for row in _listed(source):
+        _add(rows, row)
+    return rows.log("JSON rows")
+
+
+def _add(rows: Rows, row: dict[str, Any]) -> None:
+    if "value" in row and (name := _long_name(row)):
+        row = {k: v for k, v in row.items() if k not in (*_LONG_NAMES, "value")} | {name: row["value"]}
+    rows.add(row, step=swift_step(row) if "global_step/max_steps" in row else None)
+
+
+def _long_name(row: Mapping[str, Any]) -> str | None:
+    """The name in a row of one value each: ``{"tag": "grad_norm", "step": 3, "value": 1.5}``."""
+    return next((row[k] for k in _LONG_NAMES if isinstance(row.get(k), str)), None) if "value" in row else None
+
+
+def _listed(source: Source) -> Iterator[dict[str, Any]]:
+    """The rows of a document: a list of objects, or the lists of objects that its keys hold."""
+    try:
+        document = source.document
+    except InputError:  # too large, or nested too deeply
+        return
+    lists = [document, *document.values()] if isinstance(document, dict) else [document]
+    for rows in lists:
+        if isinstance(rows, list):
+            yield from (_flat(row) for row in rows if isinstance(row, dict))
+
+
+READER = Reader(
+    title="JSON lines",
+    recognises=_recognises,
+    read=_read,
+    norms='write what torch.nn.utils.clip_grad_norm_ returns at every step, as {"step": 1, "loss": 2.3, "grad_norm": 0.8}',
+)

@@ -1,0 +1,50 @@
+"""What was read from a log: its gradient norms as series, and what the reader knows of how they were written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Window = Literal["last", "mean", "sample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One gradient norm of a log, in the order of the file: 1-D arrays of equal length.
+
+    ``step`` is NaN-free float64 of whole numbers, or all NaN where the log numbers nothing; ``loss`` and ``lr`` are NaN where
+    unknown. ``starts`` are rows at which the log itself says that a run starts.
+    """
+
+    tag: str
+    step: Floats
+    grad_norm: Floats
+    loss: Floats
+    lr: Floats
+    starts: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.grad_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """``window``: what a line that stands for several steps holds: the norm of the ``last`` of them, their ``mean``, or that
+    of a random ``sample``; None where every line is a step or nobody knows. ``max_norm``: the threshold that the run was
+    clipped at, where the log or a config beside it tells (infinite: clipping was off), and ``max_norm_from`` where that was
+    read. ``after``: the norms were taken after clipping; None where nobody knows. ``notes``: sentences about what was left
+    out, guessed, or has to be known of this format. ``unit``: what ``step`` counts.
+    """
+
+    format: str
+    series: tuple[Series, ...]
+    window: Window | None = None
+    max_norm: float | None = None
+    max_norm_from: str = ""
+    after: bool | None = None
+    notes: tuple[str, ...] = ()
+    unit: Literal["step", "epoch"] = "step"

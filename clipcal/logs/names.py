@@ -1,0 +1,99 @@
+"""The name of a logged value -> what it is: a gradient norm, a loss, a learning rate, a step, a threshold."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal
+
+Kind = Literal["norm", "loss", "lr", "step", "threshold", "other"]
+
+# Held-out values are no training; Lightning's and W&B's names of single layers are no total.
+_HELD_OUT = re.compile(r"(^|[/_.\s-])(val|valid|validation|eval|evaluation|test|dev)([/_.\s-]|$)")
+_THRESHOLD = re.compile(
+    r"(max|clip)_?grad(ient)?_?(norm|val|value|clip)?|max_?norm|grad(ient)?_?clip(ping)?(_?(norm|val|value|threshold))?"
+    r"|(global_)?clip_?(norm|grad|value|threshold|val|max_norm)"
+)
+_NORM = re.compile(
+    r"(.*_)?(grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|gnrm|grad_?l2|(global|total)_grad(ient)?s?|grad_[\d.]+_norm_total"
+    r"|total_(grad_?)?norm|norm_grad(ient)?s?|norm)(_.*)?"
+)
+_NOT_A_NORM = re.compile(
+    r"(^|_)(param(eter)?s?|weights?|batch|layer|rms|group|update|act|activation|embedding|feature|reward|img|image|ratio|scale"
+    r"|var|std|min|norm_type|zscore|ema|count|time|skipped|coef|factor)(_|$)|clip_(frac|ratio|rate|coef|scale)|normali[sz]"
+)
+_ONE_LAYER = re.compile(r"[._/](weight|bias|kernel|lora_[ab]|embedding|alpha|gamma|beta)s?([._/]|$)|(^|/)layers?[._/]")
+_AFTER = re.compile(r"clipped|(after|post)_?clip|clip_?after|(^|_)post(_|$)")
+_BEFORE = re.compile(r"(before|pre|un)_?clip|unclipped|(^|_)pre(_|$)")
+_LOSS = re.compile(r"(.*_)?(loss|cost|objective|nll|ce)(_.*)?|trl")
+_LR = re.compile(r"(.*_)?(lr|learning_?rate)s?(_.*)?|l\.?r\.?")
+STEPS = (
+    "global_step",
+    "trainer/global_step",
+    "train/global_step",
+    "step",
+    "_step",
+    "steps",
+    "num_updates",
+    "update",
+    "updates",
+    "iteration",
+    "iterations",
+    "iter",
+    "iters",
+    "it",
+    "n_iter",
+    "train_step",
+    "optimizer_step",
+)
+"""Names of the step number, the most telling first."""
+
+
+def squashed(name: str) -> str:
+    """In small letters, with ``_`` for every run of blanks and dashes; ``gradNorm`` becomes ``grad_norm``."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name.strip()[:300])
+    return re.sub(r"[\s\-]+", "_", name.lower())
+
+
+@lru_cache(maxsize=4096)
+def kind_of(name: str) -> Kind:
+    """What a logged value is, by its name."""
+    whole = squashed(name)
+    if whole in STEPS:
+        return "step"
+    last = re.split(r"[/.](?!\d)", whole)[-1]
+    if _THRESHOLD.fullmatch(last):
+        return "threshold"
+    if _HELD_OUT.search(whole):
+        return "other"
+    if _is_norm(whole, last):
+        return "norm"
+    if _LR.fullmatch(last):
+        return "lr"
+    if _LOSS.fullmatch(last) and not re.search(r"scale|weight|coef", last):
+        return "loss"
+    return "other"
+
+
+def _is_norm(whole: str, last: str) -> bool:
+    if _NOT_A_NORM.search(last) or _ONE_LAYER.search(whole):
+        return False
+    if whole in ("l2_norm/grad/global", "norm", "train/norm"):  # the first is Composer's
+        return True
+    if _NORM.fullmatch(last):
+        return "grad" in whole or last in ("gnorm", "g_norm", "gnrm", "total_norm", "gnorm_total")
+    # the name may stand before the slash: grad_norm/total, gradients/global_norm
+    above = whole.rpartition("/")[0].rpartition("/")[2]
+    return (
+        bool(_NORM.fullmatch(above))
+        and "grad" in above
+        and last in ("total", "all", "global", "value", "step", "model")
+    )
+
+
+def after_clipping(name: str) -> bool | None:
+    """Whether a norm's name says that it was taken after clipping; None where it says neither."""
+    whole = squashed(name)
+    if _BEFORE.search(whole):
+        return False
+    return True if _AFTER.search(whole) else None

@@ -1,0 +1,112 @@
+"""A user's regular expression -> a reader of text logs that nobody else's reader knows."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+from clipcal.errors import InputError
+from clipcal.logs.log import Log
+from clipcal.logs.reader import Reader
+from clipcal.logs.rows import Rows
+from clipcal.logs.source import Source
+from clipcal.logs.values import value_of
+
+TITLE = "text log read by --pattern"
+EXAMPLE = r"'step (?P<step>\d+).*gnorm (?P<norm>\S+)'"
+
+MAX_LINE = 4_000
+"""Characters of a line that are searched: the time that a pattern with nested repetitions takes grows with them."""
+_GROUPS = {"norm": "grad_norm", "grad_norm": "grad_norm", "step": "step", "loss": "loss", "lr": "learning_rate"}
+"""The groups that a pattern may have -> the name that its value is read under."""
+_THOUSANDS = re.compile(r"([+-]?\d{1,3}(?:[,_'\u2009\u00a0]\d{3})+)(\.\d*)?")
+
+
+def pattern_reader(pattern: str) -> Reader:
+    """A reader that takes a row from every line in which ``pattern`` is found, by its named groups.
+
+    ``norm`` (or ``grad_norm``) is required; ``step``, ``loss`` and ``lr`` are optional. Raises InputError for a pattern
+    that is no regular expression, and for other groups.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of what a future Python may read otherwise: nothing for the user to act on
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as e:
+        at = getattr(e, "pos", None)
+        where = "" if at is None else f" at character {at + 1}"
+        reason = getattr(e, "msg", str(e) or "too deeply nested")
+        raise InputError(f"--pattern is no regular expression: {reason}{where}. Write it like {EXAMPLE}.") from None
+    groups = set(compiled.groupindex)
+    unknown = sorted(groups - set(_GROUPS))
+    if unknown:
+        raise InputError(
+            f"--pattern has a group named {unknown[0]!r}; it may have norm (or grad_norm), step, loss and lr. "
+            "Name it as one of those, or make it (?:...)."
+        )
+    norms = groups & {"norm", "grad_norm"}
+    if len(norms) != 1:
+        raise InputError(
+            f"--pattern needs {'one group, not both,' if norms else 'a group'} for the gradient norm: write it like {EXAMPLE}."
+        )
+    return Reader(
+        title=TITLE,
+        recognises=lambda source: source.is_text,
+        read=lambda source: _read(source, compiled),
+        norms="print the gradient norm in every line that --pattern is meant for",
+    )
+
+
+def _read(source: Source, pattern: re.Pattern[str]) -> Log:
+    rows = Rows()
+    first_norm = ""
+    found_lines = unread = 0
+    norm_group = "norm" if "norm" in pattern.groupindex else "grad_norm"
+    for line in source.lines():
+        line = line[:MAX_LINE]
+        found = pattern.search(line)
+        if not found:
+            if not first_norm and "norm" in line.lower():
+                first_norm = line.strip()
+            continue
+        found_lines += 1
+        values = {name: _number(text) for name, text in found.groupdict().items() if text is not None}
+        if values.get(norm_group) is None:
+            unread += 1
+            continue
+        rows.add({_GROUPS[name]: value for name, value in values.items() if name != "step"}, step=values.get("step"))
+    if not len(rows):
+        raise InputError(f"{source.path}: {_nothing(found_lines, norm_group)}{_shown(first_norm)}")
+    if unread:
+        rows.notes.append(
+            f"{unread} of the {found_lines} lines that --pattern matches hold no number for the norm and were left out."
+        )
+    return rows.log(TITLE)
+
+
+def _nothing(found_lines: int, group: str) -> str:
+    if found_lines:
+        return (
+            f"--pattern matches {found_lines} lines, but its group {group!r} holds no number in any of them. "
+            r"Let it match the number alone, as in (?P<norm>\S+)."
+        )
+    return "--pattern matches none of its lines."
+
+
+def _shown(line: str) -> str:
+    return "" if not line else f" The first line that names a norm: {line if len(line) <= 200 else line[:197] + '...'}"
+
+
+def _number(text: str) -> float | None:
+    """The number in a group, thousands separators and trailing punctuation left out."""
+    text = text.strip()
+    plain = value_of(text)
+    if plain is not None:
+        return plain
+    text = text.strip("'\"").rstrip(",;:|)]}")
+    grouped = _THOUSANDS.fullmatch(text)
+    if grouped:
+        text = re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "")
+    return value_of(text)

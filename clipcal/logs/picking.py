@@ -1,0 +1,205 @@
+"""A log -> the one norm of the one run that a threshold is read from, with what has to be known of it.
+
+Several norms are never guessed among: the user picks. Of several runs the last one that is long enough is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcal.errors import InputError, nearest
+from clipcal.logs.log import Floats, Log, Series
+from clipcal.logs.names import after_clipping, squashed
+from clipcal.logs.runs import Part, runs_of
+
+LONG_ENOUGH = 50
+"""Rows of a run, for it to be judged though a longer one stands before it."""
+SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """1-D arrays of equal length, one value per row, steps growing; ``every`` is how many steps a line stands for (None
+    where nobody knows), ``run`` counts from 1."""
+
+    tag: str
+    step: Floats
+    grad_norm: Floats
+    loss: Floats
+    lr: Floats
+    every: float | None
+    run: int
+    runs: int
+    caveats: tuple[str, ...]
+
+
+def pick(log: Log, source: str, *, tag: str | None = None, run: int | None = None) -> Picked:
+    """``run`` counts from 1, or from the end where it is negative. Raises InputError, with what there is to choose from."""
+    series = _series(log, source, tag)
+    parts = runs_of(series)
+    at, why = _run(parts, source, run)
+    part = parts[at]
+    step, duplicates = _steps(series.step[part.rows])
+    keep = ~duplicates
+    norms = series.grad_norm[part.rows][keep]
+    every = _every(step[keep])
+    caveats = [
+        *why,
+        *_resumed(part),
+        *_cadence(log, every, numbered=bool(np.isfinite(series.step[part.rows]).all())),
+        *_clipping(log, series.tag, norms),
+        *log.notes,
+    ]
+    return Picked(
+        tag=series.tag,
+        step=step[keep],
+        grad_norm=norms,
+        loss=series.loss[part.rows][keep],
+        lr=series.lr[part.rows][keep],
+        every=every,
+        run=at + 1,
+        runs=len(parts),
+        caveats=tuple(caveats),
+    )
+
+
+def _series(log: Log, source: str, tag: str | None) -> Series:
+    named = [s for s in log.series if len(s)]
+    if tag is not None:
+        return _tagged(named, source, tag)
+    if len(named) > 1:
+        named = _obvious(named)
+    if len(named) > 1:
+        raise InputError(
+            f"{source}: holds {len(named)} gradient norms, and each needs a threshold of its own. Choose one with --tag: "
+            f"{_listed(named)}."
+        )
+    return named[0]
+
+
+def _tagged(named: Sequence[Series], source: str, tag: str) -> Series:
+    for same in (lambda s: s.tag == tag, lambda s: squashed(s.tag) == squashed(tag), lambda s: tag in s.tag):
+        found = [s for s in named if same(s)]
+        if len(found) == 1:
+            return found[0]
+    hint = nearest(tag, [s.tag for s in named]) if len(named) <= SHOWN else f" Known here: {_listed(named)}."
+    raise InputError(f"{source}: has no gradient norm named {tag!r}.{hint}")
+
+
+def _obvious(named: Sequence[Series]) -> list[Series]:
+    """Without what the names themselves rule out: norms after clipping beside those before, means over an epoch beside
+    the steps' own, a name twice."""
+    before = [s for s in named if not after_clipping(s.tag)] or list(named)
+    stepwise = [s for s in before if squashed(s.tag).endswith("_step")]
+    epochs = {squashed(s.tag).removesuffix("_step") + "_epoch" for s in stepwise}
+    left = [s for s in before if squashed(s.tag) not in epochs]
+    alive = [s for s in left if np.isfinite(s.grad_norm).any()]
+    return alive or left
+
+
+def _listed(named: Sequence[Series]) -> str:
+    shown = ", ".join(f"{s.tag[:80]!r} ({len(s)} rows)" for s in named[:SHOWN])
+    return shown + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+
+
+def _run(parts: Sequence[Part], source: str, run: int | None) -> tuple[int, list[str]]:
+    sizes = [len(p.rows) for p in parts]
+    count = len(parts)
+    if run is not None:
+        if run == 0 or abs(run) > count:
+            has = "one run" if count == 1 else f"{count} runs, of {_sizes(sizes)} rows"
+            raise InputError(
+                f"{source}: holds {has}; --run counts from 1, or from -1 backwards, so {run} is none of them."
+            )
+        at = run - 1 if run > 0 else count + run
+        return at, [f"The log holds {count} runs; run {at + 1} is judged, as asked."] if count > 1 else []
+    if count == 1:
+        return 0, []
+    longest = max(range(count), key=lambda i: (sizes[i], i))
+    at = next((i for i in reversed(range(count)) if sizes[i] >= LONG_ENOUGH), longest)
+    what = "the last" if at == count - 1 else f"run {at + 1}, the last long enough to tell,"
+    return at, [f"The log holds {count} runs, of {_sizes(sizes)} rows: {what} is judged; --run picks another."]
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    if len(sizes) <= 10:
+        return ", ".join(map(str, sizes[:-1])) + f" and {sizes[-1]}"
+    return f"{', '.join(map(str, sizes[:3]))}, ..., {sizes[-2]} and {sizes[-1]}"
+
+
+def _steps(step: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Steps that grow strictly, and which rows repeat the step of the row after them and are left out. Rows are counted
+    where the log does not number them, or numbers most of them alike."""
+    size = len(step)
+    none = np.zeros(size, dtype=bool)
+    if not np.isfinite(step).all():
+        return np.arange(1.0, size + 1), none
+    repeated = np.append(np.diff(step) <= 0, [False] * bool(size))
+    return (np.arange(1.0, size + 1), none) if 2 * repeated.sum() > size else (step, repeated)
+
+
+def _every(step: Floats) -> float | None:
+    return float(np.median(np.diff(step))) if len(step) > 2 else None
+
+
+def _resumed(part: Part) -> list[str]:
+    if not part.resumed:
+        return []
+    times = "once" if part.resumed == 1 else f"{part.resumed} times"
+    left = f"; the {part.redone} rows that it trained again count as trained last" if part.redone else ""
+    return [f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."]
+
+
+def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
+    if log.unit == "epoch":
+        return ["The log has one line per epoch, a mean over its steps: spikes are not seen in it, only the level."]
+    if not numbered:
+        return ["The log does not number its steps, so each line is taken for one step."]
+    if every is None or every < 1.5:
+        return []
+    n = f"{every:.0f}"
+    unseen = 100 * (1 - 1 / every)
+    share = f"{unseen:.0f}" if unseen < 99 else f"{math.floor(unseen * 10) / 10:g}"
+    if log.window == "mean":
+        return [
+            f"Each line is the mean over about {n} steps: a spike shows at a {_part(every)} of its height, and single steps "
+            "spread more widely than these means."
+        ]
+    thinned = ", thinned at random by the export" if log.window == "sample" else ""
+    return [
+        f"The log has one line in {n} steps{thinned}: it has not seen {share}% of the steps, nor the spikes among them. "
+        "Log every step for a while to see them."
+    ]
+
+
+def _part(every: float) -> str:
+    return {
+        2: "half",
+        3: "third",
+        4: "quarter",
+        5: "fifth",
+        10: "tenth",
+        20: "twentieth",
+        50: "fiftieth",
+        100: "hundredth",
+    }.get(round(every), f"{round(every)}th part")
+
+
+def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
+    after = after_clipping(tag)
+    if after is None:
+        after = log.after
+    if after:
+        return ["These norms were taken after clipping, so what lies above the threshold in use is not seen."]
+    if log.max_norm is None or not math.isfinite(log.max_norm):
+        return []
+    finite = norms[np.isfinite(norms)]
+    share = float(np.mean(finite > log.max_norm)) if finite.size else 0.0
+    acted = f"it acted on {share:.1%} of these lines" if share else "it acted on none of these lines"
+    more = "; without it, norms may be larger" if share else ""
+    return [f"The run was clipped at {log.max_norm:g} ({log.max_norm_from}): {acted}{more}."]

@@ -1,0 +1,146 @@
+"""Where a line of a text log stands in training (``Epoch [3][50/100]``, ``step 7``, a progress bar) -> its step number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from clipcal.logs.names import STEPS, squashed
+from clipcal.logs.values import value_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """``it`` of ``its`` iterations, of ``epoch`` where the line tells one.
+
+    ``within``: it is certain that iterations are counted anew in every epoch, the first of which is ``first``. ``mean``: the
+    framework that writes such lines averages its values. ``guess``: a number that may count something else. ``bar``: a progress bar's, which is drawn again
+    and again with the same values.
+    """
+
+    it: float
+    its: float | None = None
+    epoch: float | None = None
+    within: bool = False
+    first: int = 0
+    mean: bool = False
+    guess: bool = False
+    bar: bool = False
+
+
+# mmcv: "Epoch [1][50/7330]"; MMEngine: "Epoch(train)  [1][  50/7330]", "Iter(train) [  50/80000]"
+_OPENMMLAB = re.compile(r"\bEpoch(?:\(train\))?\s*\[(\d+)\]\s*\[\s*(\d+)/(\d+)\]")
+_OPENMMLAB_ITER = re.compile(r"\bIter(?:\(train\))?\s*\[\s*(\d+)/(\d+)\]")
+# torchvision's and PyTorch's examples: "Epoch: [0][ 10/5005]"; timm: "Train: 0 [  50/1251 (  4%)]"
+_EPOCHS_FROM_0 = re.compile(r"\b(?:[Ee]poch:?\s*\[(\d+)(?:/\d+)?\]|Train: (\d+))[:,]?\s*\[\s*(\d+)/(\d+)\b")
+_BAR = re.compile(r"(\d+)/(\d+|\?) \[\d+:\d\d(?::\d\d)?<|^\s*(\d+)/(\d+) [━\[]")
+_BAR_EPOCH = re.compile(r"[Ee]poch\W{0,3}(\d+)")
+_OF = re.compile(r"(?<![\w/.:-])\[?\s?(\d+)\s?/\s?(\d+)\]?(?![\w/.-])")
+_LEADING = re.compile(r"\s*\[?(\d+)\]?\s?[:|,\])-]\s")
+_BEFORE_A_STEP = frozenset(
+    ("train", "training", "learning", "total", "global", "current", "update", "optimizer", "main", "end", "after")
+)
+_TOTAL = frozenset(("total", "global"))
+_ITS = re.compile(r"(?<![\w./])(\d{1,15})\s?/\s?(\d{1,15})\b")
+_EPOCH_RANK = -1
+_PLURALS = frozenset(("steps", "updates", "iterations", "iters"))
+
+
+def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
+    """Where a line stands; ``pairs`` are the names and values in it. None where it tells nothing."""
+    # the words are looked for first: that is many times faster than a search
+    found = _OPENMMLAB.search(line) if "Epoch" in line else None
+    if found:
+        return Place(it=float(found[2]), its=float(found[3]), epoch=float(found[1]), within=True, first=1, mean=True)
+    found = _OPENMMLAB_ITER.search(line) if "Iter" in line else None
+    if found:
+        return Place(it=float(found[1]), mean=True)
+    bar = _BAR.search(line) if "/" in line and ("<" in line or "━" in line or "[" in line) else None
+    named = _named(line, pairs)
+    if named is not None:
+        return replace(named, bar=True) if bar else named
+    found = _EPOCHS_FROM_0.search(line) if "poch" in line or "Train: " in line else None
+    if found:
+        return Place(it=float(found[3]), its=float(found[4]), epoch=float(found[1] or found[2]), within=True)
+    if bar:
+        epoch_of_bar = _BAR_EPOCH.search(line[: bar.start()])
+        of = bar[2] or bar[4]
+        return Place(
+            bar=True,
+            it=float(bar[1] or bar[3]),
+            its=None if of == "?" else float(of),
+            epoch=float(epoch_of_bar[1]) if epoch_of_bar else None,
+        )
+    return None
+
+
+def guessed_place(line: str) -> Place | None:
+    """Where a line may stand that names no step: ``[12/300]`` or a number at its start."""
+    found = _OF.search(line[:150])
+    if found:
+        epoch = _BAR_EPOCH.search(line[: found.start()])
+        return Place(it=float(found[1]), its=float(found[2]), epoch=float(epoch[1]) if epoch else None, guess=True)
+    found = _LEADING.match(line)
+    return Place(it=float(found[1]), guess=True) if found else None
+
+
+def _named(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
+    """By the most telling name of a step among the pairs, and by its epoch."""
+    best: tuple[int, float] | None = None
+    epoch = None
+    for name, text in pairs:
+        rank = _rank(name)
+        value = None if rank is None else value_of(text)
+        if rank is None or value is None or value % 1 != 0:  # NaN and infinity leave no 0 either
+            continue
+        if rank == _EPOCH_RANK:
+            epoch = value
+        elif best is None or rank < best[0]:
+            best = (rank, value)
+    if best is None:
+        return None
+    of = _ITS.finditer(line) if "/" in line else ()
+    its = next((float(found[2]) for found in of if float(found[1]) == best[1]), None)
+    return Place(it=best[1], its=its, epoch=epoch)
+
+
+@lru_cache(maxsize=4096)
+def _rank(name: str) -> int | None:
+    """How telling a name is as that of a step, 0 the most; None where it names neither a step nor an epoch."""
+    whole = squashed(name)
+    words = whole.split("_")
+    if words[-1] == "epoch" and len(words) <= 2:
+        return _EPOCH_RANK
+    if _TOTAL.intersection(words[:-1]) and words[-1] in STEPS:
+        return 0
+    if whole in STEPS:
+        return STEPS.index(whole) + 1
+    if words[-1] in STEPS and words[-1] not in _PLURALS and _BEFORE_A_STEP.issuperset(words[:-1]):
+        return STEPS.index(words[-1]) + 1
+    return None
+
+
+class Steps:
+    """Places, in the order of the file -> step numbers that go on from one epoch to the next."""
+
+    def __init__(self) -> None:
+        self._base = 0.0
+        self._last: Place | None = None
+        self.joined = False
+        self.guessed = False
+
+    def number(self, place: Place) -> float:
+        """The step of a line that trains."""
+        self.guessed = self.guessed or place.guess
+        if place.within and place.epoch is not None and place.its is not None:
+            return (place.epoch - place.first) * place.its + place.it
+        last, self._last = self._last, place
+        if last is not None and place.epoch is not None and last.epoch is not None:
+            if place.epoch < last.epoch:  # another run
+                self._base = 0.0
+            elif place.epoch > last.epoch and (place.it < last.it or place.it == last.it == place.its):
+                self._base += (place.epoch - last.epoch) * (last.its or last.it + 1)
+                self.joined = True
+        return self._base + place.it

@@ -1,0 +1,203 @@
+"""Rows of named values -> the series of every gradient norm among them. Keeps of a row only what a series needs."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clipcal.logs.log import Floats, Log, Series
+from clipcal.logs.names import STEPS, kind_of, squashed
+from clipcal.logs.values import value_of
+
+MAX_NAMES = 2_000
+"""Norms, losses and rates that one log may name: what has more has made them up."""
+_RANK = {name: i for i, name in enumerate(STEPS)}
+_USUAL_LOSSES = (
+    "loss",
+    "train_loss",
+    "training_loss",
+    "total_loss",
+    "loss_total",
+    "lm_loss",
+    "trl",
+    "cost",
+    "nll_loss",
+)
+_STEM = {
+    "norm": re.compile(r"grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|total_norm|norm"),
+    "loss": re.compile(r"loss|cost"),
+    "lr": re.compile(r"(current_)?(lr|learning_?rate)s?"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """The values of one name, and the rows that they stand in."""
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+
+class Rows:
+    """Collects rows; ``log`` gives what they come to.
+
+    ``add`` takes a row as the log has it: its names decide what is a norm, a loss, a learning rate, a step number or the
+    threshold in use. Give ``step`` where it stands elsewhere in the line or has to be computed: the row's own is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str] = {}
+        self._columns: dict[str, dict[str, _Column]] = {"norm": {}, "loss": {}, "lr": {}}
+        self._steps = array("d")
+        self._starts: list[int] = []
+        self._threshold: tuple[str, float] | None = None
+        self.notes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, row: Mapping[str, Any], *, step: float | None = None) -> None:
+        """One row: names -> values in any spelling. Values that are no number are left out."""
+        at = len(self._steps)
+        kept = False
+        rank = -1 if step is not None else len(_RANK)
+        for name, raw in row.items():
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._classify(name)
+            if kind == "other":
+                continue
+            value = value_of(raw)
+            if value is None:
+                continue
+            if kind == "step":
+                if _RANK[squashed(name)] < rank and math.isfinite(value):
+                    rank, step = _RANK[squashed(name)], value
+            elif kind == "threshold":
+                self._threshold = (name, value)
+            else:
+                column = self._columns[kind].get(name)
+                if column is None:
+                    column = self._columns[kind][name] = _Column()
+                column.rows.append(at)
+                column.values.append(value)
+                kept = True
+        if kept:
+            self._steps.append(math.nan if step is None else step)
+
+    def start_run(self) -> None:
+        """The log itself says that a run starts here."""
+        self._starts.append(len(self._steps))
+
+    def threshold(self, name: str, value: float | None) -> None:
+        """The threshold that the run was clipped at, as the log or a config tells; 0 and less mean that it was not."""
+        if value is not None and not math.isnan(value):
+            self._threshold = (name, value)
+
+    def log(self, format: str, **facts: Any) -> Log:
+        """What the rows come to. ``facts`` are Log's other fields."""
+        steps = np.array(self._steps)
+        norms = self._columns["norm"]
+        losses = _paired(norms, self._columns["loss"], "loss")
+        rates = _paired(norms, self._columns["lr"], "lr")
+        known: dict[str, Any] = {}
+        if self._threshold is not None:
+            name, value = self._threshold
+            known = {"max_norm": value if value > 0 else math.inf, "max_norm_from": name}
+        facts["notes"] = (*self.notes, *facts.get("notes", ()))
+        return Log(
+            format=format,
+            series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),
+            **(known | facts),
+        )
+
+    def _classify(self, name: str) -> str:
+        kind = kind_of(name) if isinstance(name, str) else "other"
+        if kind in self._columns and len(self._columns[kind]) >= MAX_NAMES:
+            kind = "other"
+        if len(self._kinds) < 50 * MAX_NAMES:
+            self._kinds[name] = kind
+        return kind
+
+    def _series(self, tag: str, steps: Floats, loss: str | None, lr: str | None) -> Series:
+        column = self._columns["norm"][tag]
+        rows = np.array(column.rows, dtype=np.int64)
+        return Series(
+            tag=tag,
+            step=steps[rows],
+            grad_norm=np.array(column.values),
+            loss=_beside(rows, steps, self._columns["loss"].get(loss or "")),
+            lr=_beside(rows, steps, self._columns["lr"].get(lr or "")),
+            starts=tuple(sorted({int(np.searchsorted(rows, s)) for s in self._starts} - {0, len(rows)})),
+        )
+
+
+def _beside(rows: Any, steps: Floats, column: _Column | None) -> Floats:
+    """The values of ``column`` in the given rows, or else in the nearest row of the same step."""
+    if column is None:
+        return np.full(len(rows), np.nan)
+    own = np.full(len(steps), np.nan)
+    at = np.array(column.rows, dtype=np.int64)
+    own[at] = np.array(column.values)
+    found: Floats = own[rows]
+    there = np.zeros(len(steps), dtype=bool)
+    there[at] = True
+    missing = np.flatnonzero(~there[rows] & np.isfinite(steps[rows]))
+    if missing.size:
+        by_step: dict[float, list[int]] = {}
+        for r in at:
+            by_step.setdefault(float(steps[r]), []).append(int(r))
+        for i in missing:
+            same = by_step.get(float(steps[rows[i]]))
+            if same:
+                k = bisect.bisect(same, int(rows[i]))
+                near = min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - int(rows[i])))
+                found[i] = own[near]
+    return found
+
+
+def _paired(norms: Mapping[str, _Column], others: Mapping[str, _Column], kind: str) -> dict[str, str]:
+    """Which loss (or learning rate) belongs to which norm: the one that is named alike, else the usual one, else the only
+    one that is left."""
+    stems = {name: _stem(name, kind) for name in others}
+    found: dict[str, str] = {}
+    for tag in norms:
+        alike = [name for name, stem in stems.items() if stem == _stem(tag, "norm")]
+        if alike:
+            found[tag] = alike[0]
+    if kind == "loss":
+        for tag in norms:
+            usual = [n for w in _USUAL_LOSSES for n in others if re.split("[/.]", squashed(n))[-1] == w]
+            if tag not in found and usual and usual[0] not in found.values():
+                found[tag] = usual[0]
+    lone = [tag for tag in norms if tag not in found]
+    left = [name for name in others if name not in found.values()] if kind == "loss" else list(others)
+    if len(left) == 1 or (kind == "lr" and left):
+        found |= dict.fromkeys(lone, left[0]) if kind == "lr" or len(lone) == 1 else {}
+    return found
+
+
+def _stem(name: str, kind: str) -> str:
+    return re.sub(r"_+", "_", _STEM[kind].sub("", squashed(name), count=1)).strip("_/.")
+
+
+def flatten(value: Mapping[str, Any], *, depth: int = 4) -> dict[str, Any]:
+    """Nested objects as one row, names joined by ``/``. Lists are left out, and what is nested more deeply."""
+    flat: dict[str, Any] = {}
+    pending: list[tuple[str, Any, int]] = [("", value, 0)]
+    while pending:
+        prefix, inner, level = pending.pop()
+        for name, v in inner.items():
+            if isinstance(v, Mapping) and "value" not in v:
+                if level < depth:
+                    pending.append((f"{prefix}{name}/", v, level + 1))
+            elif not isinstance(v, Sequence) or isinstance(v, str):
+                flat[f"{prefix}{name}"] = v
+    return flat

@@ -1,0 +1,192 @@
+"""A path -> the text or bytes of one log, within bounds: whatever the file holds, reading it ends soon and fits in memory."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import stat
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clipcal.errors import InputError
+
+MAX_LINE = 16 * 2**20
+"""Bytes: no log has a longer line, and what would be one is no log."""
+MAX_DOCUMENT = 256 * 2**20
+"""Bytes of a file that has to be parsed as a whole."""
+MAX_BYTES = 16 * 2**30
+"""Bytes after decompression: 150 times what a million steps take."""
+_CHUNK = 2**20
+_FIRST, _TELLING = 200, 200
+_ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_LFS = b"version https://git-lfs.github.com/spec/"
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+class Source:
+    """One log file. Raises InputError where it cannot be read, is empty, or is a Git LFS pointer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            status = path.stat()
+        except OSError as e:
+            raise InputError(
+                f"{path}: cannot be read ({e.strerror}). Name a training log, or a run directory."
+            ) from None
+        except ValueError:
+            raise InputError(f"{str(path)!r}: is no path. Name a training log, or a run directory.") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: is not a file. Name a training log; save a stream to a file first.")
+        self.size = status.st_size
+        head = self.head
+        if not head.strip(b"\0 \t\r\n"):
+            raise InputError(
+                f"{path}: {'holds nothing but blanks' if head else 'is empty'}. Name the log of a training run."
+            )
+        if head.startswith(_LFS):
+            raise InputError(
+                f"{path}: is a Git LFS pointer, not the log itself. Fetch it with `git lfs pull` in its repository, and try again."
+            )
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first megabyte, decompressed."""
+        return next(self._chunks(), b"")
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether the head could be text: other files have NUL bytes or many bytes that are no UTF-8."""
+        if any(self.head.startswith(bom) for bom, _ in _BOMS):
+            return True
+        sample = self.head[:65536]
+        strange = sum(sample.count(bytes([c])) for c in (*range(7), *range(14, 27), *range(28, 32)))
+        return strange <= len(sample) // 200 and sample.decode("utf-8", "replace").count("\ufffd") <= len(sample) // 50
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their ends, without ANSI colours. A carriage return ends a line too, as progress bars use it."""
+        for raw in self.raw_lines():
+            line = raw.decode("utf-8", "replace")
+            if "\r" in line:
+                yield from (part for part in line.split("\r") if part)
+            else:
+                yield line
+
+    def raw_lines(self) -> Iterator[bytes]:
+        """The lines as UTF-8, ended by newlines alone, without ANSI colours."""
+        rest: list[bytes] = []
+        held = number = 0
+        for chunk in self._utf8():
+            pieces = chunk.split(b"\n")
+            if len(pieces) == 1:
+                rest.append(chunk)
+                held += len(chunk)
+                if held > MAX_LINE:
+                    raise InputError(
+                        f"{self.path}:{number + 1}: is a line of over {MAX_LINE >> 20} MiB. Name the log of a training run."
+                    )
+                continue
+            pieces[0] = b"".join((*rest, pieces[0]))
+            rest, held = [pieces[-1]], len(pieces[-1])
+            number += len(pieces) - 1
+            for line in pieces[:-1]:
+                yield _ANSI.sub(b"", line) if b"\x1b" in line else line
+        last = b"".join(rest)
+        if last:
+            yield _ANSI.sub(b"", last) if b"\x1b" in last else last
+
+    @cached_property
+    def telling(self) -> tuple[str, ...]:
+        """The first lines, and the first of the others that name a norm: what a format is recognised by."""
+        found: list[str] = []
+        norms = 0
+        if not self.is_text:
+            return ()
+        for i, raw in enumerate(self.raw_lines()):
+            if i < _FIRST:
+                found += [part[:20_000] for part in raw.decode("utf-8", "replace").split("\r") if part.strip()]
+            elif b"norm" in raw or b"Norm" in raw or b"gnrm" in raw or b"NORM" in raw:
+                found += [part[:20_000] for part in raw.decode("utf-8", "replace").split("\r") if part.strip()]
+                norms += 1
+                if norms >= _TELLING:
+                    break
+        return tuple(found)
+
+    @cached_property
+    def document(self) -> Any:
+        """The file as one JSON document, None where it is none (JSON lines are none)."""
+        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        if start not in (b"{", b"["):
+            return None
+        first, _, more = self.head.lstrip().partition(b"\n")
+        if more.lstrip()[:1] == b"{" and start == b"{" and _parses(first):
+            return None
+        data = self.whole()
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise InputError(f"{self.path}: is JSON that is nested too deeply to be a training log.") from None
+        except ValueError:
+            return None
+
+    def whole(self) -> bytes:
+        """All bytes, decompressed. Raises InputError above 256 MiB."""
+        parts, size = [], 0
+        for chunk in self._utf8():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_DOCUMENT:
+                raise InputError(
+                    f"{self.path}: is over {MAX_DOCUMENT >> 20} MiB in one piece, more than is read at once. "
+                    "Write it as JSON lines or CSV."
+                )
+        return b"".join(parts)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, decompressed, a megabyte at a time."""
+        return self._chunks()
+
+    def _utf8(self) -> Iterator[bytes]:
+        encoding = next((name for bom, name in _BOMS if self.head.startswith(bom)), None)
+        if encoding is None:
+            yield from self._chunks()
+            return
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        first = True
+        for chunk in self._chunks():
+            text = decoder.decode(chunk)
+            yield (text.lstrip("\ufeff") if first else text).encode()
+            first = False
+
+    def _chunks(self) -> Iterator[bytes]:
+        read = 0
+        try:
+            with self.path.open("rb") as raw:
+                packed = raw.read(2) == b"\x1f\x8b"
+                raw.seek(0)
+                stream: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if packed else raw
+                while chunk := stream.read(_CHUNK):
+                    yield chunk
+                    read += len(chunk)
+                    if read > MAX_BYTES:
+                        raise InputError(f"{self.path}: is over {MAX_BYTES >> 30} GiB, more than any training log.")
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            if not read:
+                raise InputError(
+                    f"{self.path}: looks gzipped, and cannot be unpacked. Unpack it yourself, or copy it again."
+                ) from None
+            # cut off: what came before is a log all the same
+        except OSError as e:
+            raise InputError(f"{self.path}: cannot be read ({e.strerror or e}). Name a training log.") from None
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,165 @@
+"""TensorBoard event files -> rows: those that torch, TensorFlow, Keras, Lightning, mmcv, Trainer and others write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from clipcal.errors import InputError
+from clipcal.logs.beside import threshold_beside
+from clipcal.logs.events import Scalars, is_event_file, read_scalars
+from clipcal.logs.log import Log
+from clipcal.logs.names import kind_of
+from clipcal.logs.reader import Reader
+from clipcal.logs.rows import Rows
+from clipcal.logs.source import Source
+from clipcal.logs.values import NUMBER, value_of
+
+TITLE = "TensorBoard event file"
+# one setting in a text: of a JSON object, a Markdown table, YAML or Namespace(...)
+_SETTING = re.compile(rf"""(?<![\w./-])([A-Za-z][\w./-]*)["']?[ \t]*[:=|][ \t]*["']?({NUMBER})(?![\w.])""")
+
+# what lightning.pytorch.utilities.grad_norm calls its norms: they are of before clipping
+_LIGHTNING = re.compile(r"(?:.*/)?grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
+
+
+def read_folder(paths: Sequence[Path]) -> Log:
+    """The event files of one run's directory as one log, in the order in which they were started, since a restart goes on in
+    a new file. Files that are empty or no event files are left out; raises InputError where that leaves none."""
+    parts: list[tuple[float, list[tuple[int, str]], Scalars, Source]] = []
+    refused: list[str] = []
+    for path in paths:
+        try:
+            source = Source(path)
+            if not _recognises(source):
+                raise InputError(f"{path}: is no TensorBoard event file, or breaks off in its first record.")
+        except InputError as e:
+            refused.append(str(e))
+            continue
+        scalars = read_scalars(source.chunks(), _wanted)
+        # the name decides where the times are equal: a number in it counts as a number
+        numbers = [(int(digits or -1), text) for digits, text in re.findall(r"(\d{1,20})|(\D+)", path.name)]
+        parts.append((scalars.started, numbers, scalars, source))
+    if not parts:
+        raise InputError(refused[0] if refused else "There is no TensorBoard event file here. Name a training log.")
+    parts.sort(key=lambda part: part[:2])
+    files = [scalars for _, _, scalars, _ in parts]
+    notes = []
+    if refused:
+        notes.append(f"{len(refused)} of {len(paths)} event files were left out. {refused[0]}")
+    if any(a.ended > b.started and _norms([a]) & _norms([b]) for a, b in pairwise(files)):
+        notes.append("Event files of this directory were written at the same time: they may be of different runs.")
+    return _log(parts[-1][3], files, notes)
+
+
+def _recognises(source: Source) -> bool:
+    return is_event_file(source.head)
+
+
+def _read(source: Source) -> Log:
+    return _log(source, [read_scalars(source.chunks(), _wanted)], [])
+
+
+def _wanted(tag: str) -> bool:
+    return kind_of(tag) in ("norm", "loss", "lr", "threshold")
+
+
+def _norms(files: Sequence[Scalars]) -> set[str]:
+    tags = {tag for file in files for tag in file.tags if kind_of(tag) == "norm"}
+    return {tag for tag in tags if not is_mean_of(tag, tags)}
+
+
+def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
+    rows = Rows()
+    # add_scalar writes step 0 each time that it is given none
+    numbered = any(any(file.step) for file in files) or all(len(file.tag) == len(file.tags) for file in files)
+    tags = {tag for file in files for tag in file.tags}
+    for file in files:
+        _add(rows, file, left_out=[is_mean_of(tag, tags) for tag in file.tags], numbered=numbered)
+        if file.damaged_at is not None:
+            notes.append(f"The event file is damaged at byte {file.damaged_at:,}: what stands behind was not read.")
+        if file.num_bad:
+            notes.append(f"Of the records of the event file {file.num_bad:,} are damaged and were left out.")
+    settings = _settings(files)
+    limit = limit_of({name: value for name, (value, _) in settings.items()})
+    # Lightning's TensorBoardLogger writes the one file, its command line the other
+    beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
+    if limit:
+        rows.threshold(f"{limit[0]} in its text {settings[limit[0]][1]}", limit[1])
+    elif beside:
+        rows.threshold(*beside)
+    return rows.log(TITLE, notes=tuple(notes), **facts_of(_norms(files), settings))
+
+
+def limit_of(settings: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The setting that is a clipping threshold; None where there is none, and where several contradict one another."""
+    if any(name.endswith("gradient_clip_algorithm") and value == "value" for name, value in settings.items()):
+        return None  # Lightning clips element by element then: its number is no norm
+    found = {}
+    for name, raw in settings.items():
+        value = value_of(raw)
+        # to kind_of, the end of gradient_clip_val stands for validation
+        if value is not None and kind_of(name.removesuffix("_val")) == "threshold":
+            found[name] = value
+    return next(iter(found.items())) if len(set(found.values())) == 1 else None
+
+
+def is_mean_of(name: str, names: Collection[str]) -> bool:
+    """Whether Lightning wrote the value as a mean over the epoch, beside those of the steps."""
+    return name.endswith("_epoch") and f"{name.removesuffix('_epoch')}_step" in names
+
+
+def facts_of(norms: Collection[str], settings: Collection[str]) -> dict[str, Any]:
+    """Fields of Log that follow from the names of the norms and of the run's settings, whatever they were logged with."""
+    if not norms:
+        return {}
+    if {"max_grad_norm", "logging_steps"} <= set(settings):  # the arguments of Hugging Face's Trainer
+        return {"window": "last", "after": False}
+    if all(_LIGHTNING.fullmatch(name) for name in norms):
+        return {"window": "last", "after": False}
+    if all(name.endswith("_epoch") for name in norms):  # Lightning's, numbered by steps
+        return {"window": "mean"}
+    if all(name.rpartition("/")[2].startswith("epoch_") for name in norms):  # Keras'
+        return {"unit": "epoch"}
+    return {}
+
+
+def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool) -> None:
+    """What one training step wrote stands side by side, a value at a time: a row ends with the step, or where a tag repeats."""
+    row: dict[str, float] = {}
+    tags, last = file.tags, 0
+    for tag, step, value in zip(file.tag, file.step, file.value, strict=True):
+        if left_out[tag]:
+            continue
+        name = tags[tag]
+        if step != last or name in row:
+            if row:
+                rows.add(row, step=float(last) if numbered else None)
+            row, last = {}, step
+        row[name] = value
+    if row:
+        rows.add(row, step=float(last) if numbered else None)
+
+
+def _settings(files: Sequence[Scalars]) -> dict[str, tuple[float, str]]:
+    """The numbers that the texts name (Trainer writes its arguments so, and many scripts their options), and in which text."""
+    found: dict[str, tuple[float, str]] = {}
+    for file in files:
+        for tag, text in file.texts.items():
+            if not tag.startswith("model_config"):
+                for name, number in _SETTING.findall(text):
+                    value = value_of(number)
+                    if value is not None:
+                        found[name.rpartition(".")[2]] = (value, tag)
+    return found
+
+
+READER = Reader(
+    title=TITLE,
+    recognises=_recognises,
+    read=_read,
+    norms='call writer.add_scalar("train/grad_norm", norm, step) at every step, with the norm that clip_grad_norm_ returns',
+)
