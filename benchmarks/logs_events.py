@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def main() -> None:
         )
     if arguments.quick:
         return
-    write_results("logs_events", results, steps=steps, tags=TAGS, rounds=num_rounds, seed=SEED)
+    settings = {"steps": steps, "tags": TAGS, "rounds": num_rounds, "seed": SEED}
+    write_results("logs_events", results, tensorboard=version("tensorboard"), **settings)
     if "missed" in verdicts:
         sys.exit(1)
 

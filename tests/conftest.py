@@ -178,6 +178,10 @@ class Project:
 Clipcal = Callable[..., Answer]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=40, help="how many damaged files of each format are read")
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """The working directory of the test: a project that trains in a tenth of a second."""

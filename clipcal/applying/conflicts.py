@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path as File
 from typing import Any
 
@@ -41,13 +42,13 @@ def _trainer(intent: Intent) -> list[str]:
     named = find(intent.root, ("deepspeed",))
     if isinstance(named, Mapping):
         return _deepspeed_agrees(named, "`deepspeed:` in this file", intent)
-    if not isinstance(named, Scalar) or not isinstance(named.value, str) or not named.value.endswith(".json"):
+    if not isinstance(named, Scalar) or File(str(named.value)).suffix.lower() != ".json":
         return []
-    places = (intent.document.file.parent / named.value, File(named.value))
-    file = next((p for p in places if p.is_file()), None)
+    places = (intent.document.file.parent / str(named.value), File(str(named.value)))
+    file = next((p for p in places if isfile(p)), None)
     if file is None:
         return [
-            f"`deepspeed:` names {named.value}, which is not here to be looked at: its gradient_clipping has to be "
+            f"`deepspeed:` names {str(named.value)[-200:]!r}, which is not here to be looked at: its gradient_clipping has to be "
             f'"auto" or {intent.number}, or Trainer raises an error.'
         ]
     try:
@@ -91,8 +92,8 @@ def _accelerate(intent: Intent) -> list[str]:
     file = said(intent.root, "deepspeed_config.deepspeed_config_file")
     if file is not None and str(file) != "none":
         raise InputError(
-            f"{intent.document.file}: Accelerate takes its DeepSpeed settings from {str(file)!r}, and leaves a "
-            "gradient_clipping beside that out. Apply to that file."
+            f"{intent.document.file}: Accelerate takes its DeepSpeed settings from {str(file)!r}, and takes no "
+            "gradient_clipping beside that. Apply to that file."
         )
     if find(intent.root, ("deepspeed_config",)) is None:
         raise InputError(

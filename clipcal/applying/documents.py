@@ -78,11 +78,11 @@ def along(document: Document, root: Node, path: Path) -> list[Node]:
                 f"Change it there, for every place that uses it, with --key {original}.{show(path[depth:])}."
             )
         if isinstance(node, Mapping):
-            lines = [document.line(e.node) for e in node.entries if e.key == key]
-            if len(lines) > 1:
+            same = [e.node for e in node.entries if e.key == key]
+            if len(same) > 1:
                 raise InputError(
-                    f"{document.file}: the key {here} stands more than once, on lines {' and '.join(map(str, lines))}; "
-                    "most readers keep the last. Keep one of them, and apply again."
+                    f"{document.file}: the key {here} stands more than once, on lines {document.line(same[0])} and "
+                    f"{document.line(same[-1])}; most readers keep the last. Keep one of them, and apply again."
                 )
         below = step(node, key)
         if below is None:

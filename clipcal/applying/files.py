@@ -10,8 +10,8 @@ from pathlib import Path
 
 from clipcal.errors import InputError, nearest
 
-MAX_BYTES = 512 * 1024
-"""A config is a few kilobytes. PyYAML reads the worst text of this size in about four seconds."""
+MAX_BYTES = 256 * 1024
+"""A config is a few kilobytes. The worst YAML of this size takes PyYAML two seconds, and it is read twice."""
 
 
 def read_text(file: Path) -> str:

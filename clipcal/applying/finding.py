@@ -72,21 +72,8 @@ def found(document: Document, method: Method, framework: str | None) -> Target:
     candidates = [c for root in document.roots for c in _candidates(root)]
     root = _only_root(document, candidates)
     name = resolve(framework) if framework else recognise(root)
-    own = FRAMEWORKS[name] if name else None
-    if own and name:
-        if find(root, own.path) is not None or not candidates:
-            if framework and find(root, own.path[:1]) is None and len(own.path) > 1 and not own.recognises(root):
-                raise InputError(
-                    f"{document.file} does not look like a config for {own.title}: it has no {own.path[0]}. Name the key "
-                    f"with --key, such as --key {show(own.path)}."
-                )
-            rest = [c for c in candidates if c.path != own.path]
-            return Target(root=root, path=own.path, key=own.key, framework=name, notes=_others(document, rest))
-        raise InputError(
-            f"{document.file} looks like a config for {own.title}, which reads {show(own.path)}, not in the file yet; but "
-            f"there is {_listed(document, candidates)} as well. Say which: --key {show(own.path)}, or --key "
-            f"{show(candidates[0].path)}."
-        )
+    if name:
+        return _of_framework(document, root, name, candidates)
     fitting = [c for c in candidates if method in c.key.methods]
     if len(fitting) > 1:
         raise InputError(
@@ -98,10 +85,28 @@ def found(document: Document, method: Method, framework: str | None) -> Target:
         rest = [c for c in candidates if c is not best]
         return Target(root=root, path=best.path, key=best.key, framework=None, notes=_others(document, rest))
     raise InputError(
-        f"{document.file} has no key that is known to hold a clipping threshold, and does not look like a config of "
-        f"{', '.join(FRAMEWORKS)}. Name the key, such as --key train.max_grad_norm; if training is not configured here, "
-        "`clipcal recommend RUN --for NAME` prints the lines to paste."
+        f"{document.file} has no key that is known to hold a clipping threshold, and does not look like the config of a "
+        "framework that is known here. Name the key, such as --key train.max_grad_norm; if training is not configured in "
+        "this file, `clipcal recommend RUN --for NAME` prints the lines to paste."
     )
+
+
+def _of_framework(document: Document, root: Node, name: str, candidates: Sequence[Candidate]) -> Target:
+    own = FRAMEWORKS[name]
+    there = find(root, own.path) is not None
+    if not there and candidates:
+        raise InputError(
+            f"{document.file} looks like a config for {own.title}, which reads {show(own.path)}, not in the file yet; but "
+            f"there is {_listed(document, candidates)} as well. Say which: --key {show(own.path)}, or --key "
+            f"{show(candidates[0].path)}."
+        )
+    if not there and len(own.path) > 1 and not own.recognises(root) and find(root, own.path[:1]) is None:
+        raise InputError(
+            f"{document.file} does not look like a config for {own.title}: it has no {own.path[0]}. Name the key with "
+            "--key, or leave --for out."
+        )
+    rest = [c for c in candidates if c.path != own.path]
+    return Target(root=root, path=own.path, key=own.key, framework=name, notes=_others(document, rest))
 
 
 def is_open(node: Node) -> bool:
@@ -113,17 +118,20 @@ def is_open(node: Node) -> bool:
     if value is None or value == "":
         return node.resolve is not None
     try:
-        return not isinstance(value, bool) and float(value) is not None
+        float(value)
     except (TypeError, ValueError, OverflowError):
         return False
+    return not isinstance(value, bool)
 
 
 def _candidates(root: Node) -> list[Candidate]:
-    return [
-        Candidate(root=root, path=path, node=node, key=key)
+    """One for each path: a key that stands twice is told of when it comes to be changed."""
+    by_path = {
+        path: Candidate(root=root, path=path, node=node, key=key)
         for path, node in walk(root)
         if (key := known(path)) and is_open(node)
-    ]
+    }
+    return list(by_path.values())
 
 
 def _only_root(document: Document, candidates: Sequence[Candidate]) -> Node:

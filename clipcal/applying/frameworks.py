@@ -15,12 +15,17 @@ from clipcal.errors import InputError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Framework:
-    """``recognises`` looks at the root of a config; ``path`` is where the threshold stands below that."""
+    """``recognises`` looks at the root of a config; ``path`` is where the threshold stands below that.
+
+    ``snippet`` is the entry of SNIPPETS that says what to do where the key cannot hold a threshold, where it is not the
+    one of the same name.
+    """
 
     title: str
     path: Path
     recognises: Callable[[Node], bool]
     key: Key = TOTAL_NORM
+    snippet: str = ""
     aliases: tuple[str, ...] = ()
 
 
@@ -50,6 +55,7 @@ FRAMEWORKS: dict[str, Framework] = {
         title="`accelerate config`",
         path=("deepspeed_config", "gradient_clipping"),
         recognises=_has("compute_environment distributed_type", "distributed_type num_processes mixed_precision"),
+        snippet="deepspeed",
     ),
     "gpt-neox": Framework(
         title="GPT-NeoX",
@@ -58,6 +64,7 @@ FRAMEWORKS: dict[str, Framework] = {
             "pipe_parallel_size train_micro_batch_size_per_gpu", "num_layers hidden_size zero_optimization"
         ),
         aliases=("neox",),
+        snippet="deepspeed",
     ),
     "deepspeed": Framework(
         title="DeepSpeed",
@@ -75,6 +82,7 @@ FRAMEWORKS: dict[str, Framework] = {
         path=("max_grad_norm",),
         recognises=_has("model_name_or_path stage", "model_name_or_path finetuning_type", "template finetuning_type"),
         aliases=("llamafactory",),
+        snippet="huggingface",
     ),
     "torchtune": Framework(title="torchtune", path=("clip_grad_norm",), recognises=_torchtune),
     "torchtitan": Framework(
@@ -122,6 +130,7 @@ FRAMEWORKS: dict[str, Framework] = {
         path=("gradient_clip_val",),
         recognises=_lightning_trainer,
         key=LIGHTNING,
+        snippet="lightning",
     ),
     "fairseq": Framework(
         title="fairseq",
@@ -159,14 +168,14 @@ FRAMEWORKS: dict[str, Framework] = {
             "learning_rate num_train_epochs",
             "learning_rate gradient_accumulation_steps output_dir",
         ),
-        aliases=("hf", "huggingface-yaml", "hf-yaml", "transformers", "trainer", "trl"),
+        aliases=("hf", "transformers", "trainer", "trl"),
     ),
 }
 
 
 def resolve(name: str) -> str:
     """The key of ``FRAMEWORKS`` behind a name or an alias, in any case, with ``_`` or ``-``. Raises InputError."""
-    wanted = name.strip().lower().replace("_", "-").removesuffix("-yaml")
+    wanted = name.strip().lower().replace("_", "-").removesuffix("-yaml").removesuffix("-toml")
     for key, entry in FRAMEWORKS.items():
         if wanted == key or wanted in entry.aliases:
             return key

@@ -6,6 +6,8 @@ Nothing is written here but by ``write``.
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,11 +18,13 @@ from clipcal.applying.files import read_text, replace_text
 from clipcal.applying.finding import Target, found, named
 from clipcal.applying.keys import MEANINGS, Switch
 from clipcal.applying.refusals import check_meaning, check_old, check_request, unsupported
-from clipcal.applying.spelling import Value, number
+from clipcal.applying.spelling import Value
 from clipcal.applying.tree import Alias, Node, Scalar, behind, find, show, walk
+from clipcal.applying.tree import Path as KeyPath
 from clipcal.errors import InputError
 from clipcal.recommendation import Method
 
+_CONTEXT = 3
 _BOM = "\ufeff"
 
 
@@ -90,8 +94,8 @@ def plan(
         )
     check_old(document, target, asked=key is not None)
     warnings += _shared(document, target)
-    changes = [_change(document, target.root, target.path, max_norm)]
     new = _set(document, target.root, target.path, max_norm)
+    changes = [_change(document, new, target, target.path)]
     for switch in target.key.switches if target.key else ():
         new, more, said = _flip(new, document, target, switch, method, norm_type)
         changes += more
@@ -109,15 +113,37 @@ def plan(
 def diff(plan: Plan) -> str:
     """The change as a unified diff without colours, for reading: empty where nothing changes, line breaks all ``\\n``."""
     name = _printable(str(plan.path))
-    old, new = (text.removeprefix(_BOM).splitlines() for text in (plan.old_text, plan.new_text))
-    lines = difflib.unified_diff(old, new, name, name, lineterm="")
-    return "".join(f"{_printable(line)}\n" for line in lines)
+    old, new = _lines(plan.old_text), _lines(plan.new_text)
+    # difflib gives up on lines that are often repeated, so it gets only those around the changes.
+    skipped = max(0, _same_lines(old, new) - _CONTEXT)
+    end = max(0, _same_lines(old[:skipped:-1], new[:skipped:-1]) - _CONTEXT)
+    part, changed = old[skipped : len(old) - end], new[skipped : len(new) - end]
+    diff = difflib.unified_diff(part, changed, name, name, lineterm="", n=_CONTEXT)
+    return "".join(f"{_printable(_shifted(line, skipped))}\n" for line in diff)
 
 
 def write(plan: Plan) -> None:
     """Make the change, in one step. Raises InputError where the file cannot be written, or is not what was planned for."""
     if not plan.unchanged:
         replace_text(plan.path, old=plan.old_text, new=plan.new_text)
+
+
+def _lines(text: str) -> list[str]:
+    """As editors count them; a byte order mark and the last line's break do not show."""
+    lines = re.split(r"\r\n|\n|\r", text.removeprefix(_BOM))
+    return lines if lines[-1] else lines[:-1]
+
+
+def _same_lines(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many lines two texts have in common at their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _shifted(line: str, by: int) -> str:
+    """A line of a diff; one that starts with @@ names the lines of the whole file."""
+    if not line.startswith("@@ "):
+        return line
+    return re.sub(r"(?<=[-+])\d+", lambda match: str(int(match[0]) + by), line)
 
 
 def _shared(document: Document, target: Target) -> list[str]:
@@ -136,7 +162,7 @@ def _shared(document: Document, target: Target) -> list[str]:
     return found
 
 
-def _set(document: Document, root: Node, path: tuple[str, ...], value: Value) -> Document:
+def _set(document: Document, root: Node, path: KeyPath, value: Value) -> Document:
     """The document with the value, or the same one where it says so already."""
     nodes = along(document, root, path)
     node = behind(nodes[-1])
@@ -153,11 +179,15 @@ def _same(old: object, new: Value) -> bool:
     return old == new
 
 
-def _change(document: Document, root: Node, path: tuple[str, ...], value: Value) -> Change:
-    nodes = along(document, root, path)
-    before = document.raw(nodes[-1]) if len(nodes) > len(path) else None
-    after = str(value).lower() if isinstance(value, bool) else value if isinstance(value, str) else number(value)
-    return Change(key=show(path), before=before, after=after)
+def _change(old: Document, new: Document, target: Target, path: KeyPath) -> Change:
+    nodes = along(old, target.root, path)
+    before = old.raw(nodes[-1]) if len(nodes) > len(path) else None
+    return Change(key=show(path), before=before, after=new.raw(along(new, _twin(old, new, target.root), path)[-1]))
+
+
+def _twin(old: Document, new: Document, root: Node) -> Node:
+    """The root in the new document that stands where this one stands in the old."""
+    return new.roots[next(i for i, r in enumerate(old.roots) if r is root)]
 
 
 def _flip(
@@ -171,14 +201,14 @@ def _flip(
     says = node.value if isinstance(node, Scalar) else None
     if value is None or (node is None and not switch.add) or _same(switch.default if says is None else says, value):
         return new, [], []
-    root = new.roots[next(i for i, r in enumerate(old.roots) if r is target.root)]
-    change = _change(new, root, path, value)
+    new = set_value(new, _twin(old, new, target.root), path, value)
+    change = _change(old, new, target, path)
     said = []
     if says is not None:
         said.append(
             f"{show(path)} was {says!r}, under which the number would mean something else; it becomes {change.after}."
         )
-    return set_value(new, root, path, value), [change], said
+    return new, [change], said
 
 
 def _printable(line: str) -> str:

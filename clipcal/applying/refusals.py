@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from os.path import exists
 from pathlib import Path
 
 from clipcal.applying.documents import FORMATS, Document, along
 from clipcal.applying.files import read_text
 from clipcal.applying.finding import Target, is_open
+from clipcal.applying.frameworks import FRAMEWORKS
 from clipcal.applying.keys import MEANINGS
 from clipcal.applying.tree import Scalar, find, show, walk
 from clipcal.errors import InputError, nearest
@@ -19,14 +21,20 @@ _INSTEAD = (
     "--for pytorch` into a training loop of your own"
 )
 # Words that stand in training code -> the snippet for it.
-_CODE = (
+CODE = (
     ("optim_wrapper", "mmengine"),
+    ("torchtitan", "torchtitan-python"),
     ("TrainingArguments", "huggingface"),
     ("lightning", "lightning"),
+    ("stable_baselines3", "stable-baselines3"),
+    ("detectron2", "detectron2"),
+    ("fastai", "fastai"),
     ("keras", "keras"),
+    ("optax", "optax"),
     ("accelerate", "accelerate"),
     ("torch", "pytorch"),
 )
+"""In this order: the first word that stands in the file."""
 
 
 def check_request(max_norm: float, method: Method, norm_type: float) -> None:
@@ -40,13 +48,13 @@ def check_request(max_norm: float, method: Method, norm_type: float) -> None:
 
 def unsupported(path: Path) -> str:
     endings = ", ".join(FORMATS)
-    if not path.suffix or not path.exists():
+    if not path.suffix or not exists(path):
         return f"{path} is no config file that can be edited; expected one that exists, with a name that ends in {endings}."
     try:
         text = read_text(path)
     except InputError as e:
         return str(e)
-    name = next((name for word, name in _CODE if word in text and name in SNIPPETS), "NAME")
+    name = next((name for word, name in CODE if word in text and name in SNIPPETS), "NAME")
     return (
         f"{path} cannot be edited: expected a config in YAML, JSON or TOML, by a name that ends in {endings}. "
         f"`clipcal recommend RUN --for {name}` prints the lines to paste."
@@ -58,7 +66,8 @@ def check_meaning(document: Document, target: Target, method: Method, norm_type:
     key = target.key
     if key is None:
         return
-    instead = SNIPPETS[target.framework].instead if target.framework in SNIPPETS else ""
+    snippet = (FRAMEWORKS[target.framework].snippet or target.framework) if target.framework else ""
+    instead = SNIPPETS[snippet].instead if snippet in SNIPPETS else ""
     if method not in key.methods:
         can = " or ".join(MEANINGS[m] for m in key.methods)
         raise InputError(

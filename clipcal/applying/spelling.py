@@ -46,10 +46,12 @@ def end_of_line(text: str, position: int) -> int:
 
 
 def leading_space(text: str, position: int) -> str:
-    """The white space, line breaks too, between what stands before a position and the position."""
+    """The white space right before a position, with at most one line break: no blank lines."""
     start = position
-    while start and text[start - 1] in " \t\r\n":
+    while start and text[start - 1] in " \t":
         start -= 1
+    if text[:start].endswith(("\n", "\r")):
+        start -= 2 if text[start - 2 : start] == "\r\n" else 1
     return text[start:position]
 
 

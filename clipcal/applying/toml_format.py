@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import Any
 
-from clipcal.applying.spelling import add_between_brackets, end_of_line, leading_space, nested, newline
+from clipcal.applying.spelling import add_between_brackets, column, end_of_line, leading_space, nested, newline
 from clipcal.applying.tree import MAX_DEPTH, Entry, Mapping, Node, Path, Scalar, Sequence
 from clipcal.errors import InputError
 
@@ -15,18 +15,24 @@ _SPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")' r"|'''.*?'{3,5}(?!')" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'", re.DOTALL
 )
+# tomllib takes time with the square of the parts of a key.
+_LONG_KEY = re.compile(r"^[ \t]*\[{0,2}[\w\-. \t\"']{2000}", re.MULTILINE)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BARE = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]+|[^\s,\]}#]+")  # a date and a time may have a space between them
 
 
 def read(text: str) -> list[Node]:
     """The root, alone in a list. Raises InputError without the file's name."""
+    if found := _LONG_KEY.search(text):
+        raise InputError(
+            f"{text.count(chr(10), 0, found.start()) + 1}:1: a key of thousands of characters, which no config has."
+        )
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         found = re.search(r"^(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)$", str(e), re.DOTALL)
         what, line, at = (found[1], found[2], found[3]) if found else (str(e), None, None)
-        place = f"{line}:{at}" if line else f"{text.count(chr(10)) + 1}:1"
+        place = f"{line}:{at}" if line else f"{text.count(chr(10)) + 1}:{column(text, len(text)) + 1}"
         raise InputError(f"{place}: not valid TOML: {what}.") from None
     except ValueError as e:
         raise InputError(f"1:1: a value cannot be read: {e}.") from None
@@ -71,6 +77,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self.tables: dict[tuple[int, str], Mapping | Sequence] = {}  # by the id of the table above, and the key
 
     def document(self) -> Mapping:
         root = table = Mapping(start=0, end=len(self.text), layout="table", at=0)
@@ -107,11 +114,12 @@ class _Reader:
         """The table under some keys, made where there is none yet; of an array of tables the last one, as TOML has it."""
         for entry in keys:
             assert entry.key is not None
-            found = table.get(entry.key)
+            found: Node | None = self.tables.get((id(table), entry.key))
             if isinstance(found, Sequence):
                 found = found.items[-1]
             if found is None:
                 found = entry.node = Mapping(start=entry.start, end=entry.end, layout="table")
+                self.tables[id(table), entry.key] = found
                 table.entries.append(entry)
             assert isinstance(found, Mapping)
             table = found
@@ -120,9 +128,10 @@ class _Reader:
     def _element(self, table: Mapping, entry: Entry) -> Mapping:
         """A new table at the end of an array of tables."""
         assert entry.key is not None
-        array = table.get(entry.key)
+        array = self.tables.get((id(table), entry.key))
         if array is None:
             array = entry.node = Sequence(start=entry.start, end=entry.end, layout="block")
+            self.tables[id(table), entry.key] = array
             table.entries.append(entry)
         assert isinstance(array, Sequence)
         element = Mapping(start=entry.start, end=entry.end, layout="table")

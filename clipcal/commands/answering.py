@@ -29,7 +29,8 @@ def said_no() -> Iterator[None]:
 
 
 def stop(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    # names and lines of a log stand in it, and must not be able to drive the terminal
+    print("".join(c if c.isprintable() or c == "\n" else "?" for c in message), file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -2,7 +2,94 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def apply() -> None:
-    """Write the threshold into a config file."""
-    raise NotImplementedError
+import typer
+
+from clipcal.commands.answering import NO, print_json, said_no, stop
+from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.commands.steps import read
+
+if TYPE_CHECKING:
+    from clipcal.applying import Plan
+    from clipcal.recommendation import Recommendation
+
+SCHEMA = "clipcal.apply/1"
+
+Config = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="The YAML, JSON or TOML file to change.", show_default=False)
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Where the threshold goes, such as trainer.gradient_clip_val.", show_default=False),
+]
+Framework = Annotated[
+    str | None,
+    typer.Option("--for", help="The framework that the file is for, where it does not show.", show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write it. Without, the change is only shown.")]
+
+
+def apply(
+    source: RunOrLog,
+    config: Config,
+    key: Key = None,
+    framework: Framework = None,
+    yes: Yes = False,
+    tag: Tag = None,
+    run: WhichRun = None,
+    pattern: Pattern = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the threshold into a config file.
+
+    Shows the change as a diff, and makes it with --yes; comments and order stay as they are.
+    """
+    with said_no():
+        from clipcal import applying
+        from clipcal.console import note, printable
+
+        _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
+        if recommendation.max_norm is None:
+            stop(f"no threshold to write: {recommendation.reasons[0]}", NO)
+        plan = applying.plan(
+            config,
+            max_norm=recommendation.max_norm,
+            method=recommendation.method,
+            norm_type=recommendation.norm_type,
+            key=key,
+            framework=framework,
+        )
+        if yes:
+            applying.write(plan)
+        if json:
+            print_json(_as_dict(plan, recommendation, written=yes and not plan.unchanged))
+            return
+        for warning in plan.warnings:
+            note(f"warning: {printable(warning)}")
+        sys.stdout.write(applying.diff(plan))
+        if plan.unchanged:
+            note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
+        elif yes and not quiet:
+            note(f"wrote {config}")
+        elif not yes:
+            note("nothing was written; write it with --yes")
+
+
+def _as_dict(plan: Plan, recommendation: Recommendation, *, written: bool) -> dict[str, object]:
+    from clipcal.applying import diff
+
+    return {
+        "schema": SCHEMA,
+        "config": str(plan.path),
+        "framework": plan.framework,
+        "max_norm": recommendation.max_norm,
+        "method": recommendation.method,
+        "changes": list(plan.changes),
+        "written": written,
+        "warnings": list(plan.warnings),
+        "diff": diff(plan),
+    }

@@ -31,10 +31,7 @@ def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
     if not path.is_dir():
         return _read([path], pattern)
     found = find(path)
-    if len(found.logs) == 1:
-        log = _read(found.logs[0], pattern)
-    else:
-        log = _only(path, found, pattern)
+    log = _read(found.logs[0], pattern) if len(found.logs) == 1 else _only(path, found, pattern)
     return replace(log, notes=(*found.notes, *log.notes))
 
 
@@ -94,6 +91,8 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
 
 
 def _unknown(source: Source) -> InputError:
+    if source.trouble is not None:
+        return source.trouble
     named = next((line.strip() for line in source.telling if "norm" in line.lower()), None)
     if named is not None:
         return InputError(

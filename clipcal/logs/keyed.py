@@ -35,7 +35,8 @@ _INTEREST = re.compile(
 _PROSE = re.compile(r"(?i)(?:^|_)(?:to|at|of|the|than|above|over|by|with|exceeds?|if|when|threshold|max(?:imum)?)_")
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
 _OF_A_LAYER = re.compile(r"\.\d+\.|\.(?:weight|bias)\b|\blayer")
-_NORM = re.compile(r"(?i)norm|gnrm|grad")
+# not the LayerNorm((768,)) of a model's dump
+_NORM = re.compile(r"(?i)grad|g_?norm|gnrm|total_norm|(?<![a-z])norm[\s:='\"|]")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
 _RANK = re.compile(r"\s*\[(?:rank|default)\s?(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
@@ -156,7 +157,8 @@ class _Reading:
             self._latest = (step, row)
             return
         # A bar is drawn anew when its count changes, and again when its values do: the last ones of a count are its own.
-        if self._bar is not None and self._bar[1] == row:
+        # NaN stays as it is from step to step, and counts each time.
+        if self._bar is not None and self._bar[1] == row and not any("n" in value.lower() for value in row.values()):
             return
         if self._bar is not None and self._bar[0] != step:
             self.flush()

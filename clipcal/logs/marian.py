@@ -44,7 +44,6 @@ def _read(source: Source) -> Log:
             launches.launched()
     return rows.log(
         TITLE,
-        window="mean",
         after=False,
         # src/training/scheduler.h, Scheduler::update: gradientNormAvg, with a window of 100 and alpha = 2 / (window + 1)
         notes=(

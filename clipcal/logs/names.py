@@ -12,7 +12,7 @@ Kind = Literal["norm", "loss", "lr", "step", "threshold", "other"]
 _HELD_OUT = re.compile(r"(^|[/_.\s-])(val|valid|validation|eval|evaluation|test|dev)([/_.\s-]|$)")
 _THRESHOLD = re.compile(
     r"(max|clip)_?grad(ient)?_?(norm|val|value|clip)?|max_?norm|grad(ient)?_?clip(ping)?(_?(norm|val|value|threshold))?"
-    r"|(global_)?clip_?(norm|grad|value|threshold|val|max_norm)"
+    r"|(global_)?clip_?(norm|grad|value|threshold|val|max_norm)|grad_norm_clip"
 )
 _NORM = re.compile(
     r"(.*_)?(grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|gnrm|grad_?l2|(global|total)_grad(ient)?s?|grad_[\d.]+_norm_total"
@@ -27,10 +27,13 @@ _AFTER = re.compile(r"clipped|(after|post)_?clip|clip_?after|(^|_)post(_|$)")
 _BEFORE = re.compile(r"(before|pre|un)_?clip|unclipped|(^|_)pre(_|$)")
 _LOSS = re.compile(r"(.*_)?(loss|cost|objective|nll|ce)(_.*)?|trl")
 _LR = re.compile(r"(.*_)?(lr|learning_?rate)s?(_.*)?|l\.?r\.?")
+_WHOLE = ("total", "all", "global", "value", "step", "model", "mean", "avg")
 STEPS = (
     "global_step",
     "trainer/global_step",
     "train/global_step",
+    "train/step",
+    "current_steps",
     "step",
     "_step",
     "steps",
@@ -45,6 +48,8 @@ STEPS = (
     "n_iter",
     "train_step",
     "optimizer_step",
+    "iteration_step",
+    "training_iteration",
 )
 """Names of the step number, the most telling first."""
 
@@ -84,11 +89,7 @@ def _is_norm(whole: str, last: str) -> bool:
         return "grad" in whole or last in ("gnorm", "g_norm", "gnrm", "total_norm", "gnorm_total")
     # the name may stand before the slash: grad_norm/total, gradients/global_norm
     above = whole.rpartition("/")[0].rpartition("/")[2]
-    return (
-        bool(_NORM.fullmatch(above))
-        and "grad" in above
-        and last in ("total", "all", "global", "value", "step", "model")
-    )
+    return bool(_NORM.fullmatch(above)) and "grad" in above and last in _WHOLE
 
 
 def after_clipping(name: str) -> bool | None:

@@ -45,6 +45,15 @@ class _Column:
     values: array[float] = field(default_factory=lambda: array("d"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Which names of a row to take, and where to put their values; ``steps`` has the most telling name first."""
+
+    columns: tuple[tuple[str, array[int], array[float]], ...]
+    steps: tuple[str, ...]
+    thresholds: tuple[str, ...]
+
+
 class Rows:
     """Collects rows; ``log`` gives what they come to.
 
@@ -53,7 +62,7 @@ class Rows:
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[str, str] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self._columns: dict[str, dict[str, _Column]] = {"norm": {}, "loss": {}, "lr": {}}
         self._steps = array("d")
         self._starts: list[int] = []
@@ -65,32 +74,33 @@ class Rows:
 
     def add(self, row: Mapping[str, Any], *, step: float | None = None) -> None:
         """One row: names -> values in any spelling. Values that are no number are left out."""
+        names = tuple(row)
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = self._plan(names)
         at = len(self._steps)
         kept = False
-        rank = -1 if step is not None else len(_RANK)
-        for name, raw in row.items():
-            kind = self._kinds.get(name)
-            if kind is None:
-                kind = self._classify(name)
-            if kind == "other":
-                continue
-            value = value_of(raw)
-            if value is None:
-                continue
-            if kind == "step":
-                if _RANK[squashed(name)] < rank and math.isfinite(value):
-                    rank, step = _RANK[squashed(name)], value
-            elif kind == "threshold":
-                self._threshold = (name, value)
-            else:
-                column = self._columns[kind].get(name)
-                if column is None:
-                    column = self._columns[kind][name] = _Column()
-                column.rows.append(at)
-                column.values.append(value)
+        for name, rows, values in plan.columns:
+            raw = row[name]
+            value = raw if raw.__class__ is float else value_of(raw)
+            if value is not None:
+                rows.append(at)
+                values.append(value)
                 kept = True
-        if kept:
-            self._steps.append(math.nan if step is None else step)
+        for name in plan.thresholds:
+            value = value_of(row[name])
+            if value is not None:
+                self._threshold = (name, value)
+        if not kept:
+            return
+        if step is None:
+            for name in plan.steps:
+                raw = row[name]
+                value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
+                if value is not None and math.isfinite(value):
+                    step = value
+                    break
+        self._steps.append(math.nan if step is None else step)
 
     def start_run(self) -> None:
         """The log itself says that a run starts here."""
@@ -104,9 +114,11 @@ class Rows:
     def log(self, format: str, **facts: Any) -> Log:
         """What the rows come to. ``facts`` are Log's other fields."""
         steps = np.array(self._steps)
-        norms = self._columns["norm"]
-        losses = _paired(norms, self._columns["loss"], "loss")
-        rates = _paired(norms, self._columns["lr"], "lr")
+        # names whose values were never numbers have made a column all the same
+        held = {kind: {n: c for n, c in columns.items() if c.rows} for kind, columns in self._columns.items()}
+        norms = held["norm"]
+        losses = _paired(norms, held["loss"], "loss")
+        rates = _paired(norms, held["lr"], "lr")
         known: dict[str, Any] = {}
         if self._threshold is not None:
             name, value = self._threshold
@@ -118,29 +130,48 @@ class Rows:
             **(known | facts),
         )
 
-    def _classify(self, name: str) -> str:
-        kind = kind_of(name) if isinstance(name, str) else "other"
-        if kind in self._columns and len(self._columns[kind]) >= MAX_NAMES:
-            kind = "other"
-        if len(self._kinds) < 50 * MAX_NAMES:
-            self._kinds[name] = kind
-        return kind
+    def _plan(self, names: tuple[str, ...]) -> _Plan:
+        """What to take of rows with these names: most of a log's rows have the same few."""
+        steps: list[str] = []
+        thresholds: list[str] = []
+        columns: list[tuple[str, array[int], array[float]]] = []
+        for name in names:
+            kind = kind_of(name) if isinstance(name, str) else "other"
+            if kind == "step":
+                steps.append(name)
+            elif kind == "threshold":
+                thresholds.append(name)
+            elif kind != "other":
+                column = self._columns[kind].get(name)
+                if column is None and len(self._columns[kind]) < MAX_NAMES:
+                    column = self._columns[kind][name] = _Column()
+                if column is not None:
+                    columns.append((name, column.rows, column.values))
+        plan = _Plan(
+            columns=tuple(columns),
+            steps=tuple(sorted(steps, key=lambda name: _RANK[squashed(name)])),
+            thresholds=tuple(thresholds),
+        )
+        if len(self._plans) < MAX_NAMES:
+            self._plans[names] = plan
+        return plan
 
     def _series(self, tag: str, steps: Floats, loss: str | None, lr: str | None) -> Series:
         column = self._columns["norm"][tag]
         rows = np.array(column.rows, dtype=np.int64)
+        runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
         return Series(
             tag=tag,
             step=steps[rows],
             grad_norm=np.array(column.values),
-            loss=_beside(rows, steps, self._columns["loss"].get(loss or "")),
-            lr=_beside(rows, steps, self._columns["lr"].get(lr or "")),
+            loss=_beside(rows, steps, runs, self._columns["loss"].get(loss or "")),
+            lr=_beside(rows, steps, runs, self._columns["lr"].get(lr or "")),
             starts=tuple(sorted({int(np.searchsorted(rows, s)) for s in self._starts} - {0, len(rows)})),
         )
 
 
-def _beside(rows: Any, steps: Floats, column: _Column | None) -> Floats:
-    """The values of ``column`` in the given rows, or else in the nearest row of the same step."""
+def _beside(rows: Any, steps: Floats, runs: Any, column: _Column | None) -> Floats:
+    """The values of ``column`` in the given rows, or else in the nearest row of the same step and run."""
     if column is None:
         return np.full(len(rows), np.nan)
     own = np.full(len(steps), np.nan)
@@ -151,11 +182,11 @@ def _beside(rows: Any, steps: Floats, column: _Column | None) -> Floats:
     there[at] = True
     missing = np.flatnonzero(~there[rows] & np.isfinite(steps[rows]))
     if missing.size:
-        by_step: dict[float, list[int]] = {}
+        by_step: dict[tuple[int, float], list[int]] = {}
         for r in at:
-            by_step.setdefault(float(steps[r]), []).append(int(r))
+            by_step.setdefault((int(runs[r]), float(steps[r])), []).append(int(r))
         for i in missing:
-            same = by_step.get(float(steps[rows[i]]))
+            same = by_step.get((int(runs[rows[i]]), float(steps[rows[i]])))
             if same:
                 k = bisect.bisect(same, int(rows[i]))
                 near = min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - int(rows[i])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def runs_of(series: Series) -> list[Part]:
     """The runs of a series with at least one row; a run starts where the log says so, or where its steps go back."""
     cuts = [0, *series.starts, len(series)]
     found: list[Part] = []
-    for first, end in zip(cuts, cuts[1:], strict=False):
+    for first, end in pairwise(cuts):
         if end > first:
             found += _split(np.arange(first, end), series.step)
     return found

@@ -35,6 +35,8 @@ def _lists(document: Any) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """Name, steps and values of every metric."""
     if not isinstance(document, dict):
         return
+    if isinstance(document.get("info"), dict):  # a run as the MongoDB observer keeps it
+        document = document["info"]
     for name, held in document.items():
         if isinstance(held, dict):
             steps, values = held.get("steps"), held.get("values")

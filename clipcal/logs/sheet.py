@@ -33,7 +33,7 @@ def sheet_of(source: Source) -> Sheet | None:
         return None
     lines = [line for line in source.telling[:_LOOK] if line.strip() and not line.startswith("sep=")]
     for i, line in enumerate(lines):
-        below = [later for later in lines[i + 1 :] if not later.startswith("#")][:8]
+        below = [later for later in _joined(iter(lines[i + 1 :])) if not later.startswith("#")][:8]
         if line.lstrip("\ufeff \t")[:1] in ("{", "["):
             return None
         for delimiter in ("\t", ";", ",", None):

@@ -29,7 +29,10 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 
 
 class Source:
-    """One log file. Raises InputError where it cannot be read, is empty, or is a Git LFS pointer."""
+    """One log file. Raises InputError where it cannot be read, is empty, or is a Git LFS pointer.
+
+    ``trouble`` is what ended the search for ``telling`` lines, where the file is no text of a log's kind further down.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,6 +47,7 @@ class Source:
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path}: is not a file. Name a training log; save a stream to a file first.")
         self.size = status.st_size
+        self.trouble: InputError | None = None
         head = self.head
         if not head.strip(b"\0 \t\r\n"):
             raise InputError(
@@ -107,14 +111,15 @@ class Source:
         norms = 0
         if not self.is_text:
             return ()
-        for i, raw in enumerate(self.raw_lines()):
-            if i < _FIRST:
-                found += [part[:20_000] for part in raw.decode("utf-8", "replace").split("\r") if part.strip()]
-            elif b"norm" in raw or b"Norm" in raw or b"gnrm" in raw or b"NORM" in raw:
-                found += [part[:20_000] for part in raw.decode("utf-8", "replace").split("\r") if part.strip()]
-                norms += 1
+        try:
+            for i, raw in enumerate(self.raw_lines()):
+                if i < _FIRST or b"norm" in raw or b"Norm" in raw or b"gnrm" in raw or b"NORM" in raw:
+                    found += [part[:20_000] for part in raw.decode("utf-8", "replace").split("\r") if part.strip()]
+                    norms += i >= _FIRST
                 if norms >= _TELLING:
                     break
+        except InputError as e:
+            self.trouble = e
         return tuple(found)
 
     @cached_property

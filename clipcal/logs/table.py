@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
-from clipcal.logs import huggingface, llmc
+from clipcal.logs import (
+    coqui,
+    delimited,
+    epochs,
+    fairseq,
+    huggingface,
+    huggingface_console,
+    json_columns,
+    jsonlines,
+    keyed,
+    lightning,
+    llmc,
+    marian,
+    megatron,
+    metriclogger,
+    mmcv,
+    parquet,
+    sacred,
+    swin,
+    tensorboard,
+    tensorboard_json,
+    wandb_run,
+)
 from clipcal.logs.reader import Reader
 
 READERS: tuple[Reader, ...] = (
+    # known by their first bytes
+    tensorboard.READER,
+    wandb_run.READER,
+    parquet.READER,
+    # JSON documents
     huggingface.READER,
+    tensorboard_json.READER,
+    sacred.READER,
+    json_columns.READER,
+    # JSON lines; fairseq's may stand in any text
+    fairseq.READER,
+    mmcv.READER,
+    epochs.READER,
+    # text
+    marian.READER,
     llmc.READER,
+    coqui.READER,
+    swin.READER,
+    megatron.READER,
+    huggingface_console.READER,
+    metriclogger.READER,
+    # whatever names its values
+    jsonlines.READER,
+    lightning.READER,
+    delimited.READER,
+    keyed.READER,
 )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from clipcal.applying import plan, write
 from clipcal.applying.tree import parse_key, show
+from clipcal.errors import InputError
 
 NAME = "max_grad_norm"
 NEW = "GN"
@@ -30,7 +31,9 @@ SCALARS = st.one_of(
     st.booleans(),
     st.integers(-(2**53), 2**53),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from(["", "1.0", "no", "# no comment", "a: b", "- x", "max_grad_norm: 1.0", "two\nlines\n", "'", '"', "\\"]),
+    st.sampled_from(
+        ["", "1.0", "no", "# no comment", "a: b", "- x", "max_grad_norm: 1.0", "two\nlines\n", "'", '"', "\\"]
+    ),
     st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=8),
 )
 TREES = st.recursive(
@@ -62,7 +65,7 @@ def shuffled(draw: st.DrawFn, mapping: dict[str, Any], name: str, value: Any) ->
 
 
 @st.composite
-def configs(draw: st.DrawFn, *, toml: bool = False, present: bool = True) -> tuple[Any, tuple[str, ...]]:
+def configs(draw: st.DrawFn, *, present: bool = True) -> tuple[Any, tuple[str, ...]]:
     """A tree, and the path of a clip key in it, or of one that could be there."""
     tree = draw(st.dictionaries(KEYS, TREES, max_size=5))
     tree.setdefault("a", 1)  # an empty document has no mapping to add a key to
@@ -106,7 +109,7 @@ def unordered(a: Any, b: Any) -> bool:
     return same(a, b)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     config=configs(),
     max_norm=THRESHOLDS,
@@ -125,20 +128,20 @@ def test_json(
     text = json.dumps(tree, indent=indent, separators=separators, ensure_ascii=ascii_only)
     new = applied(".json", text, path, max_norm)
     assert same(json.loads(new), expected(tree, path, max_norm))
-    old = json.dumps(at(tree, path))
-    assert len(new) - len(text) == (0 if at(tree, path) == max_norm else len(repr_of(new, path)) - len(old))
+    assert width_of_change(text, new) <= len(json.dumps(at(tree, path)))
 
 
-def repr_of(text: str, path: tuple[str, ...]) -> str:
-    """The characters of the float at a path, as they stand in the text."""
-    found: list[str] = []
-    json.loads(text, parse_float=lambda s: found.append(s) or s)  # type: ignore[func-returns-value]
-    value = at(json.loads(text, parse_float=str), path)
-    assert value in found
-    return str(value)
+def width_of_change(old: str, new: str) -> int:
+    """How many characters of ``old`` lie between what the two have in common at their ends."""
+    start = in_common(old, new)
+    return len(old) - start - in_common(old[start:][::-1], new[start:][::-1])
 
 
-@settings(max_examples=200, deadline=None)
+def in_common(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@settings(max_examples=120, deadline=None)
 @given(
     config=configs(),
     max_norm=THRESHOLDS,
@@ -173,10 +176,10 @@ def test_yaml(
     assert same(yaml.safe_load(text), tree)
     new = applied(".yaml", text, path, max_norm)
     assert same(yaml.safe_load(new), expected(tree, path, max_norm))
-    assert abs(len(new.splitlines()) - len(text.splitlines())) == 0
+    assert width_of_change(text, new) <= len(repr(at(tree, path))) + 4  # PyYAML writes '5.0e-324' for 5e-324
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(config=configs(), max_norm=THRESHOLDS)
 def test_toml(config: tuple[Any, tuple[str, ...]], max_norm: float) -> None:
     tree, path = config
@@ -184,10 +187,10 @@ def test_toml(config: tuple[Any, tuple[str, ...]], max_norm: float) -> None:
     read = tomllib.loads(text)
     new = applied(".toml", text, path, max_norm)
     assert same(tomllib.loads(new), expected(read, path, max_norm))
-    assert len(new.splitlines()) == len(text.splitlines())
+    assert width_of_change(text, new) <= len(tomlkit.item(at(tree, path)).as_string())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(config=configs(present=False), max_norm=THRESHOLDS, indent=st.sampled_from([None, 2, "\t"]))
 def test_json_gets_a_key(config: tuple[Any, tuple[str, ...]], max_norm: float, indent: int | str | None) -> None:
     tree, path = config
@@ -195,7 +198,7 @@ def test_json_gets_a_key(config: tuple[Any, tuple[str, ...]], max_norm: float, i
     assert same(json.loads(new), expected(tree, path, max_norm))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     config=configs(present=False),
     max_norm=THRESHOLDS,
@@ -212,7 +215,7 @@ def test_yaml_gets_a_key(
     assert unordered(yaml.safe_load(new), expected(tree, path, max_norm))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(config=configs(present=False), max_norm=THRESHOLDS)
 def test_toml_gets_a_key(config: tuple[Any, tuple[str, ...]], max_norm: float) -> None:
     tree, path = config
@@ -227,11 +230,9 @@ def test_a_path_that_is_shown_is_read_as_the_same(path: list[str]) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=60))
 def test_any_text_is_read_or_refused(suffix: str, text: str) -> None:
-    from clipcal.errors import InputError
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"config{suffix}")
         file.write_bytes(text.encode("utf-8", "surrogatepass"))

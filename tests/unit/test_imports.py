@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "jsonfile"),
     ("recommendation", "verification", "stdio", "starter"),
-    ("trace", "usercode", "losses", "rundir", "logs", "applying"),
+    ("trace", "usercode", "losses", "rundir", "logs"),
     ("layers", "stats", "baselines", "canvas", "charts"),
     (
         "guarding",
@@ -30,6 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "judging",
         "racing",
         "checking",
+        "applying",
     ),
     ("console", "tables", "checkview", "following"),
     ("spec", "targets", "gradnorm", "training", "recorder"),

@@ -51,10 +51,13 @@ def test_commands_and_flags() -> None:
     }
     common = ["--json", "--quiet", "-q"]
     training = ["--device", "--force", "--out", "--seed", "--steps", "--threads", "-n", "-o"]
+    logs = ["--tag", "--run", "--pattern"]
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
         "profile": sorted([*common, *training, "--resume"]),
-        "recommend": sorted([*common, "--for", "--compare", "--layers"]),
+        "recommend": sorted([*common, *logs, "--for", "--compare", "--layers"]),
+        "check": sorted([*common, *logs, "--max-norm", "--follow", "-f"]),
+        "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
         "verify": sorted([*common, "--force", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]),
         "init": sorted(["--schema", "--force", "--quiet", "-q"]),
     }

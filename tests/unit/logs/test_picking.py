@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ def series(steps: list[float] | Floats, norms: list[float] | Floats | None = Non
     return Series(tag=tag, step=step, grad_norm=values, loss=-values, lr=np.full(step.size, 0.1))
 
 
-def picked(*found: Series, tag: str | None = None, run: int | None = None, **facts: object) -> Picked:
-    return pick(Log(format="test", series=found, **facts), "log", tag=tag, run=run)  # type: ignore[arg-type]
+def picked(*found: Series, tag: str | None = None, run: int | None = None, **facts: Any) -> Picked:
+    return pick(Log(format="test", series=found, **facts), "log", tag=tag, run=run)
 
 
 def test_the_only_norm_of_the_only_run_is_taken_as_it_is() -> None:
@@ -148,7 +149,7 @@ def test_steps_that_number_nothing_are_counted() -> None:
         ({"unit": "epoch"}, ["one line per epoch"]),
     ],
 )
-def test_how_little_a_log_has_seen(facts: dict[str, object], words: list[str]) -> None:
+def test_how_little_a_log_has_seen(facts: dict[str, Any], words: list[str]) -> None:
     (caveat,) = picked(series(list(range(0, 5000, 50))), **facts).caveats
     for word in words:
         assert word in caveat

@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from clipcal.errors import InputError
 from clipcal.logs import epochs, huggingface, huggingface_console, json_columns, jsonlines, mmcv, sacred
-from clipcal.logs.log import Log, Series
+from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.reader import Reader
 from clipcal.logs.source import Source
 
@@ -33,7 +33,7 @@ def only(log: Log) -> Series:
     return log.series[0]
 
 
-def same(found: Sequence[float], *wanted: float) -> None:
+def same(found: Floats, *wanted: float) -> None:
     assert list(found) == pytest.approx(list(wanted), nan_ok=True)
 
 
@@ -130,7 +130,7 @@ class TestHuggingFaceConsole:
         same(series.grad_norm, *(s / 4 for s in steps))
 
     def test_no_steps_where_stdout_came_late(self, tmp_path: Path) -> None:
-        text = "".join(f"\r{self.bar(n)}" for n in range(0, 30)) + self.console(range(1, 30), bars=False)
+        text = "".join(f"\r{self.bar(n)}" for n in range(30)) + self.console(range(1, 30), bars=False)
         assert all(math.isnan(s) for s in only(read(tmp_path, text, huggingface_console.READER)).step)
 
     def test_what_stands_between_and_around(self, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ class TestHuggingFaceConsole:
 
 
 class TestMmcv:
-    META = {
+    META: ClassVar[dict[str, Any]] = {
         "env_info": "Python: 3.8",
         "config": "optimizer_config = dict(\n    grad_clip=dict(max_norm=35, norm_type=2))\n",
     }
@@ -301,6 +301,12 @@ class TestSacred:
         same(series.grad_norm, 1.5, 2.5, 3.5)
         same(series.loss, 9, NAN, 7)
 
+    def test_a_run_as_mongodb_keeps_it(self, tmp_path: Path) -> None:
+        run = {"_id": 3, "config": {"lr": 0.1}, "info": {"grad_norm": [1.0, 2.0], "grad_norm_T": [7, 9]}}
+        series = only(read(tmp_path, json.dumps(run), sacred.READER))
+        same(series.step, 7, 9)
+        same(series.grad_norm, 1, 2)
+
     def test_lists_of_unequal_length(self, tmp_path: Path) -> None:
         info = {"grad_norm": [1.0, 2.0, 3.0], "grad_norm_T": [1, 2]}
         log = read(tmp_path, json.dumps(info), sacred.READER)
@@ -376,14 +382,14 @@ class TestJsonLines:
             "starting {} with {'seed': 1}\n"
             '2026-01-01 10:00:00,123 [INFO] {job-7} {"step": 1, "loss": 2.0, "grad_norm": nan} (0.3 s)\n'
             '\x1b[32m[rank0]:\x1b[0m {"step": 2, "loss": -inf, "grad_norm": inf}\r\n'
-            '0: {"step": 3, "loss": 4.0, "grad_norm": +1.5}\n'
+            '0: {"step": 3, "loss": 4.0, "grad_norm": 1.5}\n'
             '{"step": 4, "loss": 5.0, "grad_norm": 2.5, "extra": {"grad_norm": 7.0\n'
             '{"step": 5, "loss": 6.0, "grad_norm": 3.5}{"step": 6, "lo'
         )
         series = only(read(tmp_path, text, jsonlines.READER))
-        same(series.step, 1, 2, 5)
-        same(series.grad_norm, NAN, INF, 3.5)
-        same(series.loss, 2, -INF, 6)
+        same(series.step, 1, 2, 3, 5)
+        same(series.grad_norm, NAN, INF, 1.5, 3.5)
+        same(series.loss, 2, -INF, 4, 6)
 
     def test_malformed_lines_are_counted(self, tmp_path: Path) -> None:
         good = lines(*({"step": s, "grad_norm": 1.0} for s in range(20)))

@@ -224,7 +224,7 @@ def test_marian_reads_updates_and_the_threshold(tmp_path: Path) -> None:
     same(series.loss, [1.84583986] * 3)
     same(series.lr, [1.875e-5, 1.875e-5, math.nan])
     assert (log.max_norm, log.max_norm_from) == (1.0, "clip-norm in its [config]")
-    assert (log.window, log.after) == ("mean", False)
+    assert (log.window, log.after) == (None, False)
     assert "last 100 updates" in log.notes[0]
 
 

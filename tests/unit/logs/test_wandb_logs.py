@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import math
 import os
 import random
-import struct
 import subprocess
 import sys
-import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from wandb_files import BLOCK, config, framed, history, messages
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log
 from clipcal.logs.source import Source
 from clipcal.logs.wandb_run import READER
 
-BLOCK = 32 * 1024
 SCRIPT = """
 import math
 import wandb
@@ -57,44 +52,6 @@ def read(path: Path) -> Log:
     source = Source(path)
     assert READER.recognises(source)
     return READER.read(source)
-
-
-def messages() -> Any:
-    return importlib.import_module("wandb.proto.wandb_internal_pb2")
-
-
-def framed(records: Iterable[Any]) -> bytes:
-    """Messages, or their bytes, in LevelDB's log format, after its description."""
-    out = bytearray(struct.pack("<4sHB", b":W&B", 0xBEE1, 0))
-    for record in records:
-        data, first = record if isinstance(record, bytes) else record.SerializeToString(), True
-        while True:
-            room = BLOCK - len(out) % BLOCK
-            if room < 7:
-                out += bytes(room)
-                continue
-            piece, data = data[: room - 7], data[room - 7 :]
-            kind = (1 if first else 4) if not data else (2 if first else 3)
-            out += struct.pack("<IHB", zlib.crc32(bytes([kind]) + piece), len(piece), kind) + piece
-            first = False
-            if not data:
-                break
-    return bytes(out)
-
-
-def history(step: int, **values: Any) -> Any:
-    record = messages().Record()
-    record.history.step.num = step
-    for name, value in values.items():
-        record.history.item.add(nested_key=[name], value_json=json.dumps(value))
-    return record
-
-
-def config(**values: Any) -> Any:
-    record = messages().Record()
-    for name, value in values.items():
-        record.config.update.add(key=name, value_json=json.dumps(value))
-    return record
 
 
 def test_what_wandb_logged(offline: Path) -> None:
