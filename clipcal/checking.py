@@ -13,7 +13,7 @@ from clipcal.errors import InputError
 from clipcal.evidence import Evidence
 from clipcal.jsonfile import plain
 from clipcal.recommendation import Recommendation
-from clipcal.replay import Verdict, judge, judged_rows
+from clipcal.replay import LIMITER, Verdict, judge, judged_rows
 from clipcal.stats import summarise
 
 Floats = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Quarter:
     median: float | None
     clipped: float | None
     mean_scale: float | None
-    verdict: Verdict
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ def _quarters(
                 median=float(np.median(norms[ok])) if ok.size else None,
                 clipped=_mean(above[ok]),
                 mean_scale=_mean(scale[ok]) if measured else None,
-                verdict=judge(above[ok], np.empty(0, dtype=bool)),
+                verdict=judge(above[ok], np.empty(0, dtype=bool)) if ok.size else None,
             )
         )
     return tuple(found)
@@ -193,42 +193,55 @@ def _judged(
     if pile is not None:
         return _after_clipping(x, pile, verdict, acts)
     if r.stable is None or r.corridor is None or r.max_norm is None or r.interval is None:
-        return None, [_how(x, verdict, acts), f"Whether that is right cannot be told: {_lower(r.reasons[0])}"]
-    now = quarters[-1]
-    low, high = r.corridor
+        return None, [_how(x, verdict, acts, r), f"Whether that is right cannot be told: {_lower(r.reasons[0])}"]
+    low, _ = r.corridor
     instead = f"Recommended instead: {r.max_norm:g} ({r.interval[0]:.3g} to {r.interval[1]:.3g})."
+    how, left = _how(x, verdict, acts, r), _left(acts, quarters)
+    first = _objection(x, threshold, evidence, r, verdict, acts, quarters)
+    if first is None:
+        return True, [how, *left, *_drift(quarters), instead.replace("instead", "from this log")]
+    said = verdict in ("brake", "limiter") or threshold <= low or not acts.rows
+    return False, [first, *([] if said else [how]), *left, *_drift(quarters), instead]
+
+
+def _objection(
+    x: str,
+    threshold: float,
+    evidence: Evidence,
+    r: Recommendation,
+    verdict: Verdict | None,
+    acts: Acts,
+    quarters: tuple[Quarter, ...],
+) -> str | None:
+    """Why the threshold does not fit; None where it does."""
+    assert r.stable is not None
+    assert r.corridor is not None
+    assert r.interval is not None
+    now, often = quarters[-1], f"It acts on {_percent(acts.stable)} of the stable steps"
     passing = round((1 - acts.spikes) * r.spikes.count) if acts.spikes is not None else 0
-    how = [_how(x, verdict, acts)]
-    drift = _drift(quarters)
     if r.verdict == "diverging" and evidence.in_use is not None and threshold >= evidence.in_use:
-        how = [
-            f"The run diverges although it was clipped at {evidence.in_use:g}, so {x} does not keep it stable.",
-            *how,
-        ]
-        return False, [*how, *drift, instead]
-    if verdict == "brake" or threshold <= low:
-        first = f"It acts on {_percent(acts.stable)} of the stable steps: that is a second, lower learning rate rather than a guard."
-        if verdict != "brake":
-            first = f"It is not above the median of what lies ahead, {low:.3g}: norms have risen, and it acts on most steps to come."
-        return False, [first, *how, *drift, instead]
-    if now.verdict == "brake":
-        first = f"It no longer fits: in the last quarter it acts on {_percent(now.clipped)} of the steps, where the median norm is {now.median:.3g}."
-        return False, [first, *how, *drift, instead]
+        return f"The run diverges although it was clipped at {evidence.in_use:g}, so {x} does not keep it stable."
+    if r.verdict == "diverging" and not acts.rows:
+        return f"The run diverges, and {x} has not acted on any step before it does."
+    if verdict == "brake":
+        return f"{often}: that is a second, lower learning rate rather than a guard."
+    if threshold <= r.corridor[0]:
+        return f"It is not above the median of what lies ahead, {r.corridor[0]:.3g}: norms have risen, and it acts on most steps to come."
+    if now.verdict == "brake" and now.median is not None:
+        return (
+            f"It no longer fits: in the last quarter it acts on {_percent(now.clipped)} of the steps, where the median norm is "
+            f"{now.median:.3g}."
+        )
     if passing and passing >= LET_PASS * r.spikes.count:
-        first = f"It lets {passing} of {r.spikes.count} spikes pass: the smallest is {high:.3g}."
-        return False, [first, *how, *drift, instead]
+        return f"It lets {passing} of {r.spikes.count} spikes pass, of which the smallest is {r.spikes.min:.3g}."
     if verdict == "limiter" and threshold < r.interval[0] / NEAR:
-        first = f"It acts on {_percent(acts.stable)} of the stable steps, most of which need no clipping."
-        return False, [first, *how, *drift, instead]
-    if verdict == "inactive" and threshold > FAR_ABOVE * r.stable.p99:
-        times = threshold / r.stable.p99
-        first = f"It has never acted and is {times:.3g} times the 99% point of stable training, {r.stable.p99:.3g}: a spike of {FAR_ABOVE:g} times passes."
-        return False, [first, *drift, instead]
-    return True, [
-        *how,
-        *drift,
-        f"Recommended from this log: {r.max_norm:g} ({r.interval[0]:.3g} to {r.interval[1]:.3g}).",
-    ]
+        return f"{often}, most of which need no clipping."
+    if not acts.rows and threshold > FAR_ABOVE * r.stable.p99:
+        return (
+            f"It has never acted and is {threshold / r.stable.p99:.3g} times the 99% point of stable training, "
+            f"{r.stable.p99:.3g}: a spike of {FAR_ABOVE:g} times passes."
+        )
+    return None
 
 
 def _after_clipping(x: str, pile: float, verdict: Verdict | None, acts: Acts) -> tuple[bool | None, list[str]]:
@@ -244,14 +257,28 @@ def _after_clipping(x: str, pile: float, verdict: Verdict | None, acts: Acts) ->
     return None, [often, after]
 
 
-def _how(x: str, verdict: Verdict | None, acts: Acts) -> str:
+def _how(x: str, verdict: Verdict | None, acts: Acts, r: Recommendation) -> str:
     if verdict is None:
         return "No norm is finite and above zero."
     if not acts.rows:
         return f"{x} never acts on these steps."
-    over = acts.stable if acts.stable is not None else acts.share
+    if acts.stable is None:
+        return f"{x} acts on {_percent(acts.share)} of the steps."
+    if not acts.stable and not acts.spikes and r.stable is not None and (acts.last_step or 0) < r.stable.first_step:
+        return f"{x} acts in the warm-up alone, up to step {acts.last_step}."
     spikes = "" if acts.spikes is None else f" and {_percent(acts.spikes)} of the spikes"
-    return f"{x} acts on {_percent(over)} of the {'stable ' if acts.stable is not None else ''}steps{spikes}."
+    return f"{x} acts on {_percent(acts.stable)} of the stable steps{spikes}."
+
+
+def _left(acts: Acts, quarters: tuple[Quarter, ...]) -> list[str]:
+    """What is left of the learning rate, where the threshold acts all the time."""
+    scales = [q.mean_scale for q in quarters if q.mean_scale is not None]
+    if not acts.share or acts.share < LIMITER or not scales:
+        return []
+    return [
+        f"Under plain SGD that leaves {min(scales):.0%} to {max(scales):.0%} of the learning rate, by quarter; Adam divides most "
+        "of a steady factor out again, and what remains is that large steps count no more than others."
+    ]
 
 
 def _drift(quarters: tuple[Quarter, ...]) -> list[str]:
@@ -268,6 +295,8 @@ def _drift(quarters: tuple[Quarter, ...]) -> list[str]:
 def _percent(share: float | None) -> str:
     if share is None:
         return "none"
+    if 0 < share < 0.001:
+        return "under 0.1%"
     return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share < 0.995 else f"{share:.1%}"
 
 

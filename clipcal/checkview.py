@@ -76,7 +76,7 @@ def quarters(c: Check) -> list[Text]:
                 "-" if q.median is None else number(q.median),
                 "-" if q.clipped is None else f"{q.clipped:.1%}",
                 "-" if q.mean_scale is None else f"{q.mean_scale:.3f}",
-                q.verdict,
+                q.verdict or "-",
             )
         )
     styles = {"limiter": "yellow", "brake": "red"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,8 +70,11 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     ``tag``, ``run`` and ``pattern`` choose within a log: one of several norms, one of several runs that were appended, and
     where a line of text holds its norm. Raises InputError.
     """
-    ours = is_run(path) or not path.exists() or (path.is_file() and is_trace(path))
-    if not ours:
+    if not os.path.lexists(path):
+        if path.suffix:
+            raise InputError(f"{path}: there is no such file. Name a training log, or a run directory.")
+        return _of_run(open_run(path), str(path))
+    if not is_run(path) and not (path.is_file() and is_trace(path)):
         return _of_log(path, tag, run, pattern)
     if tag is not None or run is not None or pattern is not None:
         raise InputError(

@@ -1,4 +1,8 @@
-"""A file's text -> a document: its nodes, one key of it set, and the proof that nothing else changed."""
+"""A file's text -> a document: its nodes, one key of it set, and the proof that nothing else changed.
+
+Libraries that read a file and write it again keep comments, but not every character: ruamel.yaml wraps long lines and
+changes indentation, and JSON has none. So the nodes say where they stand, and only the characters of one value are changed.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,8 @@ from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichR
 from clipcal.commands.steps import read
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from clipcal.applying import Plan
     from clipcal.recommendation import Recommendation
 
@@ -50,7 +51,7 @@ def apply(
     """
     with said_no():
         from clipcal import applying
-        from clipcal.console import note, printable
+        from clipcal.console import note, printable, show, stdout_console
 
         _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
         if recommendation.max_norm is None:
@@ -70,13 +71,20 @@ def apply(
             return
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
-        sys.stdout.write(applying.diff(plan))
+        show(stdout_console(), map(_coloured, applying.diff(plan).splitlines()))
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
         elif yes and not quiet:
             note(f"wrote {config}")
         elif not yes:
             note("nothing was written; write it with --yes")
+
+
+def _coloured(line: str) -> Text:
+    from rich.text import Text
+
+    bold = line.startswith(("--- ", "+++ "))
+    return Text(line, "bold" if bold else {"-": "red", "+": "green", "@": "cyan"}.get(line[:1], ""), no_wrap=True)
 
 
 def _as_dict(plan: Plan, recommendation: Recommendation, *, written: bool) -> dict[str, object]:

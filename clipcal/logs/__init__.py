@@ -99,7 +99,8 @@ def _unknown(source: Source) -> InputError:
             f"{source.path}: is no log that is known here. If its norms stand in lines such as {named[:120]!r}, say where "
             "with --pattern, a regular expression: --pattern 'step (?P<step>\\d+).*norm (?P<norm>\\S+)'."
         )
-    known = ", ".join(reader.title for reader in READERS)
     return InputError(
-        f"{source.path}: is no log that is known here, and names no gradient norm. Known: {known}; and any text with --pattern."
+        f"{source.path}: is no log that is known here, and names no gradient norm. Known are those of Hugging Face, Lightning, "
+        "TensorBoard, W&B, mmcv, fairseq, Megatron and others, CSV, JSON lines, and text that names its values; any other text is "
+        "read with --pattern. If there is none yet, log what torch.nn.utils.clip_grad_norm_ returns."
     )

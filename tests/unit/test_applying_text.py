@@ -285,3 +285,17 @@ def test_the_diff_does_not_act_on_the_terminal(tmp_path: Path) -> None:
     shown = diff(plan(file, max_norm=2.4))
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert len(shown.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("a.yaml", "x: {max_grad_norm, a: 1}\n", "x.max_grad_norm"),
+        ("a.yaml", "? max_grad_norm\n? a\n", "max_grad_norm"),
+        ("a.toml", "x = {a.b = 1}\n", "x.a.c"),
+    ],
+)
+def test_an_edit_that_would_change_anything_else_is_refused(tmp_path: Path, name: str, text: str, key: str) -> None:
+    message = refused(tmp_path, name, text, key=key)
+    assert f"{key} cannot be set here without touching something else" in message
+    assert "= 2.4 there by hand" in message

@@ -1,0 +1,140 @@
+"""recommend, check and apply on training logs, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import Clipcal, Project, snapshot
+
+from clipcal.logs import READERS
+
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(0)
+NORMS = np.exp(RNG.normal(0.0, 0.2, 400))
+NORMS[[100, 200, 333]] = 20.0
+
+
+@pytest.fixture
+def state(project: Project) -> Path:
+    """What Trainer leaves behind: two checkpoints, of which the last holds the whole history."""
+    for last in (200, 400):
+        folder = project.folder / "outputs" / f"checkpoint-{last}"
+        folder.mkdir(parents=True)
+        rows = [
+            {"step": i, "epoch": i / 400, "loss": 3.0 - i / 400, "grad_norm": float(n), "learning_rate": 1e-4}
+            for i, n in enumerate(NORMS[:last], 1)
+        ]
+        history = [*rows, {"step": last, "eval_loss": 2.5}]
+        (folder / "trainer_state.json").write_text(
+            json.dumps({"global_step": last, "log_history": history, "logging_steps": 1})
+        )
+    return project.folder / "outputs"
+
+
+def test_recommend_a_folder_of_checkpoints(clipcal: Clipcal, state: Path) -> None:
+    answer = clipcal("recommend", state, "--json").ok()
+    found = json.loads(answer.stdout)
+    assert found["source"] == str(state)
+    assert found["steps"] == 400
+    assert found["verdict"] == "spikes"
+    assert NORMS[NORMS < 10].max() < found["max_norm"] < 20
+    assert found["spikes"]["steps"] == [101, 201, 334]
+    assert any("checkpoint-400" in caveat for caveat in found["caveats"])
+
+
+def test_the_snippet_says_what_it_was_read_from(clipcal: Clipcal, state: Path) -> None:
+    text = clipcal("recommend", state, "--for", "huggingface-yaml").ok().stdout
+    first, *rest = text.splitlines()
+    assert re.fullmatch(
+        rf"# calibrated by clipcal \S+ on 400 steps of {re.escape(str(state))}, \d{{4}}-\d\d-\d\d", first
+    )
+    threshold = json.loads(clipcal("recommend", state, "--json").stdout)["max_norm"]
+    assert yaml.safe_load("\n".join(rest)) == {"max_grad_norm": threshold}
+
+
+@pytest.mark.parametrize(
+    ("max_norm", "code", "verdict"), [(3.0, 0, "guard"), (0.5, 3, "brake"), (100.0, 3, "inactive")]
+)
+def test_check_gates_on_its_exit_code(clipcal: Clipcal, state: Path, max_norm: float, code: int, verdict: str) -> None:
+    answer = clipcal("check", state, "--max-norm", max_norm)
+    assert answer.code == code
+    assert verdict in answer.stdout.splitlines()[0]
+    found = json.loads(clipcal("check", state, "--max-norm", max_norm, "--json").stdout)
+    assert found["verdict"] == verdict
+    assert found["fits"] is (code == 0)
+    assert found["acts"]["share"] == pytest.approx(np.mean(max_norm < NORMS))
+
+
+def test_apply_shows_the_change_and_makes_it_when_asked(clipcal: Clipcal, project: Project, state: Path) -> None:
+    config = project.text(
+        "# mine\nlearning_rate: 1.0e-4\nmax_grad_norm: 1.0  # copied\nnum_train_epochs: 3\n", "train.yaml"
+    )
+    before = snapshot(project.folder)
+    shown = clipcal("apply", state, config).ok()
+    assert snapshot(project.folder) == before
+    assert "--yes" in shown.stderr
+    threshold = json.loads(clipcal("recommend", state, "--json").stdout)["max_norm"]
+    assert f"-max_grad_norm: 1.0  # copied\n+max_grad_norm: {threshold}  # copied\n" in shown.stdout
+    clipcal("apply", state, config, "--yes").ok()
+    assert (
+        config.read_text()
+        == f"# mine\nlearning_rate: 1.0e-4\nmax_grad_norm: {threshold}  # copied\nnum_train_epochs: 3\n"
+    )
+    again = json.loads(clipcal("apply", state, config, "--yes", "--json").ok().stdout)
+    assert again["written"] is False
+    assert again["changes"] == [{"key": "max_grad_norm", "before": str(threshold), "after": str(threshold)}]
+
+
+def test_apply_writes_nothing_where_there_is_no_threshold(clipcal: Clipcal, project: Project) -> None:
+    config = project.text("max_grad_norm: 1.0\n", "train.yaml")
+    log = project.text('{"step": 1, "grad_norm": 1.0}\n{"step": 2, "grad_norm": 1.0}\n', "log.jsonl")
+    answer = clipcal("apply", log, config, "--yes")
+    assert answer.code == 3
+    assert "no threshold to write" in answer.stderr
+    assert config.read_text() == "max_grad_norm: 1.0\n"
+
+
+def test_the_norm_the_run_and_the_pattern_can_be_chosen(clipcal: Clipcal, project: Project) -> None:
+    two = [{"step": i % 200, "actor_grad_norm": n, "critic_grad_norm": 10 * n} for i, n in enumerate(NORMS.tolist())]
+    log = project.text("".join(json.dumps(row) + "\n" for row in two), "metrics.jsonl")
+    clipcal("recommend", log).refused("'actor_grad_norm' (400 rows)", "'critic_grad_norm' (400 rows)", "--tag")
+    found = json.loads(clipcal("recommend", log, "--tag", "critic", "--run", 1, "--json").ok().stdout)
+    assert found["steps"] == 200
+    assert found["stable"]["median"] == pytest.approx(10 * np.median(NORMS[:200]), rel=0.05)
+    clipcal("recommend", log, "--tag", "critic", "--run", 3).refused("2 runs", "--run")
+    odd = project.text("".join(f"it {i} |g|={n:.6f};\n" for i, n in enumerate(NORMS)), "odd.log")
+    clipcal("recommend", odd).refused("no log that is known", "--pattern")
+    found = json.loads(
+        clipcal("recommend", odd, "--pattern", r"it (?P<step>\d+) .*=(?P<norm>[\d.]+);", "--json").ok().stdout
+    )
+    assert found["spikes"]["steps"] == [100, 200, 333]
+    clipcal("recommend", "runs/spec", "--tag", "x").refused("no such run")
+
+
+def test_options_for_logs_are_refused_for_runs_of_our_own(clipcal: Clipcal, project: Project) -> None:
+    clipcal("profile", project.spec(), "--quiet").ok()
+    for option in (("--tag", "x"), ("--run", 1), ("--pattern", "(?P<norm>.)")):
+        clipcal("recommend", "runs/spec", *option).refused("--tag, --run and --pattern choose within a training log")
+    assert clipcal("check", "runs/spec", "--max-norm", 1000).code in (0, 3)
+    clipcal("check", "runs/spec").refused("--max-norm")
+    clipcal("verify", project.text('{"step": 1, "grad_norm": 1.0}\n', "log.jsonl")).refused("cannot be trained again")
+
+
+def test_names_in_a_log_cannot_drive_the_terminal(clipcal: Clipcal, project: Project) -> None:
+    rows = [{"\x1b[2Jgrad_norm": 1.0, "\x1b]0;title\x07_grad_norm": 2.0, "step": i} for i in range(60)]
+    log = project.text("".join(json.dumps(row) + "\n" for row in rows), "log.jsonl")
+    answer = clipcal("recommend", log)
+    assert answer.code == 2
+    assert answer.stderr.rstrip("\n").isprintable()
+
+
+def test_every_format_is_documented() -> None:
+    text = (ROOT / "docs" / "logs.md").read_text()
+    table = text[text.index("| --- |") : text.index("Any other text")]
+    documented = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[1:] if line.startswith("|")]
+    assert sorted(documented) == sorted(reader.title for reader in READERS)
