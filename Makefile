@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test lint bench bench-overhead bench-recommend bench-regret clean
+.PHONY: demo samples test lint bench bench-overhead bench-logs bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -49,6 +49,10 @@ bench-recommend: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.traces.run
 	$(BIN)/python -m benchmarks.traces.coverage
 	$(BIN)/python -m benchmarks.scaling
+
+bench-logs: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.logs_events
+	$(BIN)/python -m benchmarks.logs_jsonl
 
 bench-regret: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.regret

@@ -13,6 +13,7 @@ from clipcal._version import __version__
 if TYPE_CHECKING:
     from clipcal.calibration import recommend
     from clipcal.errors import ClipcalError, InputError, SpecError, UserCodeError
+    from clipcal.logs import Log, read_log
     from clipcal.profiling import profile
     from clipcal.recommendation import Recommendation
     from clipcal.rundir import Run, open_run
@@ -28,6 +29,8 @@ _HOME = {
     "InputError": "errors",
     "SpecError": "errors",
     "UserCodeError": "errors",
+    "Log": "logs",
+    "read_log": "logs",
     "profile": "profiling",
     "Recommendation": "recommendation",
     "Run": "rundir",
@@ -45,6 +48,7 @@ _HOME = {
 __all__ = [
     "ClipcalError",
     "InputError",
+    "Log",
     "Recommendation",
     "Run",
     "Spec",
@@ -57,6 +61,7 @@ __all__ = [
     "load_spec",
     "open_run",
     "profile",
+    "read_log",
     "read_trace",
     "recommend",
     "snippet",

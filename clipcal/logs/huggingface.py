@@ -58,7 +58,18 @@ def swift_step(row: Mapping[str, Any]) -> float | None:
 
 def _recognises(source: Source) -> bool:
     head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head[:1] == b"{" and _KEY.encode() in head
+    return head[:1] == b"{" and _KEY.encode() in head and not _is_lines(head)
+
+
+def _is_lines(head: bytes) -> bool:
+    """Whether the first line is an object of its own: ms-swift's logging.jsonl ends with the state, history and all."""
+    first, ended, _ = head.partition(b"\n")
+    if not ended or _KEY.encode() in first:
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read(source: Source) -> Log:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
+from clipcal.logs.bars import Bars, steps_of
 from clipcal.logs.beside import threshold_beside
 from clipcal.logs.huggingface import CONFIGS, add_row, is_training_row, swift_step
-from clipcal.logs.log import Floats, Log
+from clipcal.logs.log import Log
 from clipcal.logs.names import STEPS, kind_of
 from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
@@ -25,6 +25,8 @@ from clipcal.logs.source import Source
 from clipcal.logs.values import NUMBER, value_of
 
 TITLE = "Hugging Face Trainer's console output"
+ENOUGH = 3
+"""Dicts with a gradient norm, but no epoch and rate as Trainer's have, that make a file a log."""
 _TOKEN = re.compile(r"(?P<n>\d{1,15})/(?P<total>\d{1,15}) \[\d[\d:]*<|(?P<dict>\{\s*'[^{}]*\})")
 _PAIR = re.compile(
     r"'(?P<name>[^'\\]{1,200})':\s*"
@@ -37,26 +39,22 @@ _THRESHOLD = re.compile(
 _MAX_DICT = 20_000  # characters: a dict that is printed over several lines ends before
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Bars:
-    """Every drawing of a progress bar: how far it was, of how many, and how many training rows came before it."""
-
-    n: array[int] = field(default_factory=lambda: array("q"))
-    total: array[int] = field(default_factory=lambda: array("q"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
-
-
 def _recognises(source: Source) -> bool:
-    rows = (_row(match["dict"]) for match in _tokens(iter(source.telling)))
-    # a config that is printed has names alike, and no epoch that it stands in
-    return any(
-        _names_norm(row) or ({"learning_rate", "epoch"} <= row.keys() and _is_number(row, "loss")) for row in rows
-    )
+    seen = 0
+    for match in _tokens(iter(source.telling)):
+        row = _row(match["dict"])
+        # a config that is printed has names alike, and no epoch that it stands in; code has a dict or two
+        if {"learning_rate", "epoch"} <= row.keys() and (_is_number(row, "loss") or _names_norm(row)):
+            return True
+        seen += _names_norm(row)
+        if seen >= ENOUGH:
+            return True
+    return False
 
 
 def _read(source: Source) -> Log:
-    rows, bars = Rows(), _Bars()
-    own = array("d")
+    rows, bars = Rows(), Bars()
+    own, epochs = array("d"), array("d")
     of_trainer = ended = False
     for line in _lines_and_thresholds(source, rows):
         if "***** Running training *****" in line:
@@ -64,9 +62,7 @@ def _read(source: Source) -> Log:
             continue
         for match in _TOKEN.finditer(line):
             if not match["dict"]:
-                bars.n.append(int(match["n"]))
-                bars.total.append(int(match["total"]))
-                bars.rows.append(len(own))
+                bars.drawn(int(match["n"]), int(match["total"]), rows=len(own))
                 continue
             row = _row(match["dict"])
             if "train_runtime" in row:
@@ -76,18 +72,22 @@ def _read(source: Source) -> Log:
                     rows.start_run()
                     ended = False
                 of_trainer = of_trainer or ("learning_rate" in row and "epoch" in row)
-                steps = (value_of(row[name]) for name in STEPS if name in row)
-                step = swift_step(row) or next((s for s in steps if s is not None), math.nan)
+                if not _names_norm(row):
+                    continue  # LLaMA-Factory's callback prints each row once more, without the norm
+                numbers = (value_of(row[name]) for name in STEPS if name in row)
+                step = swift_step(row) or next((n for n in numbers if n is not None), math.nan)
                 add_row(rows, row, step=float(len(own)))  # its place, until all bars are known
                 own.append(step)
+                epoch = value_of(row.get("epoch"))
+                epochs.append(math.nan if epoch is None else epoch)
     beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
     if beside:
         rows.threshold(*beside)
     log = rows.log(TITLE, window="last", after=False) if of_trainer else rows.log("console output of Python dicts")
-    steps_of = np.array(own)
-    if len(own) and not np.isfinite(steps_of).all():
-        steps_of = _steps(bars, len(own))
-    return replace(log, series=tuple(replace(s, step=steps_of[s.step.astype(np.int64)]) for s in log.series))
+    steps = np.array(own)
+    if len(own) and not np.isfinite(steps).all():
+        steps = steps_of(bars, np.array(epochs))
+    return replace(log, series=tuple(replace(s, step=steps[s.step.astype(np.int64)]) for s in log.series))
 
 
 def _lines_and_thresholds(source: Source, rows: Rows) -> Iterator[str]:
@@ -140,46 +140,6 @@ def _names_norm(row: Mapping[str, str]) -> bool:
 
 def _is_number(row: Mapping[str, str], name: str) -> bool:
     return value_of(row.get(name)) is not None
-
-
-def _steps(bars: _Bars, num_rows: int) -> Floats:
-    """The step of every row by the bars between the rows, or all NaN where they do not fit one row each, evenly."""
-    unknown = np.full(num_rows, np.nan)
-    if not bars.n:
-        return unknown
-    n, total, at = np.array(bars.n), np.array(bars.total), np.array(bars.rows)
-    # evaluation and downloads have bars too; that of training stands between the most rows
-    beside = Counter(t for t, _ in {(int(t), int(r)) for t, r in zip(total, at, strict=True)})
-    mine = total == beside.most_common(1)[0][0]
-    n, at = n[mine].astype(np.float64), at[mine]
-    for first, shift in ((True, 1), (False, 0)):
-        # the bar is drawn again right after a row is printed; output that lost this has the bar before the row
-        order = slice(None, None, -1) if first else slice(None)
-        steps = np.full(num_rows + 1, np.nan)
-        steps[at[order]] = n[order]
-        steps = steps[shift : num_rows + shift].copy()
-        if _even(steps):
-            return steps
-    return unknown
-
-
-def _even(steps: Floats) -> bool:
-    """Whether the steps are known and grow evenly, but for one in ten: run starts and a first step logged by itself. Fills
-    what is missing."""
-    known = np.isfinite(steps)
-    both = known[1:] & known[:-1]
-    if known.sum() < max(0.9 * len(steps), 1) or (len(steps) > 1 and not both.any()):
-        return False
-    if len(steps) > 1:
-        gaps = np.diff(steps)[both]
-        values, counts = np.unique(gaps, return_counts=True)
-        stride = float(values[np.argmax(counts)])
-        odd = len(gaps) - int(counts.max())
-        if stride <= 0 or odd > max(1, len(gaps) // 10):
-            return False
-        for i in np.flatnonzero(~known):
-            steps[i] = steps[i - 1] + stride if i else steps[int(np.flatnonzero(known)[0])] - stride
-    return True
 
 
 READER = Reader(

@@ -14,6 +14,7 @@ def test_public_names() -> None:
     assert clipcal.__all__ == [
         "ClipcalError",
         "InputError",
+        "Log",
         "Recommendation",
         "Run",
         "Spec",
@@ -26,6 +27,7 @@ def test_public_names() -> None:
         "load_spec",
         "open_run",
         "profile",
+        "read_log",
         "read_trace",
         "recommend",
         "snippet",
