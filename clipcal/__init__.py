@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clipcal.trace import Step, Trace, read_trace
     from clipcal.verification import Verification
     from clipcal.verifying import verify
+    from clipcal.watching import watch
 
 _HOME = {
     "recommend": "calibration",
@@ -43,6 +44,7 @@ _HOME = {
     "read_trace": "trace",
     "Verification": "verification",
     "verify": "verifying",
+    "watch": "watching",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "recommend",
     "snippet",
     "verify",
+    "watch",
 ]
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -18,6 +22,8 @@ from clipcal.reasons import Columns, too_high_rate
 from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
+
+STREAM = "standard input"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +71,13 @@ class Evidence:
 
 
 def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None) -> Evidence:
-    """Read a run directory, a trace by itself, or any training log.
+    """Read a run directory, a trace by itself, or any training log; ``-`` is a log on standard input.
 
     ``tag``, ``run`` and ``pattern`` choose within a log: one of several norms, one of several runs that were appended, and
     where a line of text holds its norm. Raises InputError.
     """
+    if str(path) == "-":
+        return _of_stream(sys.stdin.buffer, tag, run, pattern)
     if not os.path.lexists(path):
         if path.suffix:
             raise InputError(f"{path}: there is no such file. Name a training log, or a run directory.")
@@ -92,6 +100,23 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
             caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
     return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
+
+
+def _of_stream(stream: BinaryIO, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
+    """A log from a pipe, put into a temporary file first: a format is told by looking twice."""
+    with tempfile.NamedTemporaryFile(prefix="clipcal-") as f:
+        try:
+            shutil.copyfileobj(stream, f)
+            f.flush()
+        except OSError as e:
+            raise InputError(
+                f"Standard input cannot be kept in {f.name} ({e.strerror}). Save the log to a file."
+            ) from None
+        try:
+            evidence = _of_log(Path(f.name), tag, run, pattern)
+        except InputError as e:
+            raise InputError(str(e).replace(f.name, STREAM)) from None
+    return replace(evidence, source=STREAM)
 
 
 def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
@@ -138,7 +163,7 @@ def _of_run(run: Run, source: str) -> Evidence:
         how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
             info.status
         ]
-        caveats.append(f"The profile {how} after {len(trace)} of {info.steps} steps.")
+        caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps.")
     if info.status == "stopped" and info.reason and not guarded:
         caveats.append(f"The profile stopped early: {info.reason}.")
     caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]
@@ -154,6 +179,8 @@ def _of_run(run: Run, source: str) -> Evidence:
         norms = rows.max(axis=1, initial=0.0).astype(np.float64)
     guard = info.guard if guarded else None
     evidence = _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
+    if info.in_use is not None:
+        evidence = replace(evidence, in_use=info.in_use, in_use_from="the script's own clip call")
     return evidence if guard is None else replace(evidence, cause=too_high_rate(read_trace(run.trace)))
 
 

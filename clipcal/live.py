@@ -15,7 +15,8 @@ from rich.text import Text
 from clipcal.arms import Arm, OnProgress, Progress
 from clipcal.charts import sparkline
 from clipcal.console import is_ascii, number
-from clipcal.profiling import OnGuard, OnSteps
+from clipcal.profiling import OnGuard
+from clipcal.recording import OnSteps
 from clipcal.stdio import STOPPING, Interrupt
 from clipcal.trace import Step
 from clipcal.trials import OnPlan

@@ -46,7 +46,8 @@ class RunInfo:
     """What run.json says: enough to train the same arm again, anywhere the user's code is.
 
     ``source`` is ``{"kind": "spec", "path", "folder", "cwd", "text", "overrides"}``; ``status`` is "running" also for a
-    run that was killed; ``reason`` says why a run stopped before ``steps``; ``guard`` is the threshold of the guarded trace.
+    run that was killed; ``reason`` says why a run stopped before ``steps``; ``guard`` is the threshold of the guarded trace, and
+    ``in_use`` that of a script's own clipping, where it was watched.
     """
 
     name: str
@@ -68,6 +69,7 @@ class RunInfo:
     status: Status = "running"
     reason: str | None = None
     guard: float | None = None
+    in_use: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -164,11 +166,8 @@ def open_run(folder: Path | str) -> Run:
             "alone; profile again into another directory with --out."
         )
     known = {f.name for f in dataclasses.fields(RunInfo)}
-    guard = raw.get("guard")
-    fields = {k: v for k, v in raw.items() if k in known} | {
-        "norm_type": number(raw["norm_type"]),
-        "guard": None if guard is None else number(guard),
-    }
+    fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"])}
+    fields |= {k: None if raw.get(k) is None else number(raw[k]) for k in ("guard", "in_use")}
     return Run(folder, RunInfo(**fields))
 
 
@@ -212,6 +211,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "status": lambda v: v in STATUSES,
     "reason": lambda v: v is None or _is_text(v),
     "guard": lambda v: v is None or _is_number(v),
+    "in_use": lambda v: v is None or _is_number(v),
     "notes": lambda v: isinstance(v, list) and all(map(_is_text, v)),
 }
 

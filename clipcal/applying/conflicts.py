@@ -10,10 +10,10 @@ from typing import Any
 
 from clipcal.applying.documents import Document, parse
 from clipcal.applying.files import read_text
-from clipcal.applying.spelling import number
 from clipcal.applying.tree import Mapping, Node, Scalar, find, said, walk
 from clipcal.errors import InputError
 from clipcal.recommendation import Method
+from clipcal.snippets.entry import spelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Intent:
 
     @property
     def number(self) -> str:
-        return number(self.max_norm)
+        return spelled(self.max_norm)
 
 
 def conflicts(framework: str, intent: Intent) -> list[str]:

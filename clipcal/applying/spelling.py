@@ -8,16 +8,10 @@ import re
 
 from clipcal.applying.tree import Mapping
 from clipcal.errors import InputError
+from clipcal.snippets.entry import spelled
 
 Value = float | str | bool
 """What is ever written: a threshold or a norm type, the name of a method, a switch."""
-
-
-def number(value: float) -> str:
-    """The shortest digits that give the same float back, always with a point: YAML 1.1 reads ``1e-05`` as a string."""
-    text = repr(float(value))
-    mantissa, exponent, power = text.partition("e")
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
 
 
 def spell(value: Value, *, quote: str, infinity: str) -> str:
@@ -30,7 +24,7 @@ def spell(value: Value, *, quote: str, infinity: str) -> str:
         if not infinity:
             raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
         return infinity
-    return number(value)
+    return spelled(value)
 
 
 def newline(text: str) -> str:

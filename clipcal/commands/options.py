@@ -15,7 +15,9 @@ RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", 
 RunOrLog = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN|LOG", help="A run directory, or a training log as its framework wrote it.", show_default=False
+        metavar="RUN|LOG",
+        help="A run directory, or a training log as its framework wrote it; - reads one from standard input.",
+        show_default=False,
     ),
 ]
 Tag = Annotated[

@@ -6,7 +6,7 @@ import math
 
 from clipcal.errors import InputError, nearest
 from clipcal.recommendation import METHODS, Method
-from clipcal.snippets.entry import Language, Snippet, Threshold
+from clipcal.snippets.entry import Language, Snippet, Threshold, spelled
 from clipcal.snippets.huggingface import ACCELERATE, AXOLOTL, HUGGINGFACE, HUGGINGFACE_YAML, TRL
 from clipcal.snippets.language import FAIRSEQ, FAIRSEQ_YAML, NANOGPT, TORCHTITAN, TORCHTITAN_PYTHON, TORCHTUNE
 from clipcal.snippets.lightning import FABRIC, LIGHTNING, LIGHTNING_YAML, LITGPT
@@ -96,14 +96,7 @@ def snippet(
             f"{entry.title} can only clip by the L2 norm, and this threshold is for norm_type {norm_type!r}; the "
             f"number would mean something else. Instead, {entry.instead}."
         )
-    threshold = Threshold(number=_number(max_norm), method=method, norm_type=float(norm_type))
+    threshold = Threshold(number=spelled(max_norm), method=method, norm_type=float(norm_type))
     # One line whatever it holds: a line break in a path would end the comment and become code.
     words = " ".join("".join(c if c.isprintable() else " " for c in provenance).split())
     return (f"# {words}\n" if words else "") + entry.render(threshold)
-
-
-def _number(value: float) -> str:
-    """The shortest digits that give the same float back, always with a point: YAML 1.1 reads ``1e-05`` as a string."""
-    text = repr(float(value))
-    mantissa, exponent, power = text.partition("e")
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"

@@ -51,3 +51,10 @@ class Snippet:
     aliases: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ("norm",)
     any_norm_type: bool = False
+
+
+def spelled(value: float) -> str:
+    """The shortest digits that give the same float back, always with a point: YAML 1.1 reads ``1e-05`` as a string."""
+    text = repr(float(value))
+    mantissa, exponent, power = text.partition("e")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,16 @@ def test_options_for_logs_are_refused_for_runs_of_our_own(clipcal: Clipcal, proj
     assert clipcal("check", "runs/spec", "--max-norm", 1000).code in (0, 3)
     clipcal("check", "runs/spec").refused("--max-norm")
     clipcal("verify", project.text('{"step": 1, "grad_norm": 1.0}\n', "log.jsonl")).refused("cannot be trained again")
+
+
+def test_a_log_on_standard_input(project: Project, environment: dict[str, str]) -> None:
+    rows = "".join(json.dumps({"step": i, "grad_norm": n}) + "\n" for i, n in enumerate(NORMS.tolist()))
+    for text, code in ((rows, 0), ("hello\n", 2), ("", 2)):
+        command = [sys.executable, "-m", "clipcal", "check", "-", "--max-norm", "3"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == code, done.stderr
+        assert ("max_norm 3 fits" in done.stdout) is (code == 0)
+        assert done.stderr.startswith("error: standard input: " if code else "")
 
 
 def test_names_in_a_log_cannot_drive_the_terminal(clipcal: Clipcal, project: Project) -> None:

@@ -34,13 +34,18 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("console", "tables", "checkview", "following"),
     ("spec", "targets", "gradnorm", "training", "recorder"),
-    ("runners",),
+    ("runners", "recording"),
     ("profiling", "trials", "verifying", "choosing"),
+    ("watching",),
+    ("integrations",),
     ("live",),
     ("commands",),
     ("cli", "__main__", "__init__"),
 )
-TRAINING_SIDE = {"gradnorm", "training", "recorder", "runners", "profiling", "trials", "verifying", "choosing", "live"}
+TRAINING_SIDE = {
+    "gradnorm", "training", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
+    "watching", "integrations",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -32,6 +32,7 @@ def test_public_names() -> None:
         "recommend",
         "snippet",
         "verify",
+        "watch",
     ]
     for name in clipcal.__all__:
         assert getattr(clipcal, name) is not None
@@ -43,6 +44,7 @@ def test_recommend_stays_a_function_when_every_module_is_loaded() -> None:
     assert callable(clipcal.recommend)
     assert callable(clipcal.profile)
     assert callable(clipcal.verify)
+    assert callable(clipcal.watch)
 
 
 def test_commands_and_flags() -> None:

@@ -1,0 +1,127 @@
+"""Steps -> the files of a run. They are touched when there is something new to write, and not before: a run that is there
+stays as it is until then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcal.errors import InputError
+from clipcal.layers import LayersWriter, keep_rows
+from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run
+from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace, trace_of
+
+OnSteps = Callable[[Sequence[Step]], None]
+
+
+class Recording:
+    """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. On ``resume``, steps that are
+    there are compared. ``run`` is None until something was written."""
+
+    def __init__(
+        self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, force: bool, on_steps: OnSteps | None
+    ) -> None:
+        self.folder, self.info, self.names = folder, info, names
+        self.run: Run | None = None
+        self._force = force
+        self._on_steps = on_steps or (lambda steps: None)
+        self._known = _known_steps(folder, info) if resume else None
+        self._layers: LayersWriter | None = None
+        self._trace: AppendOnly | None = None
+
+    def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        known = 0
+        if self._known is not None:
+            known = sum(s.step < len(self._known) for s in steps)
+            _compare(self._known, steps[:known], self.info.device)
+        if steps[known:]:
+            self._append(steps[known:], rows[known:])
+        self._on_steps(steps)
+
+    def _append(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        if self._trace is not None and self._layers is not None:
+            self._layers.append(rows)
+            self._trace.append(lines_of(steps))
+        elif self._known is not None:
+            self.run = _reopen(self.folder, self.info, len(self._known))
+            self._open_and_append(self.run, steps, rows)
+        else:
+            replacement = Replacement(self.folder, self.info, force=self._force)
+            try:
+                self._open_and_append(replacement.run, steps, rows)
+            except BaseException:
+                replacement.undo()
+                raise
+            replacement.keep()
+            self.run = replacement.run
+
+    def _open_and_append(self, run: Run, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        # the layers come first: whatever instant a process is killed at, they hold at least the trace's steps
+        self._layers = LayersWriter(run.layers, self.names, self.info.norm_type)
+        self._layers.append(rows)
+        self._trace = AppendOnly(run.trace)
+        self._trace.append(lines_of(steps))
+
+    def close(self, status: Status, reason: str | None, notes: Sequence[str]) -> None:
+        for file in (self._layers, self._trace):
+            if file is not None:
+                file.close()
+        if self.run is not None:
+            self.run = self.run.save(status=status, reason=reason, notes=list(notes), finished=now())
+
+
+def _known_steps(folder: Path, info: RunInfo) -> Trace:
+    """The steps of the run that is to be gone on with. Raises InputError where it cannot be; touches nothing."""
+    was = open_run(folder).info
+    if was.fingerprint != info.fingerprint:
+        raise InputError(
+            f"{folder}: was profiled from another spec (or another --seed), so it cannot be gone on with. "
+            "Profile into another directory with --out, or replace it with --force."
+        )
+    if was.environment != info.environment:
+        raise InputError(
+            f"{folder}: was profiled on another device, number of threads, machine or version, so its steps would not repeat. "
+            "Profile into another directory with --out, or replace it with --force."
+        )
+    path = Run(folder, was).trace
+    trace = read_trace(path) if path.exists() and b"\n" in path.read_bytes() else trace_of([])
+    if not np.array_equal(trace.step, np.arange(len(trace))):
+        raise InputError(
+            f"{path}: has lines that cannot be read, so its steps cannot be gone on with. Profile again with --force."
+        )
+    if len(trace) >= info.steps or was.status == "stopped":
+        raise InputError(
+            f"{folder}: nothing is left to do ({len(trace)} steps, {was.status}). Ask for more with --steps, or go on "
+            f"with `clipcal recommend {folder}`."
+        )
+    return trace
+
+
+def _reopen(folder: Path, info: RunInfo, known: int) -> Run:
+    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes."""
+    run = open_run(folder)
+    if run.trace.exists():
+        mend(run.trace)
+    if known and run.layers.exists():
+        keep_rows(run.layers, known)
+    else:
+        run.layers.unlink(missing_ok=True)
+    for later in (run.recommendation, run.choice, run.verification, run.guarded, run.guarded_layers):
+        later.unlink(missing_ok=True)
+    return run.save(steps=info.steps, source=info.source, status="running", reason=None, guard=None, finished=None)
+
+
+def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:
+    """A resumed run trains its first steps again; on the CPU they must come out as they were, bit for bit."""
+    tolerance = 0.0 if device == "cpu" else 1e-2
+    for s in steps:
+        was, now_ = float(known.grad_norm[s.step]), s.grad_norm
+        if not (was == now_ or (math.isnan(was) and math.isnan(now_)) or math.isclose(was, now_, rel_tol=tolerance)):
+            raise InputError(
+                f"Step {s.step} does not repeat: its grad norm was {was:.9g} and is {now_:.9g} now, so the recorded steps and new "
+                "ones are not one run. The code or the data changed, or they do not follow the seed. Profile again with --force."
+            )

@@ -1,0 +1,175 @@
+"""torch's own functions -> what they are called with, while somebody listens; nothing that they do is changed.
+
+Three things that an optimizer's step does not show: the loss (``torch.autograd.backward``), what a GradScaler made of it, and the
+gradients before a clip call. Every way of calling a clip function ends in one closure cell of ``torch.nn.utils.clip_grad``, so that
+references that were imported earlier are heard too. When the last listener leaves, all of it is as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad
+
+_TORCH = str(Path(torch.__file__).parent)
+_OPTIMIZER = torch.optim.Optimizer.profile_hook_step.__code__.co_filename
+_OURS = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipCall:
+    """A clip call that is about to act: ``total_norm`` is None for clipping by value. ``where`` is the user's file and line."""
+
+    parameters: list[Tensor]
+    threshold: float
+    by: str
+    total_norm: Tensor | None
+    where: str
+
+
+class Listener(Protocol):
+    def forget_losses(self) -> None: ...
+
+    def before_backward(self, loss: Tensor) -> None: ...
+
+    def before_clipping(self, call: ClipCall) -> None: ...
+
+
+_listeners: list[Listener] = []
+_originals: dict[str, Any] = {}
+_depth = 0
+_stepped = False
+
+
+def stepped() -> None:
+    """Some optimizer made its step: the losses so far are those of that step, and of others that come before the next
+    backward pass (one loss, two optimizers), but not of what is trained after it (a GAN)."""
+    global _stepped
+    _stepped = True
+
+
+def is_nested(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``optimizer.step`` is called from within itself, as where a subclass calls ``super().step()``."""
+    frame: Any = sys._getframe(1)
+    calls = 0
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "wrapper" and code.co_filename == _OPTIMIZER and frame.f_locals.get("self") is optimizer:
+            calls += 1
+        frame = frame.f_back
+    return calls > 1
+
+
+def listen(listener: Listener) -> None:
+    """Begin to tell ``listener``."""
+    if not _listeners:
+        _install()
+    _listeners.append(listener)
+
+
+def leave(listener: Listener) -> None:
+    """Stop telling ``listener``; the last one to leave takes everything back."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+        if not _listeners:
+            _restore()
+
+
+def _cell(function: Callable[..., Any]) -> Any:
+    """The closure cell in which torch's no-grad wrapper holds the function itself."""
+    names = function.__code__.co_freevars
+    closure = function.__closure__ or ()
+    return dict(zip(names, closure, strict=True))["func"]
+
+
+def _install() -> None:
+    _originals["backward"] = torch.autograd.backward
+    _originals["scale"] = torch.amp.GradScaler.scale
+    by_norm, by_value = _cell(clip_grad._clip_grads_with_norm_), _cell(clip_grad.clip_grad_value_)
+    _originals["by_norm"], _originals["by_value"] = by_norm.cell_contents, by_value.cell_contents
+    torch.autograd.backward = _backward
+    torch.amp.GradScaler.scale = _scale  # type: ignore[method-assign]
+    by_norm.cell_contents, by_value.cell_contents = _clip_by_norm, _clip_by_value
+
+
+def _restore() -> None:
+    torch.autograd.backward = _originals["backward"]
+    torch.amp.GradScaler.scale = _originals["scale"]  # type: ignore[method-assign]
+    _cell(clip_grad._clip_grads_with_norm_).cell_contents = _originals["by_norm"]
+    _cell(clip_grad.clip_grad_value_).cell_contents = _originals["by_value"]
+    _originals.clear()
+
+
+def _backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    global _depth, _stepped
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if _depth == 0:  # checkpointing calls it again from within
+        if _stepped:
+            _stepped = False
+            for listener in list(_listeners):
+                listener.forget_losses()
+        for root in roots:
+            if isinstance(root, Tensor) and root.numel() == 1:
+                loss = getattr(root, "_clipcal_unscaled", root)
+                for listener in list(_listeners):
+                    listener.before_backward(loss)
+    original = _originals["backward"]
+    _depth += 1
+    try:
+        return original(tensors if isinstance(tensors, Tensor) else roots, *args, **kwargs)
+    finally:
+        _depth -= 1
+
+
+def _scale(self: Any, outputs: Any) -> Any:
+    scaled = _originals["scale"](self, outputs)
+    if isinstance(outputs, Tensor) and isinstance(scaled, Tensor) and scaled is not outputs:
+        scaled._clipcal_unscaled = outputs.detach()  # type: ignore[attr-defined]
+    return scaled
+
+
+def _clip_by_norm(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kwargs: Any) -> Any:
+    original = _originals["by_norm"]
+    parameters = _listed(parameters)
+    _tell(parameters, float(max_norm), "norm", total_norm)
+    return original(parameters, max_norm, total_norm, *args, **kwargs)
+
+
+def _clip_by_value(parameters: Any, clip_value: float, *args: Any, **kwargs: Any) -> Any:
+    original = _originals["by_value"]
+    parameters = _listed(parameters)
+    _tell(parameters, float(clip_value), "value", None)
+    return original(parameters, clip_value, *args, **kwargs)
+
+
+def _listed(parameters: Tensor | Iterable[Tensor]) -> Tensor | list[Tensor]:
+    return parameters if isinstance(parameters, Tensor) else list(parameters)
+
+
+def _tell(parameters: Tensor | list[Tensor], threshold: float, by: str, total_norm: Tensor | None) -> None:
+    call = ClipCall(
+        parameters=[parameters] if isinstance(parameters, Tensor) else parameters,
+        threshold=threshold,
+        by=by,
+        total_norm=total_norm,
+        where=_caller(),
+    )
+    for listener in list(_listeners):
+        listener.before_clipping(call)
+
+
+def _caller() -> str:
+    """The nearest place on the stack that is neither torch's nor ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _OURS)):
+            return f"{Path(file).name}:{frame.f_lineno}"
+    return "an unknown place"
