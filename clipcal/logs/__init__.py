@@ -86,7 +86,7 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
             raise _unknown(source)
         log, title, norms = reader.read(source), reader.title, reader.norms
     if not any(len(s) for s in log.series):
-        raise InputError(f"{_name(files)}: is a {title}, and holds no gradient norm. To have it logged, {norms}.")
+        raise InputError(f"{_name(files)}: holds no gradient norm (read as: {title}). To have it logged, {norms}.")
     return log
 
 

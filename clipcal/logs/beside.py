@@ -66,7 +66,7 @@ def _parsed(path: Path, keys: Collection[str]) -> Any:
     if data is None or not any(key.encode() in data for key in keys):
         return None
     try:
-        return json.loads(data) if is_json else yaml.load(data, Loader=_Plain)
+        return json.loads(data) if is_json else _Plain(data).get_single_data()
     except (ValueError, RecursionError, yaml.YAMLError, OverflowError):
         return None
 

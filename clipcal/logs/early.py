@@ -3,30 +3,34 @@ long dumps of a configuration or a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from clipcal.errors import InputError
 from clipcal.logs.source import Source
 
-EARLY = 32 * 2**20
-"""Bytes. The dumps of a run that was restarted fifty times come to less."""
 
-
-def early_line(source: Source, needle: bytes, test: Callable[[str], object]) -> bool:
-    """Whether ``test`` is true of a line in the first 32 MiB. It sees only lines that contain ``needle``, cut to 20,000
-    characters."""
+def early_line(
+    source: Source, needle: bytes | tuple[bytes, ...], test: Callable[[str], object], *, any_case: bool = False
+) -> bool:
+    """Whether ``test`` is true of a line in the first 32 MiB. It sees only lines that contain ``needle``, or one of them, cut
+    to 20,000 characters. ``any_case``: the needles are in small letters, and the lines need not be."""
     if not source.is_text:
         return False
-    left = EARLY
-    try:
-        for raw in source.raw_lines():
-            if needle in raw:
-                parts = raw.decode("utf-8", "replace").split("\r")
-                if any(test(part[:20_000]) for part in parts if part):
-                    return True
-            left -= len(raw) + 1
-            if left < 0:
-                break
-    except InputError:  # unreadable further on: whoever reads the file says so
-        return False
+    needles = needle if isinstance(needle, tuple) else (needle,)
+    for block in source.early:
+        for raw in _lines_with(block, block.lower() if any_case else block, needles):
+            parts = raw.decode("utf-8", "replace").split("\r")
+            if any(test(part[:20_000]) for part in parts if part):
+                return True
     return False
+
+
+def _lines_with(block: bytes, searched: bytes, needles: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The lines of a block that contain a needle. The block is searched as a whole: that is much faster than line by line."""
+    nexts = {needle: at for needle in needles if (at := searched.find(needle)) >= 0}
+    while nexts:
+        at = min(nexts.values())
+        start = searched.rfind(b"\n", 0, at) + 1
+        end = searched.find(b"\n", at)
+        end = len(block) if end < 0 else end
+        yield block[start:end]
+        nexts = {n: f for n, found in nexts.items() if (f := found if found > end else searched.find(n, end + 1)) > end}

@@ -5,19 +5,24 @@ Their MetricLogger gives the mean over the epoch of what ``clip_grad_norm_`` ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from clipcal.logs.jsonlines import Objects, told
+import numpy as np
+
+from clipcal.logs.jsonlines import Objects, told, whole_epoch
 from clipcal.logs.log import Log
 from clipcal.logs.names import kind_of
 from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 _STATS = "train_"
+OVERFLOWN = (
+    "One step whose gradients overflow makes the mean of its epoch infinite; in half precision such a step is skipped."
+)
 
 
 def _recognises(source: Source) -> bool:
@@ -30,13 +35,7 @@ def _epochs(rows: Iterator[dict[str, Any]]) -> Iterator[float | None]:
     for row in rows:
         kinds = {kind_of(name) for name in row}
         if kinds & {"norm", "loss"}:
-            yield None if "step" in kinds else _epoch(row)
-
-
-def _epoch(row: Mapping[str, Any]) -> float | None:
-    """A whole number; Trainer and others have fractions of an epoch."""
-    epoch = value_of(row.get("epoch"))
-    return epoch if epoch is not None and epoch.is_integer() else None
+            yield whole_epoch(row)
 
 
 def _read(source: Source) -> Log:
@@ -44,9 +43,12 @@ def _read(source: Source) -> Log:
     of_beit = False
     for row in objects:
         of_beit = of_beit or any(name.startswith(_STATS) for name in row)
-        rows.add(row, step=_epoch(row))
+        rows.add(row, step=whole_epoch(row))
     facts: dict[str, Any] = {"window": "mean", "after": False} if of_beit else {}
-    return rows.log("log of one JSON object per epoch", unit="epoch", notes=objects.notes, **facts)
+    log = rows.log("log of one JSON object per epoch", unit="epoch", notes=objects.notes, **facts)
+    if any(np.isinf(series.grad_norm).any() for series in log.series):
+        log = replace(log, notes=(*log.notes, OVERFLOWN))
+    return log
 
 
 READER = Reader(

@@ -19,11 +19,14 @@ TITLE = "fairseq log"
 
 # Its progress_bar.py writes JSON, "simple" or tqdm, and each in two forms: within an epoch, and at its end.
 _JSON = re.compile(r'\{"epoch": .*\}')
-_INNER = re.compile(r"\bepoch \d+(?: \| [\w.-]+)?:\s[^=]*?\d+\s*/\s*\d+\s*(?P<bar>\[?)(?P<values>.*=.*)")
+_INNER = re.compile(
+    r"\bepoch (?P<epoch>\d+)(?: \| [\w.-]+)?(?P<colon>:?)\s[^=]*?(?P<it>\d+)\s*/\s*(?P<its>\d+)\s*(?P<bar>\[?)(?P<values>.*=.*)"
+)
 _EPOCH = re.compile(r"(?:^|[|-] )epoch (?P<epoch>\d+) \| (?P<values>.*)")
-_EQUALS = re.compile(
-    rf"(?<![\w.])([A-Za-z]\w*)=({NUMBER})(?=[,\]])"
-)  # the last value, wall, is not needed, and may be cut off
+# The last value is not needed, and may be cut off; but the first releases end by gnorm, with four decimals, and have no colon
+# and no num_updates: "| epoch 010  2000 / 8223 loss=1.27 (1.50), wps=962, lr=0.001, clip=100%, gnorm=2.1427".
+_EQUALS = re.compile(rf"(?<![\w.])([A-Za-z]\w*)=({NUMBER})(?: \([^()]*\))?(?=[,\]])")
+_LAST = re.compile(r"\bgnorm=(\d+\.\d{4}|nan|inf)\s*$")
 _BLANK = re.compile(rf"([A-Za-z]\w*) ({NUMBER})")
 _CONFIG = re.compile(r"Namespace\(|\{'_name'|fairseq_cli\.train\b.*\{")
 _CLIP = re.compile(rf"""\bclip_norm['"]?\s*[=:]\s*['"]?({NUMBER})""")
@@ -89,13 +92,19 @@ def _parsed(text: str) -> _Line | None:
         return _Line(values=row) if "gnorm" in row else None
     found = _INNER.search(text[:4_000])
     if found:
-        values = dict(_EQUALS.findall(found["values"]))
+        values: dict[str, Any] = dict(_EQUALS.findall(found["values"]))
+        last = None if found["colon"] else _LAST.search(found["values"])
+        if last:
+            values |= {
+                "gnorm": last[1],
+                "num_updates": (int(found["epoch"]) - 1) * int(found["its"]) + int(found["it"]),
+            }
         return _Line(values=values, bar=bool(found["bar"])) if "gnorm" in values else None
     found = _EPOCH.search(text)
     if found:
         pairs = (_BLANK.fullmatch(field.strip()) for field in found["values"].split(" | ")[:-1])
-        values = {pair[1]: pair[2] for pair in pairs if pair}
-        return _Line(values=values, epoch=float(found["epoch"])) if "gnorm" in values else None
+        means = {pair[1]: pair[2] for pair in pairs if pair}
+        return _Line(values=means, epoch=float(found["epoch"])) if "gnorm" in means else None
     return None
 
 

@@ -9,21 +9,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.huggingface import swift_step
+from clipcal.logs.beside import threshold_beside
+from clipcal.logs.huggingface import CONFIGS, add_row
 from clipcal.logs.log import Log
 from clipcal.logs.names import kind_of
 from clipcal.logs.reader import Reader
-from clipcal.logs.rows import Rows, flatten
+from clipcal.logs.rows import MAX_NAMES, Rows, flatten
 from clipcal.logs.source import Source
+from clipcal.logs.values import value_of
 
+ENOUGH = 3
+"""Rows with a gradient norm that make a text a log."""
 _MAX_BRACES = 8  # that may stand in what a launcher puts before the row
 # what C, JavaScript and hand-made JSON write for numbers that JSON does not have
 _BARE = re.compile(r"(?<=[:,\[\s])([+-]?)(?:1\.#)?(?:(nan|qnan|ind)|(inf(?:inity)?))(?=\s*[,}\]])", re.IGNORECASE)
 _LIST = re.compile(r"\s*\[\s*[{\[]")
 _SETTINGS = ("config/", "args/", "hparams/", "hyperparameters/", "settings/")
+_SWIFT = "global_step/max_steps"
+_LLAMA_FACTORY = {"current_steps", "total_steps", "percentage"}
+_PHASES = ("phase", "split", "mode", "stage")
+_HELD_OUT = ("val", "valid", "validation", "eval", "evaluation", "test")
 _LONG_NAMES = ("name", "tag", "metric", "key")
 _scan = json.JSONDecoder().raw_decode
 
@@ -115,12 +124,13 @@ def names_norm(row: Mapping[str, Any]) -> bool:
 def _recognises(source: Source) -> bool:
     if not source.is_text:
         return False
-    num_rows = 0
+    num_rows = num_norms = 0
     for row in told(source):
         num_rows += 1
-        if names_norm(row):
+        num_norms += names_norm(row)
+        if num_norms >= ENOUGH:
             return True
-    # rows without a norm are JSON lines all the same, if there is little else
+    # rows without a norm are JSON lines all the same, if there is little else; one in a text may be an example
     if num_rows > 0.5 * len(source.telling):
         return True
     return source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and any(
@@ -130,19 +140,60 @@ def _recognises(source: Source) -> bool:
 
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
+    names: set[str] = set()
     for row in objects:
+        if len(names) < MAX_NAMES:
+            names.update(row)
         _add(rows, row)
+    if len(rows) == 1 and "_runtime" in names:
+        raise InputError(
+            f"{source.path}: is a W&B summary, which has the last value of each metric alone. Name the .wandb file of the run, "
+            "or export the run's history to CSV."
+        )
+    if names >= _LLAMA_FACTORY and not any(kind_of(name) == "norm" for name in names):
+        raise InputError(
+            f"{source.path}: is LLaMA-Factory's trainer_log.jsonl, which has no gradient norms. Name the trainer_state.json "
+            "beside it, which has."
+        )
     if len(rows):
+        if _SWIFT in names and (beside := threshold_beside(source, CONFIGS, ("max_grad_norm",))):
+            rows.threshold(*beside)
         return rows.log("JSON lines", notes=objects.notes)
-    for row in _listed(source):
-        _add(rows, row)
-    return rows.log("JSON rows")
+    return _document(source, rows)
+
+
+def _document(source: Source, rows: Rows) -> Log:
+    """The log of one JSON document. What stands beside its lists may tell the threshold."""
+    listed = list(_listed(source))
+    if isinstance(source.document, dict):
+        rows.add({name: v for name, v in flatten(source.document).items() if kind_of(name) == "threshold"})
+    epochs = [whole_epoch(row) for row in listed if names_norm(row)]
+    by_epoch = bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
+    for row in listed:
+        if by_epoch:
+            rows.add(row, step=whole_epoch(row))
+        else:
+            _add(rows, row)
+    return rows.log("JSON rows", unit="epoch" if by_epoch else "step")
+
+
+def whole_epoch(row: Mapping[str, Any]) -> float | None:
+    """The epoch of a row that has no step, a whole number; Trainer and others have fractions of an epoch."""
+    if any(kind_of(name) == "step" for name in row):
+        return None
+    epoch = value_of(row.get("epoch"))
+    return epoch if epoch is not None and epoch.is_integer() else None
 
 
 def _add(rows: Rows, row: dict[str, Any]) -> None:
+    if any(str(row[name]).lower() in _HELD_OUT for name in _PHASES if name in row):
+        return
     if "value" in row and (name := _long_name(row)):
         row = {k: v for k, v in row.items() if k not in (*_LONG_NAMES, "value")} | {name: row["value"]}
-    rows.add(row, step=swift_step(row) if "global_step/max_steps" in row else None)
+    if _SWIFT in row:
+        add_row(rows, row)
+    else:
+        rows.add(row)
 
 
 def _long_name(row: Mapping[str, Any]) -> str | None:

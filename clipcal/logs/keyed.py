@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import lru_cache
+from itertools import pairwise
 
 from clipcal.logs.early import early_line
+from clipcal.logs.icefall import QUARTILES, refused
 from clipcal.logs.log import Log
-from clipcal.logs.names import kind_of, squashed
+from clipcal.logs.names import squashed
+from clipcal.logs.pairs import BOX, pairs_of, parts_of, plain
 from clipcal.logs.places import Place, Steps, guessed_place, place_of
+from clipcal.logs.plans import is_told, norms_of, plan_of
 from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
+from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
+from clipcal.logs.values import value_of
 
 TITLE = "text log of named values"
 ENOUGH = 3
@@ -21,55 +25,16 @@ ENOUGH = 3
 _BLOCK = 100
 """Lines for which a step number holds that stood above them, in blocks of one value a line."""
 
-_WORD = r"(?!(?:nan|inf|infinity|none|null|info|debug|warning|warn|error)\b)[a-z](?:[\w/@-]|\.(?=\w))*"
-_VALUE = rf"(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|(?:tensor|np\.\w+|array)\([^()]{{1,60}}\)|{NUMBER})"
-_PAIR = re.compile(
-    rf"""(?i)(?<![\w./@-])['"]?(?P<name>{_WORD}(?: {_WORD}){{0,4}}?)(?: ?\([\w ]{{1,20}}\))?['"]?"""  # "LR (group 0)"
-    r"""(?:(?P<sign>\s*[:=]\s*)|\s{1,12})(?:\{['"]\w+['"]:\s*|\[|['"])?"""  # "={'0_default': 1.2}", "=[0.001]"
-    rf"""(?P<value>{_VALUE})(?!\w|\.\w| ?%)"""
-)
-_BOX = re.compile(rf"\s*[|│]\s*([\w/ .-]{{1,60}}?)\s*[|│]\s*({_VALUE})\s*[|│]\s*")
-_INTEREST = re.compile(
-    r"[Nn][Oo][Rr][Mm]|[Ll][Oo][Ss][Ss]|gnrm|[Ss]tep|[Ii]ter|STEP|ITER|clip|[Uu]pdate|[Ll][Rr]|[Ll]earning|[Ee]poch"
-)
-_PROSE = re.compile(r"(?i)(?:^|_)(?:to|at|of|the|than|above|over|by|with|exceeds?|if|when|threshold|max(?:imum)?)_")
+_INTEREST = re.compile("norm|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch=")  # in small letters
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
-_OF_A_LAYER = re.compile(r"\.\d+\.|\.(?:weight|bias)\b|\blayer")
 # not the LayerNorm((768,)) of a model's dump
 _NORM = re.compile(r"(?i)grad|g_?norm|gnrm|total_norm|(?<![a-z])norm[\s:='\"|]")
+_IN_NORMS = (b"grad", b"norm", b"gnrm")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
-_RANK = re.compile(r"\s*\[(?:rank|default)\s?(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
-
-
-def pairs_of(line: str) -> list[tuple[str, str]]:
-    """The names and values in a line, as they stand there, without thousands separators."""
-    box = _BOX.fullmatch(line)
-    if box:
-        return [(box[1].strip(), _plain(box[2]))]
-    return [
-        (found["name"], _plain(found["value"]))
-        for found in _PAIR.finditer(line)
-        if found["sign"] or found["name"].count(" ") < 3  # four words and a number are a sentence
-    ]
-
-
-def _plain(value: str) -> str:
-    return value.replace(",", "") if value[:1].isdigit() else value
-
-
-def _norms(pairs: list[tuple[str, str]]) -> set[str]:
-    """The names among the pairs that are those of a gradient norm."""
-    found = {name for name, _ in pairs if _is_norm(name)}
-    if found and all(name.lower() == "norm" for name in found):  # the bare word needs company
-        return found if any(kind_of(name) in ("loss", "step") for name, _ in pairs) else set()
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _is_norm(name: str) -> bool:
-    """Whether a name is that of a gradient norm, not of a layer's, nor words of a sentence."""
-    return kind_of(name) == "norm" and not _PROSE.search(squashed(name)) and not _OF_A_LAYER.search(name)
+_RANK = re.compile(r"\s*\[(?:rank|default):?\s{0,2}(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
+_LABEL = re.compile(r"\s*\[?(\d{1,4})\]?:\s")
+_RANK_LAST = re.compile(r" rank (\d{1,6})\s*$")  # WeNet's
 
 
 def _recognises(source: Source) -> bool:
@@ -79,14 +44,15 @@ def _recognises(source: Source) -> bool:
 
     def another(line: str) -> bool:
         nonlocal seen
-        seen += bool(_NORM.search(line)) and bool(_norms(pairs_of(line)))
-        return seen >= ENOUGH
+        seen += bool(_NORM.search(line)) and bool(norms_of(pairs_of(line)))
+        return seen >= ENOUGH or (QUARTILES in line and "Clipping_scale=" in line)
 
-    return early_line(source, b"", another)
+    return early_line(source, _IN_NORMS, another, any_case=True)
 
 
 def _read(source: Source) -> Log:
-    found = _Reading(guesses=_steps_can_be_guessed(source))
+    guesses, labels = _leading_numbers(source)
+    found = _Reading(guesses=guesses, labels=labels)
     for line in source.lines():
         found.line(line[:20_000])
     found.flush()
@@ -99,18 +65,23 @@ def _read(source: Source) -> Log:
         rows.notes.append("It counts steps anew in each epoch; they were joined to one count.")
     if found.other_ranks:
         rows.notes.append(f"Several ranks wrote to it; only the lines of rank {found.rank} were read.")
-    return rows.log(TITLE, window="mean" if found.mean else None)
+    log = rows.log(TITLE, window="mean" if found.mean else None)
+    if found.quartiles and not log.series:
+        raise refused(source.path)
+    return log
 
 
 class _Reading:
     """The state of reading one log, line by line."""
 
-    def __init__(self, *, guesses: bool) -> None:
+    def __init__(self, *, guesses: bool, labels: bool) -> None:
+        self._shapes = Shapes(parts_of, is_told)
         self.rows = Rows()
         self.steps = Steps()
         self.rank: str | None = None
-        self.other_ranks = self.mean = False
+        self.other_ranks = self.mean = self.quartiles = False
         self._guesses = guesses
+        self._labels = labels
         self._epoch: float | None = None  # as a line of its own told it
         self._above: float | None = None  # the latest step number, and for how many lines it still holds
         self._holds = 0
@@ -119,23 +90,28 @@ class _Reading:
 
     def line(self, line: str) -> None:
         self._holds -= 1
-        if not _INTEREST.search(line):
+        if not _INTEREST.search(line.lower()):
             return
-        pairs = pairs_of(line)
-        norms = _norms(pairs)
-        if self._is_of_another_rank(line, bool(norms)) or (not norms and _HELD_OUT.search(line[:100])):
+        names, values = self._shapes.pairs(line)
+        plan = plan_of(names)
+        self.quartiles = self.quartiles or QUARTILES in line
+        if self._is_of_another_rank(line, plan.norms) or (not plan.norms and _HELD_OUT.search(line[:100])):
             return
-        row = {name: value for name, value in pairs if name in norms or kind_of(name) in ("loss", "lr")}
-        self._threshold(line, pairs)
-        if not row and not _BOX.fullmatch(line):  # what is said of "steps" elsewhere is a setting
+        row = {names[i]: plain(values[i]) for i in plan.kept}
+        for i in plan.thresholds:
+            # max_norm is an argument of embeddings and constraints too
+            if squashed(names[i]) != "max_norm" or re.search(r"(?i)clip|grad", line):
+                self.rows.threshold(names[i], value_of(plain(values[i])))
+        pairs = [(names[i], plain(values[i])) for i in plan.places]
+        if not row and not BOX.fullmatch(line):  # what is said of "steps" elsewhere is a setting
             pairs = [(name, value) for name, value in pairs if not squashed(name).endswith("s")]
-        if header := _EPOCH.fullmatch(line):
+        if "poch" in line and (header := _EPOCH.fullmatch(line)):
             self._epoch = float(header[1])
         place = place_of(line, pairs)
-        if place is None and norms and self._guesses:
+        if place is None and plan.norms and self._guesses:
             place = guessed_place(line)
         step = self._step(place)
-        if norms:
+        if plan.norms:
             self.mean = self.mean or (place is not None and place.mean)
             self._add(step, row, bar=place is not None and place.bar)
         elif row and step is not None:
@@ -146,14 +122,14 @@ class _Reading:
         if self._bar is not None:
             step, row = self._bar
             self._bar = None
-            self.rows.add(row, step=step)
+            self.rows.add(_numbers(row), step=step)
 
     def _add(self, step: float | None, row: dict[str, str], *, bar: bool) -> None:
         if not bar:
             self.flush()
             # loggers that are set up twice, and launchers, print a line twice
             if step is None or (step, row) != self._latest:
-                self.rows.add(row, step=step)
+                self.rows.add(_numbers(row), step=step)
             self._latest = (step, row)
             return
         # A bar is drawn anew when its count changes, and again when its values do: the last ones of a count are its own.
@@ -175,10 +151,12 @@ class _Reading:
         return number
 
     def _is_of_another_rank(self, line: str, has_norm: bool) -> bool:
-        found = _RANK.match(line)
+        found = (_LABEL if self._labels else _RANK).match(line) or (
+            _RANK_LAST.search(line[-30:]) if " rank " in line else None
+        )
         if found is None:
             return False
-        rank = found[1] or found[2]
+        rank = next(group for group in found.groups() if group)
         if self.rank is None and has_norm:
             self.rank = rank
         if self.rank is None or rank == self.rank:
@@ -186,23 +164,35 @@ class _Reading:
         self.other_ranks = self.other_ranks or has_norm
         return True
 
-    def _threshold(self, line: str, pairs: list[tuple[str, str]]) -> None:
-        for name, value in pairs:
-            # max_norm is an argument of embeddings and constraints too
-            if kind_of(name) == "threshold" and (squashed(name) != "max_norm" or re.search(r"(?i)clip|grad", line)):
-                self.rows.threshold(name, value_of(value))
+
+def _numbers(row: dict[str, str]) -> dict[str, float | str]:
+    """The row with its plain numbers as floats: nearly all are."""
+    found: dict[str, float | str] = {}
+    for name, text in row.items():
+        try:
+            found[name] = float(text)
+        except ValueError:  # 1.#IND, tensor(1.5)
+            found[name] = text
+    return found
 
 
-def _steps_can_be_guessed(source: Source) -> bool:
-    """Whether the numbers that lines start with grow: what stays the same is the number of a rank or of a file."""
+def _leading_numbers(source: Source) -> tuple[bool, bool]:
+    """Whether the numbers that lines start with may be steps: those grow, and what stays the same is the number of a rank or
+    of a file. And whether they are ranks, as ``srun --label`` writes them: those go back again and again."""
     grown = compared = 0
     last: Place | None = None
+    labels: list[int] = []
     norms = 0
     for line in source.lines():
         line = line[:20_000]
-        if not _NORM.search(line) or not _norms(pairs_of(line)):
+        if "norm" not in line.lower() and "grad" not in line.lower() and "gnrm" not in line.lower():
+            continue
+        if not _NORM.search(line) or not norms_of(pairs_of(line)):
             continue
         norms += 1
+        label = _LABEL.match(line)
+        if label:
+            labels.append(int(label[1]))
         place = guessed_place(line)
         if place is not None and last is not None:
             compared += 1
@@ -210,7 +200,9 @@ def _steps_can_be_guessed(source: Source) -> bool:
         last = place or last
         if norms > 100:
             break
-    return compared > 0 and grown >= 0.8 * compared
+    falls = sum(b < a for a, b in pairwise(labels))
+    ranks = len(labels) == norms and falls >= max(3, norms / (3 * len(set(labels) or {0})))
+    return compared > 0 and grown >= 0.8 * compared and not ranks, ranks
 
 
 READER = Reader(

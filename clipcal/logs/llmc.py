@@ -14,10 +14,14 @@ _MAIN = re.compile(rf"s:(?P<step>\d+)\s+trl:(?P<loss>{NUMBER})\s+lr:(?P<lr>{NUMB
 _CONSOLE = re.compile(
     rf"step\s+(?P<step>\d+)/\d+ \| loss (?P<loss>{NUMBER}) \([^)]*\)\s*\| norm (?P<norm>{NUMBER}) \([^)]*\)\s*\| lr (?P<lr>{NUMBER}) \|"
 )
+# before June 2024: "s:0 tel:10.968871", "s:0 trl:10.965596"
+_WITHOUT = re.compile(rf"s:\d+\s+t[re]l:{NUMBER}\s*")
 
 
 def _recognises(source: Source) -> bool:
-    return any(_MAIN.fullmatch(line) or _CONSOLE.match(line) for line in source.telling)
+    return any(_MAIN.fullmatch(line) or _CONSOLE.match(line) for line in source.telling) or (
+        len(source.telling) > 1 and all(_WITHOUT.fullmatch(line) for line in source.telling[:10])
+    )
 
 
 def _read(source: Source) -> Log:
@@ -36,5 +40,5 @@ READER = Reader(
     title="llm.c log",
     recognises=_recognises,
     read=_read,
-    norms="run its train_gpt2cu, which writes one at every step",
+    norms="take llm.c of June 2024 or newer, whose train_gpt2cu writes one at every step",
 )

@@ -23,7 +23,11 @@ _START = re.compile(r"-{8,} arguments -{8,}")
 
 
 def _recognises(source: Source) -> bool:
-    return early_line(source, b"|", lambda line: _ITERATION.search(line[:4_000]) and _ITS_OWN.search(line))
+    return early_line(
+        source,
+        (b"iteration", b"> global batch"),
+        lambda line: _ITERATION.search(line[:4_000]) and _ITS_OWN.search(line),
+    )
 
 
 def _read(source: Source) -> Log:

@@ -48,6 +48,9 @@ STEPS = (
     "n_iter",
     "train_step",
     "optimizer_step",
+    "opt_step",
+    "update_step",
+    "gradient_step",
     "iteration_step",
     "training_iteration",
 )
@@ -83,7 +86,7 @@ def kind_of(name: str) -> Kind:
 def _is_norm(whole: str, last: str) -> bool:
     if _NOT_A_NORM.search(last) or _ONE_LAYER.search(whole):
         return False
-    if whole in ("l2_norm/grad/global", "norm", "train/norm"):  # the first is Composer's
+    if whole.removeprefix("train_") in ("l2_norm/grad/global", "norm", "train/norm"):  # the first is Composer's
         return True
     if _NORM.fullmatch(last):
         return "grad" in whole or last in ("gnorm", "g_norm", "gnrm", "total_norm", "gnorm_total")

@@ -6,6 +6,7 @@ Several norms are never guessed among: the user picks. Of several runs the last 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
 from clipcal.logs.runs import Part, runs_of
 
+# "grad_norm_max" beside "grad_norm" or "grad_norm_last": of one gradient, over the steps that a line stands for
+_STATISTIC = re.compile(r"_(?:max|mean|avg|median)$")
+_LARGEST = "_max"
 LONG_ENOUGH = 50
 """Rows of a run, for it to be judged though a longer one stands before it."""
 SHOWN = 20
@@ -53,6 +57,7 @@ def pick(log: Log, source: str, *, tag: str | None = None, run: int | None = Non
         *_resumed(part),
         *_cadence(log, every, numbered=bool(np.isfinite(series.step[part.rows]).all())),
         *_clipping(log, series.tag, norms),
+        *_largest(log, series.tag),
         *log.notes,
     ]
     return Picked(
@@ -92,14 +97,24 @@ def _tagged(named: Sequence[Series], source: str, tag: str) -> Series:
 
 
 def _obvious(named: Sequence[Series]) -> list[Series]:
-    """Without what the names themselves rule out: norms after clipping beside those before, means over an epoch beside
-    the steps' own, a name twice."""
+    """Without what the names themselves rule out: norms after clipping beside those before, means over an epoch or a line
+    beside the steps' own, a name twice."""
     before = [s for s in named if not after_clipping(s.tag)] or list(named)
     stepwise = [s for s in before if squashed(s.tag).endswith("_step")]
     epochs = {squashed(s.tag).removesuffix("_step") + "_epoch" for s in stepwise}
     left = [s for s in before if squashed(s.tag) not in epochs]
+    steps = {squashed(s.tag).removesuffix("_last") for s in left}
+    left = [s for s in left if _STATISTIC.sub("", squashed(s.tag)) not in steps - {squashed(s.tag)}]
     alive = [s for s in left if np.isfinite(s.grad_norm).any()]
     return alive or left
+
+
+def _largest(log: Log, tag: str) -> list[str]:
+    wanted = squashed(tag).removesuffix("_last") + _LARGEST
+    beside = [s.tag for s in log.series if squashed(s.tag) == wanted]
+    return (
+        [f"{beside[0]!r} beside it has the largest norm behind each line: see the spikes with --tag."] if beside else []
+    )
 
 
 def _listed(named: Sequence[Series]) -> str:
@@ -167,7 +182,7 @@ def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
     share = f"{unseen:.0f}" if unseen < 99 else f"{math.floor(unseen * 10) / 10:g}"
     if log.window == "mean":
         return [
-            f"Each line is the mean over about {n} steps: a spike shows at a {_part(every)} of its height, and single steps "
+            f"Each line is the mean over about {n} steps: a spike shows at {_part(every)} of its height, and single steps "
             "spread more widely than these means."
         ]
     thinned = ", thinned at random by the export" if log.window == "sample" else ""
@@ -178,16 +193,8 @@ def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
 
 
 def _part(every: float) -> str:
-    return {
-        2: "half",
-        3: "third",
-        4: "quarter",
-        5: "fifth",
-        10: "tenth",
-        20: "twentieth",
-        50: "fiftieth",
-        100: "hundredth",
-    }.get(round(every), f"{round(every)}th part")
+    words = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
+    return words.get(round(every), f"1/{round(every)}")
 
 
 def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:

@@ -35,6 +35,14 @@ _OPENMMLAB = re.compile(r"\bEpoch(?:\(train\))?\s*\[(\d+)\]\s*\[\s*(\d+)/(\d+)\]
 _OPENMMLAB_ITER = re.compile(r"\bIter(?:\(train\))?\s*\[\s*(\d+)/(\d+)\]")
 # torchvision's and PyTorch's examples: "Epoch: [0][ 10/5005]"; timm: "Train: 0 [  50/1251 (  4%)]"
 _EPOCHS_FROM_0 = re.compile(r"\b(?:[Ee]poch:?\s*\[(\d+)(?:/\d+)?\]|Train: (\d+))[:,]?\s*\[\s*(\d+)/(\d+)\b")
+# Composer, above a block of values: "[epoch=2][batch=10/4800]:"
+_COMPOSER = re.compile(r"\s*(?:\[epoch=(\d+)(?:/\d+)?\])?\[batch=(\d+)(?:/(\d+))?\]:\s*")
+# WeNet: "TRAIN | Batch 4/203700 loss 12.6 ... rank 0", the epoch and how many batches of it
+_WENET = re.compile(r"\bTRAIN\b.{0,60}?\bBatch (\d+)/(\d+) loss ")
+# "Epoch:[4], Batch: [600]/[1327]", "Epoch 1/10 Batch 50/500", "epoch 3, batch 20, loss ..."
+_BATCH = re.compile(r"\b[Bb]atch(?:_idx)?\W{0,3}(\d+)\]?(?:\s?(?:/|of)\s?\[?(\d+))?(?!\.\d)")
+# PyTorch's first example and open_clip: "Train Epoch: 14 [41984/15007744 (0%)]" are samples
+_SAMPLES = re.compile(r"\bTrain(?: Epoch)?:? \d+ \[\s*\d+/\d+ \(")
 _BAR = re.compile(r"(\d+)/(\d+|\?) \[\d+:\d\d(?::\d\d)?<|^\s*(\d+)/(\d+) [━\[]")
 _BAR_EPOCH = re.compile(r"[Ee]poch\W{0,3}(\d+)")
 _OF = re.compile(r"(?<![\w/.:-])\[?\s?(\d+)\s?/\s?(\d+)\]?(?![\w/.-])")
@@ -64,6 +72,12 @@ def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
     found = _EPOCHS_FROM_0.search(line) if "poch" in line or "Train: " in line else None
     if found:
         return Place(it=float(found[3]), its=float(found[4]), epoch=float(found[1] or found[2]), within=True)
+    found = _COMPOSER.fullmatch(line) if "[batch=" in line else None
+    if found:
+        return Place(it=float(found[2]), its=_float(found[3]), epoch=_float(found[1]))
+    found = _WENET.search(line) if "TRAIN" in line else None
+    if found:
+        return Place(it=float(found[2]), epoch=float(found[1]))
     if bar:
         epoch_of_bar = _BAR_EPOCH.search(line[: bar.start()])
         of = bar[2] or bar[4]
@@ -73,11 +87,32 @@ def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
             its=None if of == "?" else float(of),
             epoch=float(epoch_of_bar[1]) if epoch_of_bar else None,
         )
-    return None
+    return _batch(line, pairs) if "atch" in line else None
+
+
+def _batch(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
+    """The batch of an epoch that a line names."""
+    found = _BATCH.search(line)
+    epoch = _epoch(line, pairs)
+    if not found or epoch is None:
+        return None
+    return Place(it=float(found[1]), its=_float(found[2]), epoch=epoch)
+
+
+def _float(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def _epoch(line: str, pairs: Sequence[tuple[str, str]]) -> float | None:
+    named = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
+    found = _BAR_EPOCH.search(line)
+    return next((v for v in named if v is not None and v % 1 == 0), float(found[1]) if found else None)
 
 
 def guessed_place(line: str) -> Place | None:
     """Where a line may stand that names no step: ``[12/300]`` or a number at its start."""
+    if _SAMPLES.search(line):
+        return None
     found = _OF.search(line[:150])
     if found:
         epoch = _BAR_EPOCH.search(line[: found.start()])
@@ -88,26 +123,27 @@ def guessed_place(line: str) -> Place | None:
 
 def _named(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
     """By the most telling name of a step among the pairs, and by its epoch."""
-    best: tuple[int, float] | None = None
+    best: tuple[int, float, str] | None = None
     epoch = None
     for name, text in pairs:
-        rank = _rank(name)
+        rank = rank_of(name)
         value = None if rank is None else value_of(text)
         if rank is None or value is None or value % 1 != 0:  # NaN and infinity leave no 0 either
             continue
         if rank == _EPOCH_RANK:
             epoch = value
         elif best is None or rank < best[0]:
-            best = (rank, value)
+            best = (rank, value, text)
     if best is None:
         return None
-    of = _ITS.finditer(line) if "/" in line else ()
-    its = next((float(found[2]) for found in of if float(found[1]) == best[1]), None)
-    return Place(it=best[1], its=its, epoch=epoch)
+    _, it, text = best
+    of = _ITS.finditer(line) if f"{text}/" in line or f"{text} /" in line else ()
+    its = next((float(found[2]) for found in of if float(found[1]) == it), None)
+    return Place(it=it, its=its, epoch=epoch)
 
 
 @lru_cache(maxsize=4096)
-def _rank(name: str) -> int | None:
+def rank_of(name: str) -> int | None:
     """How telling a name is as that of a step, 0 the most; None where it names neither a step nor an epoch."""
     whole = squashed(name)
     words = whole.split("_")

@@ -29,6 +29,10 @@ _USUAL_LOSSES = (
     "trl",
     "cost",
     "nll_loss",
+    "loss_avg",
+    "avg_loss",
+    "global_avg_loss",
+    "mean_loss",
 )
 _STEM = {
     "norm": re.compile(r"grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|total_norm|norm"),

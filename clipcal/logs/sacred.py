@@ -11,6 +11,7 @@ from typing import Any
 from clipcal.errors import InputError
 from clipcal.logs.beside import threshold_beside
 from clipcal.logs.log import Log
+from clipcal.logs.pickled import tensor_value
 from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
@@ -57,12 +58,17 @@ def _read(source: Source) -> Log:
     rows = Rows()
     for numbers, columns in together.items():
         for i, step in enumerate(numbers):
-            rows.add({name: values[i] for name, values in columns.items()}, step=step)
+            rows.add({name: _plain(values[i]) for name, values in columns.items()}, step=step)
     beside = threshold_beside(source, ("config.json",), _KEYS)
     if beside:
         rows.threshold(*beside)
     notes = ("Some values have no step, or some steps no value; they were left out.",) if cut else ()
     return rows.log("Sacred metrics", notes=notes)
+
+
+def _plain(value: Any) -> Any:
+    number = tensor_value(value) if isinstance(value, dict) else None
+    return value if number is None else number
 
 
 READER = Reader(

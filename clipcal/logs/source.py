@@ -22,8 +22,9 @@ MAX_DOCUMENT = 256 * 2**20
 MAX_BYTES = 16 * 2**30
 """Bytes after decompression: 150 times what a million steps take."""
 _CHUNK = 2**20
+_EARLY = 32 * 2**20
 _FIRST, _TELLING = 200, 200
-_ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -83,11 +84,16 @@ class Source:
 
     def raw_lines(self) -> Iterator[bytes]:
         """The lines as UTF-8, ended by newlines alone, without ANSI colours."""
+        for block in self.blocks():
+            yield from block.split(b"\n")
+
+    def blocks(self) -> Iterator[bytes]:
+        """Whole lines as ``raw_lines`` has them, about a megabyte of them at a time, joined by newlines."""
         rest: list[bytes] = []
         held = number = 0
         for chunk in self._utf8():
-            pieces = chunk.split(b"\n")
-            if len(pieces) == 1:
+            end = chunk.rfind(b"\n")
+            if end < 0:
                 rest.append(chunk)
                 held += len(chunk)
                 if held > MAX_LINE:
@@ -95,14 +101,29 @@ class Source:
                         f"{self.path}:{number + 1}: is a line of over {MAX_LINE >> 20} MiB. Name the log of a training run."
                     )
                 continue
-            pieces[0] = b"".join((*rest, pieces[0]))
-            rest, held = [pieces[-1]], len(pieces[-1])
-            number += len(pieces) - 1
-            for line in pieces[:-1]:
-                yield _ANSI.sub(b"", line) if b"\x1b" in line else line
+            block = b"".join((*rest, chunk[:end]))
+            rest, held = [chunk[end + 1 :]], len(chunk) - end - 1
+            number += block.count(b"\n") + 1
+            yield _ANSI.sub(b"", block) if b"\x1b" in block else block
         last = b"".join(rest)
         if last:
             yield _ANSI.sub(b"", last) if b"\x1b" in last else last
+
+    @cached_property
+    def early(self) -> tuple[bytes, ...]:
+        """The first 32 MiB as ``blocks`` has them, or what of it can be read: the dumps of configurations and models of a run
+        that was restarted fifty times come to less. Kept, as every format is looked for in it."""
+        found: list[bytes] = []
+        left = _EARLY
+        try:
+            for block in self.blocks():
+                found.append(block)
+                left -= len(block) + 1
+                if left < 0:
+                    break
+        except InputError:  # unreadable further on: whoever reads the file says so
+            pass
+        return tuple(found)
 
     @cached_property
     def telling(self) -> tuple[str, ...]:

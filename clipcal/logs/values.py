@@ -6,10 +6,10 @@ import math
 import re
 from typing import Any
 
-_WORD = re.compile(r"(?i)([+-]?)(?:1\.#)?(?:(nan|qnan|snan|ind)(?:\(.*\))?|(inf(?:inity)?))")
+_WORD = re.compile(r"(?i)([+-]?)(?:1\.#)?(?:(nan|qnan|snan|ind)(?:\(.*\)|0*)|(inf(?:inity)?)0*)")  # "-1.#IND00"
 _TENSOR = re.compile(r"(?:tensor|np\.\w+|numpy\.\w+|array|Array)\(\s*([^,()\s]+)(?:\s*,[^()]*)?\)")
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
-NUMBER = r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?:1\.#)?(?i:nan|qnan|snan|ind|inf(?:inity)?)\b)"
+NUMBER = r"[+-]?(?:1\.#(?i:q?nan|snan|ind|inf)0*\b|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:nan|qnan|snan|ind|inf(?:inity)?)\b)"
 """A regular expression for a number as it stands in a line of text, NaN and infinities too; no group of its own."""
 
 
@@ -19,6 +19,8 @@ def value_of(raw: Any) -> float | None:
     Takes numbers; text with NaN and infinity as Python, C, Java and MSVC write them; ``tensor(1.5, device='cuda:0')``;
     and objects that hold their number under "value", as Sacred's jsonpickle does.
     """
+    if raw.__class__ is str and len(raw) < 200 and _PLAIN.fullmatch(raw):  # most are
+        return float(raw)
     if isinstance(raw, float):
         return raw
     if isinstance(raw, bool) or raw is None:

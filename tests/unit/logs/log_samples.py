@@ -120,6 +120,19 @@ TEXTS: dict[str, bytes] = {
             "number of skipped iterations:   0 | number of nan iterations:   0 |"
         )
     ),
+    "ESPnet2 train.log": _lines(
+        lambda i, norm: (
+            f"[gpu01:0/2] 2023-04-22 13:52:12,339 (trainer:732) INFO: 1epoch:train:{5 * i - 4}-{5 * i}batch: iter_time=0.070, "
+            f"loss=9.0, backward_time=0.294, grad_norm={norm}, clip=100.000, loss_scale=1.000, optim0_lr0=3.7e-04, train_time=1.1"
+        )
+    ),
+    "ParlAI console": _lines(
+        lambda i, norm: (
+            f"12:18:15 | time:{65 * i}s total_exs:{7 * i} total_steps:{7 * i} epochs:0.00 time_left:834949s\n"
+            f"    clip  exs  gnorm  loss    lr  total_train_updates  ups\n"
+            f"       1    7  {norm:5}   9.0 1e-05  {7 * i:19} .1084\n"
+        )
+    ),
     "Hugging Face Trainer's console output": _lines(
         lambda i, norm: str({"loss": 9.0, "grad_norm": norm, "learning_rate": 1e-4, "epoch": 0.1}),
         head="  0%|     | 0/6 [00:00<?, ?it/s]\r",

@@ -230,3 +230,17 @@ def test_what_is_not_taken_for_a_log(tmp_path: Path, text: str) -> None:
 def test_a_log_is_recognised_behind_megabytes_of_other_text(tmp_path: Path) -> None:
     text = "(norm): LayerNorm((768,), eps=1e-05)\n" * 30_000 + "".join(f"step {i} grad_norm 1.{i}\n" for i in range(3))
     np.testing.assert_array_equal(only(read(tmp_path, text)).step, [0, 1, 2])
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_the_labels_of_srun(tmp_path: Path, ranks: int) -> None:
+    lines = [
+        f"{r}: step {10 * i} loss {i}.{r} grad_norm {i}.5\n{r}: saving\n"
+        for i in range(1, 21)
+        for r in reversed(range(ranks))
+    ]
+    log = read(tmp_path, "".join(lines))
+    np.testing.assert_array_equal(only(log).step, np.arange(10, 201, 10))
+    np.testing.assert_array_equal(only(log).grad_norm, np.arange(1.5, 21))
+    np.testing.assert_array_equal(only(log).loss, np.arange(1, 21) + (ranks - 1) / 10)
+    assert log.notes == (f"Several ranks wrote to it; only the lines of rank {ranks - 1} were read.",)

@@ -144,7 +144,7 @@ def test_steps_that_number_nothing_are_counted() -> None:
     [
         ({}, ["one line in 50 steps", "has not seen 98% of the steps", "spikes"]),
         ({"window": "last"}, ["one line in 50 steps", "98%"]),
-        ({"window": "mean"}, ["mean over about 50 steps", "fiftieth"]),
+        ({"window": "mean"}, ["mean over about 50 steps", "1/50 of its height"]),
         ({"window": "sample"}, ["one line in 50 steps", "thinned at random"]),
         ({"unit": "epoch"}, ["one line per epoch"]),
     ],
