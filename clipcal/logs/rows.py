@@ -76,6 +76,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._steps)
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all rows, as far as they are bounded."""
+        return {name for names in self._plans for name in names}
+
     def add(self, row: Mapping[str, Any], *, step: float | None = None) -> None:
         """One row: names -> values in any spelling. Values that are no number are left out."""
         names = tuple(row)
@@ -105,6 +110,29 @@ class Rows:
                     step = value
                     break
         self._steps.append(math.nan if step is None else step)
+
+    def add_alike(self, rows: Sequence[dict[str, Any]], *, but: Sequence[str] = ()) -> bool:
+        """Many rows at once, in a third of the time, where all have the same names, none of those in ``but``, and plain numbers
+        as values; where not, False, and nothing is added."""
+        if not rows:
+            return True
+        names = tuple(rows[0])
+        if any(name in names for name in but) or any(tuple(row) != names for row in rows):
+            return False
+        plan = self._plans.get(names) or self._plan(names)
+        taken = [[row[name] for row in rows] for name, _, _ in plan.columns]
+        steps = [row[plan.steps[0]] for row in rows] if plan.steps else [math.nan] * len(rows)
+        numbers = all({v.__class__ for v in values} <= {float} for values in taken)
+        if plan.thresholds or not taken or not numbers or not {v.__class__ for v in steps} <= {int, float}:
+            return False
+        if plan.steps and not all(-(2**53) < v < 2**53 for v in steps):
+            return False
+        at = range(len(self._steps), len(self._steps) + len(rows))
+        for (_, kept, values), column in zip(plan.columns, taken, strict=True):
+            kept.extend(at)
+            values.extend(column)
+        self._steps.extend(steps)
+        return True
 
     def start_run(self) -> None:
         """The log itself says that a run starts here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -223,3 +224,31 @@ def test_made_up_names_do_not_fill_the_memory() -> None:
 def test_nested_objects_are_one_row() -> None:
     nested = {"step": 1, "train": {"grad_norm": 2.0, "deep": {"lr": 0.1}}, "list": [1, 2], "word": "x"}
     assert flatten(nested) == {"step": 1, "train/grad_norm": 2.0, "train/deep/lr": 0.1, "word": "x"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_rows_at_once_are_the_rows_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    odd = [1.5, 2.5, 3.5, 4, "nan", None, True, math.inf, 10**30]
+    rows: list[dict[str, Any]] = [
+        {"step": i, "loss": rng.choice(odd[: 3 + seed % 7]), "grad_norm": rng.choice(odd[: 3 + seed % 5])}
+        for i in range(30)
+    ]
+    if seed % 3 == 0:
+        rows[rng.randrange(30)]["other"] = 1.0
+    if seed % 4 == 0:
+        rows[7]["max_grad_norm"] = 0.5
+    single, together = Rows(), Rows()
+    for row in rows:
+        single.add(row)
+    for start in range(0, 30, 7):
+        part = rows[start : start + 7]
+        if not together.add_alike(part):
+            for row in part:
+                together.add(row)
+    one, other = single.log("test"), together.log("test")
+    assert one.max_norm == other.max_norm
+    for a, b in zip(one.series, other.series, strict=True):
+        for name in ("step", "grad_norm", "loss", "lr"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert together.add_alike([{"step": 1, "value": 2.0}], but=("value",)) is False
