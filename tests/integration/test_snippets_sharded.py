@@ -25,7 +25,7 @@ CASES: list[tuple[str, Method, float]] = [
 
 # Each rank has batches of its own. With a rate of 1 the weights move by the clipped gradient.
 WORKER = """\
-import json, sys, warnings
+import json, os, sys, warnings
 import torch
 from torch import distributed as dist, multiprocessing
 
@@ -63,8 +63,10 @@ def work(rank, folder):
     asked = json.loads(open(f"{folder}/asked.json").read())
     answers = [moved(text, kind, rank) for kind, text in asked]
     if rank == 0:
-        open(f"{folder}/answers.json", "w").write(json.dumps(answers))
-    dist.destroy_process_group()
+        with open(f"{folder}/answers.json", "w") as f:
+            f.write(json.dumps(answers))
+    dist.barrier()
+    os._exit(0)  # gloo's threads may abort the process while the interpreter takes itself apart
 
 if __name__ == "__main__":
     multiprocessing.spawn(work, (sys.argv[1],), nprocs=2)
