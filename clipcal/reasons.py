@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 FIRM = 1.2  # times the stable median: trained best where large norms did harm
 MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
 HARMFUL = 0.2  # p below which a rise of the loss after large norms is harm; above 1 - p they are ordinary training
+SLIGHT = 0.01  # log-change of the loss: a long log finds smaller rises beyond chance, and none that costs anything
 AT_ONCE = 20  # steps: what is lost so soon was never stable
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
 
@@ -112,13 +113,16 @@ def _therefore(response: LossResponse) -> tuple[str, str]:
             return "norms that large do harm here", "the threshold is in the middle, well below them"
         case "none":
             return "large norms are ordinary training here", "they are left alone"
+        case _ if effect_at(response.p) == "harm":
+            return "that is too little to say that large norms do harm", "the threshold is in the middle"
         case _:
             return "that does not tell whether large norms do harm", "the threshold is in the middle"
 
 
 def effect_of(response: LossResponse) -> Effect:
-    """What the losses say of large norms."""
-    return effect_at(response.p)
+    """What the losses say of large norms: a rise that is sure and slight says as little as one that is not sure."""
+    effect = effect_at(response.p)
+    return "unclear" if effect == "harm" and response.change_above - response.change_below < SLIGHT else effect
 
 
 def effect_at(p: float) -> Effect:

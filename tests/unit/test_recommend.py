@@ -255,6 +255,18 @@ class TestLosses:
         assert answer.harm.loss_change_above > answer.harm.loss_change_below
         assert any("do harm" in r for r in answer.reasons)
 
+    def test_a_rise_that_is_sure_and_slight_is_no_harm(self) -> None:
+        """5% is harm, 0.5% is not, however long the log that shows both."""
+        rng = np.random.default_rng(0)
+        norms = np.exp(0.5 * rng.standard_normal(5000))
+        for effect, harmful in ((0.05, True), (0.005, False)):
+            log_loss = 0.002 * rng.standard_normal(5000)
+            for step in np.flatnonzero(norms > 1.6):
+                log_loss[step + 1 : step + 4] += effect
+            answer = recommend(norms, np.exp(log_loss))
+            assert (threshold(answer) == answer.candidates.firm) is harmful
+            assert any("too little to say that large norms do harm" in r for r in answer.reasons) is not harmful
+
     def test_harm_from_far_norms_alone_chooses_what_lies_between(self) -> None:
         answer = recommend(*self.wide(0.2, onset=3.0))
         assert answer.harm is not None
