@@ -17,7 +17,7 @@ from clipcal.logs.values import value_of
 TITLE = "Coqui TTS trainer log"
 
 _STEP = re.compile(r"-->\s+(?:TIME: .*?-- )?STEP: \d+/-?\d+ -- GLOBAL_STEP: (\d+)")
-# "     | > grad_norm_0: 4.20663  (4.22535)": the value of this step, and the mean since the epoch began
+# "     | > grad_norm_0: 4.31234  (4.22535)": the value of this step, and the mean since the epoch began
 _VALUE = re.compile(r"\s*\| > ([\w./ -]{1,100}?):\s*(\S.*?)\s*(?:\s\([^()]*\)?)?\s*")
 _START = re.compile(r"\s*> Training Environment\s*:")
 

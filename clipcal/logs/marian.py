@@ -15,7 +15,7 @@ from clipcal.logs.values import NUMBER, value_of
 TITLE = "Marian train.log"
 
 _UPDATE = re.compile(r"\bEp\. (?P<epoch>[\d.,]+) : Up\. (?P<step>[\d,]+) : Sen\. [\d,.]+ : (?P<values>.*)")
-# "Cost 3.75", "Cost 3.75 * 7,079 @ 12 after 1,234,567": --disp-label-counts puts the labels behind the cost. The norm has four
+# "Cost 3.75", "Cost 3.75 * 7,000 @ 12 after 1,234,567": --disp-label-counts puts the labels behind the cost. The norm has four
 # decimals; at the end of a line, fewer were cut off.
 _FIELD = re.compile(
     rf"(?:^| : )(?:(?P<name>Cost|L\.r\.) (?P<value>{NUMBER})(?=\s|$)"

@@ -80,7 +80,7 @@ TEXTS: dict[str, bytes] = {
     ),
     "fairseq log": _lines(
         lambda i, norm: (
-            "[2022-04-08 18:40:57,965][train_inner][INFO] - "
+            "[2023-02-03 04:05:06,789][train_inner][INFO] - "
             + json.dumps(
                 {
                     "epoch": 1,
@@ -96,9 +96,9 @@ TEXTS: dict[str, bytes] = {
     ),
     "Marian train.log": _lines(
         lambda i, norm: (
-            f"[2022-07-14 18:24:53] Ep. 1 : Up. {i} : Sen. 7,079 : Cost 9.0 : Time 0.3s : 3057.13 words/s : gNorm {norm} : L.r. 1.0e-04"
+            f"[2023-02-03 04:05:06] Ep. 1 : Up. {i} : Sen. 7,000 : Cost 9.0 : Time 0.3s : 3000.00 words/s : gNorm {norm} : L.r. 1.0e-04"
         ),
-        head="[2022-07-13 05:39:44] [marian] Marian v1.10.25\n",
+        head="[2023-02-03 04:05:06] [marian] Marian v1.10.25\n",
     ),
     "llm.c log": _lines(lambda i, norm: f"s:{i} trl:9.0 lr:0.0001 norm:{norm}"),
     "Coqui TTS trainer log": _lines(
@@ -109,7 +109,7 @@ TEXTS: dict[str, bytes] = {
     ),
     "Swin Transformer log": _lines(
         lambda i, norm: (
-            f"[2024-09-04 20:35:07 swin_base] (main.py 257): INFO Train: [0/300][{i}/40]\teta 0:00:03 lr 0.0001\t wd 0.0500\t"
+            f"[2023-02-03 04:05:06 swin_base] (main.py 257): INFO Train: [0/300][{i}/40]\teta 0:00:03 lr 0.0001\t wd 0.0500\t"
             f"time 0.9 (0.9)\tloss 9.0 (9.0)\tgrad_norm {norm} (2.0)\tloss_scale 65536.0 (65536.0)\tmem 3277MB"
         )
     ),

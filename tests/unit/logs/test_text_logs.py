@@ -155,14 +155,14 @@ COQUI_EVAL = """
 
 def test_coqui_reads_a_block_as_a_row_and_no_evaluation(tmp_path: Path) -> None:
     text = " > Training Environment:\n | > Current device: 0\n > Model has 86410668 parameters\n"
-    text += coqui_block(1_000_025, ["0.53343", "54.03583"])
+    text += coqui_block(1_000_025, ["0.61234", "52.12345"])
     text += COQUI_EVAL + coqui_block(1_000_050, ["nan", "inf"], time="TIME: 2022-11-03 10:47:31 -- ")
     log = read("coqui", tmp_path, text)
     first, second = log.series
     assert (first.tag, second.tag) == ("grad_norm_0", "grad_norm_1")
     same(first.step, [1_000_025, 1_000_050])
-    same(first.grad_norm, [0.53343, math.nan])
-    same(second.grad_norm, [54.03583, math.inf])
+    same(first.grad_norm, [0.61234, math.nan])
+    same(second.grad_norm, [52.12345, math.inf])
     same(first.loss, [2.5, 2.5])
     same(second.loss, [3.5, 3.5])
     same(second.lr, [0.0003, 0.0003])
@@ -205,23 +205,23 @@ def test_coqui_threshold_stands_in_the_config_beside(tmp_path: Path, config: str
 
 def marian_line(update: str, norm: str, rest: str = " : L.r. 1.8750e-05") -> str:
     return (
-        f"[2022-07-14 18:30:37] Ep. 1 : Up. {update} : Sen. 6,660,290 : Cost 1.84583986 * 232,376 @ 1,904 after 1,234,567 "
-        f": Time 341.35s : 393895.72 words/s : gNorm {norm}{rest}\n"
+        f"[2023-02-03 04:05:06] Ep. 1 : Up. {update} : Sen. 6,000,000 : Cost 1.25000000 * 200,000 @ 1,904 after 1,234,567 "
+        f": Time 300.00s : 20000.00 words/s : gNorm {norm}{rest}\n"
     )
 
 
 def test_marian_reads_updates_and_the_threshold(tmp_path: Path) -> None:
     text = (
-        "[2022-07-13 05:39:44] [marian] Marian v1.10.25; e8a1 2021-12-07\n[2022-07-13 05:39:44] [config] clip-norm: 1\n"
+        "[2023-02-03 04:05:06] [marian] Marian v1.10.25; abcd 2021-01-01\n[2023-02-03 04:05:06] [config] clip-norm: 1\n"
     )
     text += marian_line("1", "4.5476") + marian_line("1,000", "nan")
-    text += "[2022-07-14 18:55:03] [valid] Ep. 1 : Up. 1000 : chrf : 31.6549 : new best\nError: std::bad_alloc\n"
+    text += "[2023-02-03 04:05:06] [valid] Ep. 1 : Up. 1000 : chrf : 30.0000 : new best\nError: std::bad_alloc\n"
     text += marian_line("2000", "1.2345", rest="") + marian_line("3000", "1.2345")[:-24]
     log = read("marian", tmp_path, text)
     series = only(log)
     same(series.step, [1, 1000, 2000])
     same(series.grad_norm, [4.5476, math.nan, 1.2345])
-    same(series.loss, [1.84583986] * 3)
+    same(series.loss, [1.25000000] * 3)
     same(series.lr, [1.875e-5, 1.875e-5, math.nan])
     assert (log.max_norm, log.max_norm_from) == (1.0, "clip-norm in its [config]")
     assert (log.window, log.after) == (None, False)
@@ -229,7 +229,7 @@ def test_marian_reads_updates_and_the_threshold(tmp_path: Path) -> None:
 
 
 def test_marian_restarts(tmp_path: Path) -> None:
-    header = "[2022-07-13 05:39:44] [marian] Marian v1.10.25; e8a1\n[2022-07-13 05:39:44] [config] clip-norm: 0\n"
+    header = "[2023-02-03 04:05:06] [marian] Marian v1.10.25; abcd\n[2023-02-03 04:05:06] [config] clip-norm: 0\n"
     text = header + marian_line("1", "4.0") + marian_line("2", "3.0") + header + marian_line("1", "4.1")
     log = read("marian", tmp_path, text + header + marian_line("2", "3.1"))
     assert only(log).starts == (2,)
@@ -238,7 +238,7 @@ def test_marian_restarts(tmp_path: Path) -> None:
 
 # --- fairseq
 
-HYDRA = "[2022-04-08 18:40:57,965][fairseq_cli.train][INFO] - {'_name': None, 'optimization': {'_name': None, 'clip_norm': 0.0}}\n"
+HYDRA = "[2023-02-03 04:05:06,789][fairseq_cli.train][INFO] - {'_name': None, 'optimization': {'_name': None, 'clip_norm': 0.0}}\n"
 NAMESPACE = "2020-01-01 10:00:00 | INFO | fairseq_cli.train | Namespace(arch='x', clip_norm=0.1, lr=[0.0005])\n"
 
 
@@ -257,7 +257,7 @@ FAIRSEQ_EPOCH = json.dumps(
 @pytest.mark.parametrize(
     ("config", "prefix", "threshold"),
     [
-        (HYDRA, "[2022-04-08 18:48:05,372][{}][INFO] - ", math.inf),
+        (HYDRA, "[2023-02-03 04:05:06,789][{}][INFO] - ", math.inf),
         (NAMESPACE, "2020-01-01 10:00:00 | INFO | {} | ", 0.1),
     ],
 )
