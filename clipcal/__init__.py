@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from clipcal.rundir import Run, open_run
     from clipcal.snippets import snippet
     from clipcal.spec import Spec, load_spec
-    from clipcal.trace import Step, Trace, read_trace
+    from clipcal.step import Step
+from clipcal.trace import Trace, read_trace
     from clipcal.verification import Verification
     from clipcal.verifying import verify
     from clipcal.watching import watch
@@ -39,7 +40,7 @@ _HOME = {
     "snippet": "snippets",
     "Spec": "spec",
     "load_spec": "spec",
-    "Step": "trace",
+    "Step": "step",
     "Trace": "trace",
     "read_trace": "trace",
     "Verification": "verification",

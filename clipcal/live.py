@@ -18,7 +18,7 @@ from clipcal.console import is_ascii, number
 from clipcal.profiling import OnGuard
 from clipcal.recording import OnSteps
 from clipcal.stdio import STOPPING, Interrupt
-from clipcal.trace import Step
+from clipcal.step import Step
 from clipcal.trials import OnPlan
 
 LINES = 10

@@ -20,13 +20,15 @@ from clipcal.evidence import load
 from clipcal.gradnorm import ClipRule
 from clipcal.guarding import guard_of, needs_guard
 from clipcal.layers import LayersWriter
-from clipcal.recorder import PATIENCE, Recorder
+from clipcal.patience import PATIENCE
+from clipcal.recorder import Recorder
 from clipcal.recording import OnSteps, Recording
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec
+from clipcal.step import Step
 from clipcal.targets import importable_from
-from clipcal.trace import AppendOnly, Step, lines_of, read_trace
+from clipcal.trace import AppendOnly, lines_of, read_trace
 from clipcal.training import Parts, train
 
 OnGuard = Callable[[float], None]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from clipcal.errors import InputError
 from clipcal.layers import LayersWriter, keep_rows
 from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run
-from clipcal.trace import AppendOnly, Step, Trace, lines_of, mend, read_trace, trace_of
+from clipcal.step import Step
+from clipcal.trace import AppendOnly, Trace, lines_of, mend, read_trace, trace_of
 
 OnSteps = Callable[[Sequence[Step]], None]
 

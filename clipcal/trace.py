@@ -13,43 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.jsonfile import dumps, number
+from clipcal.jsonfile import number
+from clipcal.step import Step
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One optimizer step. ``grad_norm`` is the total norm of all gradients before any clipping, ``grad_max`` the largest
-    absolute gradient element, ``seconds`` the wall time since the step before.
-
-    ``scale`` is the factor that clipping applied (None where clipping was off); ``skipped`` marks a step that the
-    GradScaler dropped.
-    """
-
-    step: int
-    loss: float
-    grad_norm: float
-    grad_max: float
-    lr: float
-    seconds: float
-    scale: float | None = None
-    skipped: bool = False
-
-    def line(self) -> str:
-        row: dict[str, Any] = {
-            "step": self.step,
-            "loss": self.loss,
-            "grad_norm": self.grad_norm,
-            "grad_max": self.grad_max,
-            "lr": self.lr,
-            "seconds": round(self.seconds, 6),
-        }
-        if self.scale is not None:
-            row["scale"] = self.scale
-        if self.skipped:
-            row["skipped"] = True
-        return dumps(row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from clipcal.arms import Arm
 from clipcal.baselines import BASELINES
 from clipcal.guarding import guard_of, needs_guard
 from clipcal.racing import Race, candidates_of, race
-from clipcal.trace import Step, Trace, trace_of
+from clipcal.step import Step
+from clipcal.trace import Trace, trace_of
 
 
 @dataclass(frozen=True, kw_only=True)

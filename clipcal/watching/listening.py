@@ -1,8 +1,9 @@
-"""torch's own functions -> what they are called with, while somebody listens; nothing that they do is changed.
+"""torch's own functions -> what they are called with, while somebody listens.
 
-Three things that an optimizer's step does not show: the loss (``torch.autograd.backward``), what a GradScaler made of it, and the
-gradients before a clip call. Every way of calling a clip function ends in one closure cell of ``torch.nn.utils.clip_grad``, so that
-references that were imported earlier are heard too. When the last listener leaves, all of it is as it was.
+Four things that an optimizer's step does not show: the loss (``torch.autograd.backward``), what a GradScaler made of it and whether
+it dropped the step, and the clip calls. Every way of calling a clip function ends in one closure cell of
+``torch.nn.utils.clip_grad``, so that references that were imported earlier are heard too. Nothing that these functions do is changed,
+but that a clip call does not act where a listener says so. When the last listener leaves, all of it is as it was.
 """
 
 from __future__ import annotations
@@ -34,11 +35,23 @@ class ClipCall:
 
 
 class Listener(Protocol):
+    def before_backward(self) -> None: ...
+
     def forget_losses(self) -> None: ...
 
-    def before_backward(self, loss: Tensor) -> None: ...
+    def saw_loss(self, loss: Tensor) -> None: ...
 
-    def before_clipping(self, call: ClipCall) -> None: ...
+    def after_backward(self) -> None: ...
+
+    def before_clipping(self, call: ClipCall) -> bool:
+        """Whether the call may act."""
+        ...
+
+    def after_unscaling(self, optimizer: torch.optim.Optimizer) -> None: ...
+
+    def dropped(self, optimizer: torch.optim.Optimizer) -> None:
+        """A GradScaler did not make this step."""
+        ...
 
 
 _listeners: list[Listener] = []
@@ -54,16 +67,23 @@ def stepped() -> None:
     _stepped = True
 
 
-def is_nested(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``optimizer.step`` is called from within itself, as where a subclass calls ``super().step()``."""
+def in_backward() -> bool:
+    """Whether a backward pass is under way."""
+    return _depth > 0
+
+
+def is_nested() -> bool:
+    """Whether ``step`` is called from within another ``step``: a subclass calls ``super().step()``, Lookahead its inner optimizer."""
     frame: Any = sys._getframe(1)
     calls = 0
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "wrapper" and code.co_filename == _OPTIMIZER and frame.f_locals.get("self") is optimizer:
+        if code.co_name == "wrapper" and code.co_filename == _OPTIMIZER:
             calls += 1
+            if calls > 1:
+                return True
         frame = frame.f_back
-    return calls > 1
+    return False
 
 
 def listen(listener: Listener) -> None:
@@ -89,18 +109,24 @@ def _cell(function: Callable[..., Any]) -> Any:
 
 
 def _install() -> None:
+    scaler = torch.amp.GradScaler
     _originals["backward"] = torch.autograd.backward
-    _originals["scale"] = torch.amp.GradScaler.scale
+    _originals["scale"], _originals["unscale"], _originals["step"] = scaler.scale, scaler.unscale_, scaler.step
     by_norm, by_value = _cell(clip_grad._clip_grads_with_norm_), _cell(clip_grad.clip_grad_value_)
     _originals["by_norm"], _originals["by_value"] = by_norm.cell_contents, by_value.cell_contents
     torch.autograd.backward = _backward
-    torch.amp.GradScaler.scale = _scale  # type: ignore[method-assign]
+    scaler.scale = _scale  # type: ignore[method-assign]
+    scaler.unscale_ = _unscale  # type: ignore[method-assign]
+    scaler.step = _scaler_step  # type: ignore[method-assign]
     by_norm.cell_contents, by_value.cell_contents = _clip_by_norm, _clip_by_value
 
 
 def _restore() -> None:
+    scaler = torch.amp.GradScaler
     torch.autograd.backward = _originals["backward"]
-    torch.amp.GradScaler.scale = _originals["scale"]  # type: ignore[method-assign]
+    scaler.scale = _originals["scale"]  # type: ignore[method-assign]
+    scaler.unscale_ = _originals["unscale"]  # type: ignore[method-assign]
+    scaler.step = _originals["step"]  # type: ignore[method-assign]
     _cell(clip_grad._clip_grads_with_norm_).cell_contents = _originals["by_norm"]
     _cell(clip_grad.clip_grad_value_).cell_contents = _originals["by_value"]
     _originals.clear()
@@ -108,23 +134,30 @@ def _restore() -> None:
 
 def _backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
     global _depth, _stepped
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    if _depth == 0:  # checkpointing calls it again from within
-        if _stepped:
-            _stepped = False
-            for listener in list(_listeners):
-                listener.forget_losses()
-        for root in roots:
-            if isinstance(root, Tensor) and root.numel() == 1:
-                loss = getattr(root, "_clipcal_unscaled", root)
-                for listener in list(_listeners):
-                    listener.before_backward(loss)
     original = _originals["backward"]
+    if _depth:  # checkpointing calls it again from within
+        return original(tensors, *args, **kwargs)
+    listeners = list(_listeners)
+    for listener in listeners:
+        listener.before_backward()
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if _stepped:
+        _stepped = False
+        for listener in listeners:
+            listener.forget_losses()
+    for root in roots:
+        if isinstance(root, Tensor) and root.numel() == 1:
+            loss = getattr(root, "_clipcal_unscaled", root)
+            for listener in listeners:
+                listener.saw_loss(loss)
     _depth += 1
     try:
-        return original(tensors if isinstance(tensors, Tensor) else roots, *args, **kwargs)
+        result = original(tensors if isinstance(tensors, Tensor) else roots, *args, **kwargs)
     finally:
         _depth -= 1
+    for listener in listeners:
+        listener.after_backward()
+    return result
 
 
 def _scale(self: Any, outputs: Any) -> Any:
@@ -134,25 +167,51 @@ def _scale(self: Any, outputs: Any) -> Any:
     return scaled
 
 
+def _unscale(self: Any, optimizer: torch.optim.Optimizer) -> None:
+    _originals["unscale"](self, optimizer)
+    for listener in list(_listeners):
+        listener.after_unscaling(optimizer)
+
+
+_made = 0
+
+
+def made_step() -> None:
+    """Told by a listener's step hook, so that a GradScaler's step that called none is known to be dropped."""
+    global _made
+    _made += 1
+
+
+def _scaler_step(self: Any, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+    before = _made
+    result = _originals["step"](self, optimizer, *args, **kwargs)
+    if _made == before:
+        for listener in list(_listeners):
+            listener.dropped(optimizer)
+    return result
+
+
 def _clip_by_norm(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kwargs: Any) -> Any:
     original = _originals["by_norm"]
     parameters = _listed(parameters)
-    _tell(parameters, float(max_norm), "norm", total_norm)
-    return original(parameters, max_norm, total_norm, *args, **kwargs)
+    if _may_act(parameters, float(max_norm), "norm", total_norm):
+        return original(parameters, max_norm, total_norm, *args, **kwargs)
+    return None
 
 
 def _clip_by_value(parameters: Any, clip_value: float, *args: Any, **kwargs: Any) -> Any:
     original = _originals["by_value"]
     parameters = _listed(parameters)
-    _tell(parameters, float(clip_value), "value", None)
-    return original(parameters, clip_value, *args, **kwargs)
+    if _may_act(parameters, float(clip_value), "value", None):
+        return original(parameters, clip_value, *args, **kwargs)
+    return None
 
 
 def _listed(parameters: Tensor | Iterable[Tensor]) -> Tensor | list[Tensor]:
     return parameters if isinstance(parameters, Tensor) else list(parameters)
 
 
-def _tell(parameters: Tensor | list[Tensor], threshold: float, by: str, total_norm: Tensor | None) -> None:
+def _may_act(parameters: Tensor | list[Tensor], threshold: float, by: str, total_norm: Tensor | None) -> bool:
     call = ClipCall(
         parameters=[parameters] if isinstance(parameters, Tensor) else parameters,
         threshold=threshold,
@@ -160,8 +219,8 @@ def _tell(parameters: Tensor | list[Tensor], threshold: float, by: str, total_no
         total_norm=total_norm,
         where=_caller(),
     )
-    for listener in list(_listeners):
-        listener.before_clipping(call)
+    answers = [listener.before_clipping(call) for listener in list(_listeners)]
+    return all(answers)
 
 
 def _caller() -> str:

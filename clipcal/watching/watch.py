@@ -6,10 +6,8 @@ import atexit
 import datetime
 import hashlib
 import sys
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from clipcal.errors import ClipcalError, InputError
-from clipcal.gradnorm import Norms, measure
+from clipcal.patience import PATIENCE
 from clipcal.profiling import environment
-from clipcal.recorder import PATIENCE, Recorder
+from clipcal.recorder import Recorder
 from clipcal.recording import Recording
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.training import Observation
-from clipcal.watching.listening import ClipCall, is_nested, leave, listen, stepped
+from clipcal.watching.listening import ClipCall, is_nested, leave, listen
+from clipcal.watching.observing import Observer
 
 
 @dataclass(kw_only=True)
@@ -35,16 +34,6 @@ class _Clips:
     by: str
     threshold: float
     calls: int = 0
-
-
-@dataclass(kw_only=True)
-class _Pending:
-    """What is known of the step to come: the losses since the last, and, where a clip call came, the norms before it."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    norms: Norms | None = None
-    present: list[int] = field(default_factory=list)
-    scale: Tensor | None = None
 
 
 class Watch:
@@ -70,7 +59,7 @@ class Watch:
             return
         refuse_to_replace(self.folder, force=force)
         optimizer = _innermost(optimizer)
-        self._optimizer, self._limit, self._clips = optimizer, steps, list[_Clips]()
+        self._limit, self._clips = steps, list[_Clips]()
         named = _named(model, optimizer)
         self._params = [p for _, p in named]
         if not named:
@@ -85,9 +74,7 @@ class Watch:
             self.folder, self._info(steps), self._names, resume=False, force=force, on_steps=None
         )
         self._recorder = Recorder(num_tensors=len(named), sink=self._recording.write)
-        self._pending = _Pending()
-        self._step = 0
-        self._before = time.perf_counter()
+        self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
         self._notes: list[str] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
         listen(self)
@@ -114,46 +101,44 @@ class Watch:
 
     # What torch tells
 
+    def before_backward(self) -> None:
+        pass
+
     def forget_losses(self) -> None:
-        self._pending.losses.clear()
+        self._observer.forget_losses()
 
-    def before_backward(self, loss: Tensor) -> None:
-        self._guarded(lambda: self._pending.losses.append(loss.detach().reshape(()).clone()))
+    def saw_loss(self, loss: Tensor) -> None:
+        self._observer.safely(lambda: self._observer.saw_loss(loss))
 
-    def before_clipping(self, call: ClipCall) -> None:
-        self._guarded(lambda: self._note_clipping(call))
+    def after_backward(self) -> None:
+        pass
+
+    def before_clipping(self, call: ClipCall) -> bool:
+        self._observer.safely(lambda: self._note_clipping(call))
+        return True
+
+    def after_unscaling(self, optimizer: torch.optim.Optimizer) -> None:
+        pass
+
+    def dropped(self, optimizer: torch.optim.Optimizer) -> None:
+        if optimizer is self._observer.optimizer:
+            self._observer.dropped()
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
-        if is_nested(self._optimizer):
-            return None
-        closure, inner = _closure_of(args, kwargs)
-        if closure is None:
-            self._guarded(self._observe)
-            return None
-        seen = False
-
-        def watched(*a: Any, **k: Any) -> Any:
-            """The backward pass is in the closure. Where an optimizer calls it several times, the first is at the weights of
-            the step."""
-            nonlocal seen
-            result = closure(*a, **k)
-            if not seen:
-                self._guarded(self._observe)
-                seen = True
-            self._pending = _Pending()
-            return result
-
-        return inner(watched)
+        return None if is_nested() else self._observer.before_step(args, kwargs)
 
     # What becomes of it
 
     def _note_clipping(self, call: ClipCall) -> None:
-        ours = {id(p) for p in self._params}
+        ours = {id(p) for p in self._observer.params}
         if not any(id(p) in ours for p in call.parameters):
             return
-        self._pending.norms, self._pending.present = self._measure()
-        if call.by == "norm" and call.total_norm is not None:
-            self._pending.scale = (call.threshold / (call.total_norm.detach() + 1e-6)).clamp(max=1.0)
+        by_norm = call.by == "norm" and call.total_norm is not None
+        self._observer.note_before_clipping(
+            (call.threshold / (call.total_norm.detach() + 1e-6)).clamp(max=1.0)
+            if by_norm and call.total_norm is not None
+            else None
+        )
         known = next((c for c in self._clips if (c.where, c.threshold) == (call.where, call.threshold)), None)
         if known is None and len(self._clips) < 20:
             known = _Clips(where=call.where, by=call.by, threshold=call.threshold)
@@ -161,64 +146,22 @@ class Watch:
         if known is not None:
             known.calls += 1
 
-    def _measure(self) -> tuple[Norms | None, list[int]]:
-        grads = [(i, p.grad) for i, p in enumerate(self._params) if p.grad is not None]
-        if not grads:
-            return None, []
-        norms = measure([g for _, g in grads], 2.0)
-        factor = getattr(self._optimizer, "grad_scale", None)  # a fused optimizer unscales by itself
-        if isinstance(factor, Tensor):
-            inverse = 1.0 / factor.to(norms.total.device)
-            norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
-        return norms, [i for i, _ in grads]
-
-    def _observe(self) -> None:
-        pending, self._pending = self._pending, _Pending()
-        stepped()
-        norms, present = pending.norms, pending.present
-        if norms is None:
-            norms, present = self._measure()
-        if norms is None:
-            return
-        after = time.perf_counter()
-        device = norms.total.device
-        loss = (
-            torch.stack([x.to(device, torch.float32) for x in pending.losses]).sum()
-            if pending.losses
-            else torch.full((), float("nan"), device=device)
-        )
-        rate = self._optimizer.param_groups[0].get("lr", float("nan"))
-        self._recorder.add(
-            Observation(
-                step=self._step,
-                loss=loss,
-                norms=norms,
-                with_grad=None if len(present) == len(self._params) else present,
-                lr=float(rate) if not isinstance(rate, Tensor) else rate.detach().clone(),
-                seconds=after - self._before,
-                scale=pending.scale,
-                scaled=hasattr(self._optimizer, "found_inf"),
-            )
-        )
-        self._before = after
-        self._step += 1
-        if self._recorder.gone_at is not None or self._step == self._limit:
+    def _record(self, observation: Observation) -> None:
+        self._recorder.add(observation)
+        if self._recorder.gone_at is not None or self._observer.step == self._limit:
             self.close()
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _failed(self, error: Exception) -> None:
         """Whatever goes wrong here must not end a training."""
         if not self._open:
             return
+        steps = self._observer.step
+        self._notes.append(f"watching ended after {steps} steps: {type(error).__name__}: {error}")
+        warnings.warn(f"clipcal stops watching after {steps} steps: {error}", RuntimeWarning, stacklevel=5)
         try:
-            with torch.no_grad():
-                act()
-        except Exception as e:
-            self._notes.append(f"watching ended after {self._step} steps: {type(e).__name__}: {e}")
-            warnings.warn(f"clipcal stops watching after {self._step} steps: {e}", RuntimeWarning, stacklevel=4)
-            try:
-                self._end("failed", f"{type(e).__name__}: {e}".splitlines()[0][:200])
-            except ClipcalError:
-                self._open = False
+            self._end("failed", f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        except ClipcalError:
+            self._open = False
 
     def _end(self, status: Status, reason: str | None) -> None:
         if not self._open:
@@ -239,12 +182,12 @@ class Watch:
             run = self._recording.run
             if run is not None:
                 in_use = self._clips[0].threshold if self._clips and self._clips[0].by == "norm" else None
-                self.run = run.save(steps=max(self._step, 1), in_use=in_use)
+                self.run = run.save(steps=max(self._observer.step, 1), in_use=in_use)
 
     def _own_clipping(self) -> list[str]:
         functions = {"norm": "clip_grad_norm_", "value": "clip_grad_value_"}
         return [
-            f"The script itself clips at {c.threshold:g} ({functions[c.by]} in {c.where}, at {c.calls} of {self._step} steps); "
+            f"The script itself clips at {c.threshold:g} ({functions[c.by]} in {c.where}, at {c.calls} of {self._observer.step} steps); "
             "the norms were taken before"
             for c in self._clips
         ]
@@ -324,14 +267,3 @@ def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str
         for p in group["params"]:
             found.setdefault(id(p), (names.get(id(p), f"parameter {len(found)}"), p))
     return list(found.values())
-
-
-def _closure_of(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The closure that ``step`` was called with, and how to call it with another; None where there is none."""
-    if kwargs.get("closure") is not None:
-        return kwargs["closure"], lambda other: (args, kwargs | {"closure": other})
-    # the hook's arguments begin with the optimizer itself
-    at = next((i for i, a in enumerate(args) if callable(a) and not isinstance(a, torch.optim.Optimizer)), None)
-    if at is None:
-        return None, None
-    return args[at], lambda other: ((*args[:at], other, *args[at + 1 :]), kwargs)

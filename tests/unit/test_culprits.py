@@ -16,7 +16,8 @@ from clipcal.errors import InputError
 from clipcal.evidence import load
 from clipcal.layers import LayersWriter
 from clipcal.rundir import Run, RunInfo
-from clipcal.trace import Floats, Step, lines_of
+from clipcal.step import Step
+from clipcal.trace import Floats, lines_of
 
 NAMES = ("embed.weight", "body.weight", "body.bias", "head.weight")
 Write = Callable[..., Path]

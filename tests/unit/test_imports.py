@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "jsonfile"),
+    ("_version", "errors", "jsonfile", "step"),
     ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir", "logs"),
-    ("layers", "stats", "baselines", "canvas", "charts"),
+    ("layers", "stats", "baselines", "canvas", "charts", "patience"),
     (
         "guarding",
         "reasons",
@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "applying",
     ),
     ("console", "tables", "checkview", "following"),
-    ("spec", "targets", "gradnorm", "training", "recorder"),
+    ("spec", "targets", "gradnorm", "training", "fetching", "recorder"),
     ("runners", "recording"),
     ("profiling", "trials", "verifying", "choosing"),
     ("watching",),
@@ -43,7 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "__init__"),
 )
 TRAINING_SIDE = {
-    "gradnorm", "training", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
+    "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
     "watching", "integrations",
 }  # fmt: skip
 
