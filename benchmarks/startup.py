@@ -37,7 +37,7 @@ def make_run(folder: Path) -> Path:
     """A run of 1,000 steps with a decaying loss, log-normal norms and a spike at every hundredth step or so."""
     from clipcal.rundir import Replacement, RunInfo
     from clipcal.step import Step
-from clipcal.trace import AppendOnly, lines_of
+    from clipcal.trace import AppendOnly, lines_of
 
     draw = np.random.default_rng(SEED)
     norms = 1.5 * np.exp(0.15 * draw.standard_normal(STEPS)) * (1 + 4 * np.exp(-np.arange(STEPS) / 20))

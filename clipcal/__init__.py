@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipcal.snippets import snippet
     from clipcal.spec import Spec, load_spec
     from clipcal.step import Step
-from clipcal.trace import Trace, read_trace
+    from clipcal.trace import Trace, read_trace
     from clipcal.verification import Verification
     from clipcal.verifying import verify
     from clipcal.watching import watch
