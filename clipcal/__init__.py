@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clipcal.trace import Trace, read_trace
     from clipcal.verification import Verification
     from clipcal.verifying import verify
-    from clipcal.watching import watch
+    from clipcal.watching.watch import watch
 
 _HOME = {
     "recommend": "calibration",
@@ -45,7 +45,7 @@ _HOME = {
     "read_trace": "trace",
     "Verification": "verification",
     "verify": "verifying",
-    "watch": "watching",
+    "watch": "watching.watch",
 }
 
 __all__ = [

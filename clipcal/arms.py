@@ -52,6 +52,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+OnPlan = Callable[[Sequence[Arm], Sequence[Arm]], None]
+"""Told, before arms are trained, which those are and which are there already."""
 
 
 def arm_name(max_norm: float | None, lr_scale: float = 1.0) -> str:

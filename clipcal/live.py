@@ -12,14 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from clipcal.arms import Arm, OnProgress, Progress
+from clipcal.arms import Arm, OnPlan, OnProgress, Progress
 from clipcal.charts import sparkline
 from clipcal.console import is_ascii, number
-from clipcal.profiling import OnGuard
 from clipcal.recording import OnSteps
+from clipcal.reprofiling import OnGuard
 from clipcal.stdio import STOPPING, Interrupt
 from clipcal.step import Step
-from clipcal.trials import OnPlan
 
 LINES = 10
 """How many plain lines a profile prints where there is no terminal."""
@@ -68,7 +67,9 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool) -> Iterator[tuple[OnSteps, OnGuard]]:
+def profile_view(
+    console: Console, total: int, *, asked: Interrupt, quiet: bool, plain: bool = False
+) -> Iterator[tuple[OnSteps, OnGuard]]:
     """Show a profile of ``total`` steps as it goes; gives the functions to call with each batch of steps, and where it
     begins again under a guard."""
     course, printed = _Course(total), 0
@@ -84,7 +85,7 @@ def profile_view(console: Console, total: int, *, asked: Interrupt, quiet: bool)
             soft_wrap=True,
         )
 
-    if not console.is_terminal:
+    if plain or not console.is_terminal:
 
         def line(steps: Sequence[Step]) -> None:
             nonlocal printed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -16,22 +15,19 @@ from numpy.typing import NDArray
 
 from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
-from clipcal.evidence import load
 from clipcal.gradnorm import ClipRule
-from clipcal.guarding import guard_of, needs_guard
 from clipcal.layers import LayersWriter
 from clipcal.patience import PATIENCE
 from clipcal.recorder import Recorder
 from clipcal.recording import OnSteps, Recording
+from clipcal.reprofiling import OnGuard, guard_for
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec
 from clipcal.step import Step
 from clipcal.targets import importable_from
-from clipcal.trace import AppendOnly, lines_of, read_trace
+from clipcal.trace import AppendOnly, lines_of
 from clipcal.training import Parts, train
-
-OnGuard = Callable[[float], None]
 
 
 def default_threads() -> int:
@@ -114,14 +110,6 @@ def profile(
         if on_guard:
             on_guard(guard)
         return _record_under(guard, run, spec, device, on_steps or (lambda steps: None), should_stop)
-
-
-def guard_for(run: Run) -> float | None:
-    """The guard to profile again under; None where the run that is there says enough, or is not finished."""
-    if run.info.status not in ("complete", "stopped") or run.info.guard is not None:
-        return None
-    evidence = load(run.folder)
-    return guard_of(evidence.norms) if needs_guard(evidence.recommend()) else None
 
 
 def _record_under(
@@ -236,22 +224,3 @@ def _floats_in(value: Any, place: str) -> list[tuple[str, torch.Tensor]]:
         return [(place, value)] if value.is_floating_point() else []
     items = value.items() if hasattr(value, "items") else enumerate(value) if isinstance(value, (list, tuple)) else ()
     return [found for k, v in items for found in _floats_in(v, f"{place}[{k!r}]")]
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """What a profile came to, in a few numbers."""
-    trace = read_trace(run.trace)
-    finite = np.where(np.isfinite(trace.grad_norm), trace.grad_norm, -np.inf)
-    largest = int(np.argmax(finite))
-    any_finite = bool(np.isfinite(trace.grad_norm).any())
-    return {
-        "schema": "clipcal.profile/1",
-        "run": str(run.folder),
-        "status": run.info.status,
-        "reason": run.info.reason,
-        "steps": len(trace),
-        "median": float(np.median(trace.grad_norm[np.isfinite(trace.grad_norm)])) if any_finite else math.nan,
-        "largest": float(trace.grad_norm[largest]) if any_finite else math.nan,
-        "largest_step": int(trace.step[largest]),
-        "notes": run.info.notes,
-    }

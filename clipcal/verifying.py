@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipcal.arms import LR_SCALE, Arm, OnProgress, arm_name
+from clipcal.arms import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
 from clipcal.judging import judge, results_of
 from clipcal.rundir import Run
 from clipcal.trace import Trace
-from clipcal.trials import OnPlan, Trials
+from clipcal.trials import Trials
 from clipcal.verification import Verification
 
 

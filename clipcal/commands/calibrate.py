@@ -5,9 +5,25 @@ from __future__ import annotations
 import typer
 
 from clipcal.commands.answering import NO, print_json, said_no
-from clipcal.commands.options import Device, Force, Jobs, Json, Others, Out, Quiet, Seed, Seeds, Source, Steps, Threads
+from clipcal.commands.options import (
+    Device,
+    Force,
+    Jobs,
+    Json,
+    Optimizer,
+    Others,
+    Out,
+    Quiet,
+    Scratch,
+    Seed,
+    Seeds,
+    Source,
+    Steps,
+    Threads,
+    Trackers,
+)
 from clipcal.commands.showing import show_choice, show_recommendation, show_snippet, show_verification
-from clipcal.commands.steps import read, read_spec, run_choose, run_profile, save
+from clipcal.commands.steps import prepare, read, read_source, run_choose, run_profile, save
 
 
 def calibrate(
@@ -20,6 +36,9 @@ def calibrate(
     other: Others = None,
     threads: Threads = None,
     jobs: Jobs = None,
+    optimizer: Optimizer = None,
+    scratch: Scratch = False,
+    trackers: Trackers = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -29,12 +48,19 @@ def calibrate(
     Candidates are trained from the same seeds, and on one more seed where it stays open which is best. Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
     """
     with said_no():
-        spec, folder = read_spec(source, out, steps=steps, seed=seed, device=device)
-        from clipcal.arms import warm_up
-        from clipcal.runners.spec import pick_device
-
-        warm_up(str(pick_device(spec.fields.device)))
-        run = run_profile(spec, folder, force=force, resume=False, threads=threads, quiet=quiet)
+        what, folder = read_source(
+            source,
+            out,
+            steps=steps,
+            seed=seed,
+            device=device,
+            threads=threads,
+            optimizer=optimizer,
+            scratch=scratch,
+            trackers=trackers,
+        )
+        prepare(what)
+        run = run_profile(what, folder, force=force, resume=False, threads=threads, quiet=quiet)
         evidence, recommendation = read(run.folder)
         save(run, recommendation, quiet=quiet)
         if not json:

@@ -8,8 +8,13 @@ from typing import Annotated
 import typer
 
 Source = Annotated[
-    Path,
-    typer.Argument(metavar="SPEC", help="What to train: a YAML spec. `clipcal init` writes one.", show_default=False),
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="What to train: a YAML spec (`clipcal init` writes one), a script with its arguments after --, or after -- a whole "
+        "command: `-- torchrun --nproc-per-node 2 train.py`.",
+        show_default=False,
+    ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 RunOrLog = Annotated[
@@ -39,7 +44,9 @@ Pattern = Annotated[
         show_default=False,
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", "-n", help="Optimizer steps to train.  [default: the spec's]")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", "-n", help="Optimizer steps to train.  [default: the spec's; 300 of a script]")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the first run.  [default: the spec's]")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train each arm with.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the spec's]")]
@@ -50,7 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads per run.  [default: half the cores]")
+    int | None, typer.Option("--threads", min=1, help="CPU threads per run.  [default: half the cores; a script's own]")
 ]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Arms trained side by side.  [default: cores / threads]")
@@ -66,3 +73,17 @@ Compare = Annotated[
     bool, typer.Option("--compare", help="Also show what the rules that others use would have clipped.")
 ]
 LayersToo = Annotated[bool, typer.Option("--layers", help="Also show which layers make the spikes.")]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        help="Of a script with several: which one, by its number or class.  [default: the one with most parameters]",
+        show_default=False,
+    ),
+]
+Scratch = Annotated[
+    bool, typer.Option("--scratch", help="Run a script in an empty temporary directory, which is dropped at the end.")
+]
+Trackers = Annotated[
+    bool, typer.Option("--trackers", help="Leave a script's trackers and the Hugging Face hub on (W&B and others).")
+]

@@ -8,8 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from clipcal.commands.answering import print_json, said_no
-from clipcal.commands.options import Device, Force, Json, Out, Quiet, Seed, Source, Steps, Threads
-from clipcal.commands.steps import read_spec, run_profile
+from clipcal.commands.options import (
+    Device,
+    Force,
+    Json,
+    Optimizer,
+    Out,
+    Quiet,
+    Scratch,
+    Seed,
+    Source,
+    Steps,
+    Threads,
+    Trackers,
+)
+from clipcal.commands.steps import read_source, run_profile
 
 
 def profile(
@@ -19,6 +32,9 @@ def profile(
     device: Device = None,
     out: Out = None,
     threads: Threads = None,
+    optimizer: Optimizer = None,
+    scratch: Scratch = False,
+    trackers: Trackers = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")
     ] = False,
@@ -28,12 +44,23 @@ def profile(
 ) -> None:
     """Record the gradient norms of N unclipped steps.
 
-    Trains with clipping off, for as many optimizer steps as the spec or --steps says, into a run directory.
+    Trains with clipping off, for as many optimizer steps as the spec or --steps says, into a run directory. A script is run as it
+    is, in processes of its own, and ended after that many steps.
     """
     with said_no():
-        spec, folder = read_spec(source, out, steps=steps, seed=seed, device=device)
-        run = run_profile(spec, folder, force=force, resume=resume, threads=threads, quiet=quiet)
-        from clipcal.profiling import summary
+        what, folder = read_source(
+            source,
+            out,
+            steps=steps,
+            seed=seed,
+            device=device,
+            threads=threads,
+            optimizer=optimizer,
+            scratch=scratch,
+            trackers=trackers,
+        )
+        run = run_profile(what, folder, force=force, resume=resume, threads=threads, quiet=quiet)
+        from clipcal.profiled import summary
 
         answer = summary(run)
         if json:

@@ -16,47 +16,107 @@ if TYPE_CHECKING:
     from clipcal.evidence import Evidence
     from clipcal.recommendation import Recommendation
     from clipcal.rundir import Run
+    from clipcal.scripts.script import Script
     from clipcal.spec import Spec
     from clipcal.verification import Verification
 
 
-def read_spec(source: Path, out: Path | None, **overrides: Any) -> tuple[Spec, Path]:
-    if source.suffix.lower() not in (".yaml", ".yml"):
-        what = "a run directory" if source.is_dir() else "no YAML spec"
-        hint = (
-            f" Did you mean `clipcal recommend {source}`?"
-            if source.is_dir()
-            else " `clipcal init` writes a spec to start from."
-        )
-        raise InputError(f"{source}: is {what}; this version trains from a spec (.yaml).{hint}")
+def read_source(
+    words: list[str],
+    out: Path | None,
+    *,
+    steps: int | None,
+    seed: int | None,
+    device: str | None,
+    threads: int | None,
+    optimizer: str | None,
+    scratch: bool,
+    trackers: bool,
+) -> tuple[Spec | Script, Path]:
+    """What to train, and the run directory. Raises InputError."""
+    first = Path(words[0])
+    if first.suffix.lower() not in (".yaml", ".yml"):
+        script = _read_script(words, steps, seed, device, threads, optimizer, scratch, trackers)
+        return script, out or Path("runs") / script.name
+    if len(words) > 1:
+        raise InputError(f"{first}: a spec takes no arguments of its own (found {words[1]!r}). Its values stand in it.")
+    flags = {"--optimizer": optimizer, "--scratch": scratch, "--trackers": trackers}
+    given = next((flag for flag, value in flags.items() if value), None)
+    if given:
+        raise InputError(f"{given} is for scripts, and {first} is a spec, which says by itself what is trained.")
     from clipcal.spec import load_spec
 
-    spec = load_spec(source, **overrides)
+    spec = load_spec(first, steps=steps, seed=seed, device=device)
     return spec, out or Path("runs") / spec.name
 
 
-def run_profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads: int | None, quiet: bool) -> Run:
-    from clipcal import live, profiling
+def _read_script(
+    words: list[str],
+    steps: int | None,
+    seed: int | None,
+    device: str | None,
+    threads: int | None,
+    optimizer: str | None,
+    scratch: bool,
+    trackers: bool,
+) -> Script:
+    from clipcal.scripts.script import STEPS, from_words
+
+    if device is not None:
+        raise InputError(
+            f"--device {device}: a script picks its device by itself; say so in its own arguments, after --."
+        )
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps {steps}: expected a number greater than 0.")
+    return from_words(
+        words,
+        steps=STEPS if steps is None else steps,
+        seed=seed or 0,
+        optimizer=optimizer,
+        scratch=scratch,
+        trackers=trackers,
+        threads=threads,
+    )
+
+
+def prepare(source: Spec | Script) -> None:
+    """Have the process that workers are forked from import torch while this one profiles."""
+    from clipcal.scripts.script import Script
+
+    if not isinstance(source, Script):
+        from clipcal.arms import warm_up
+        from clipcal.runners.spec import pick_device
+
+        warm_up(str(pick_device(source.fields.device)))
+
+
+def run_profile(
+    source: Spec | Script, folder: Path, *, force: bool, resume: bool, threads: int | None, quiet: bool
+) -> Run:
+    from clipcal import live
     from clipcal.console import note, stderr_console
+    from clipcal.scripts.script import Script
     from clipcal.stdio import interruptible, prints_to_stderr
 
     console = stderr_console()
+    is_script = isinstance(source, Script)
+    total = source.steps if isinstance(source, Script) else source.fields.steps
     with (
         interruptible() as asked,
         prints_to_stderr(),
-        live.profile_view(console, spec.fields.steps, asked=asked, quiet=quiet) as (on_steps, on_guard),
+        # what a script prints itself would tear a live view
+        live.profile_view(console, total, asked=asked, quiet=quiet, plain=is_script) as (on_steps, on_guard),
     ):
-        run = profiling.profile(
-            spec,
-            folder,
-            force=force,
-            resume=resume,
-            threads=threads,
-            on_steps=on_steps,
-            on_guard=on_guard,
-            should_stop=asked,
-            command=sys.argv,
-        )
+        options: dict[str, Any] = {"force": force, "resume": resume, "on_steps": on_steps, "on_guard": on_guard}
+        options |= {"should_stop": asked, "command": sys.argv}
+        if isinstance(source, Script):
+            from clipcal.scripts.profiling import profile
+
+            run = profile(source, folder, **options)
+        else:
+            from clipcal.profiling import profile as profile_spec
+
+            run = profile_spec(source, folder, threads=threads, **options)
     if not quiet:
         for text in run.info.notes:
             note(f"note: {text}")
@@ -64,7 +124,8 @@ def run_profile(spec: Spec, folder: Path, *, force: bool, resume: bool, threads:
             note(f"stopped early: {run.info.reason}")
     if run.info.status == "interrupted":
         note(
-            f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, --resume goes on with it."
+            f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it; the profile command with "
+            f"--out {run.folder} --resume goes on with it."
         )
         raise typer.Exit(INTERRUPTED)
     if not quiet:
@@ -115,7 +176,8 @@ def run_verify(
         max_norm, *others = others
     if spaced:
         print(flush=True)
-    warm_up(run.info.device)
+    if run.info.source.get("kind") == "spec":
+        warm_up(run.info.device)
     from clipcal import live, verifying
     from clipcal.console import stderr_console
 
@@ -147,7 +209,8 @@ def run_choose(
 
     if spaced:
         print(flush=True)
-    warm_up(run.info.device)
+    if run.info.source.get("kind") == "spec":
+        warm_up(run.info.device)
     from clipcal import choosing, live
     from clipcal.console import stderr_console
     from clipcal.trials import Trials

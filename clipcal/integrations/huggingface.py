@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipcal.watching import Watch, watch
+from clipcal.watching.watch import Watch, watch
 
 try:
     from transformers import TrainerCallback
@@ -16,7 +16,7 @@ except ImportError as e:
 class ClipcalCallback(TrainerCallback):
     """Watches the trainer's optimizer from the first step to the last; ``watch`` has the arguments' meaning.
 
-    ``watch`` is the clipcal.watching.Watch, once training has begun.
+    ``watch`` is the clipcal.watching.watch.Watch, once training has begun.
     """
 
     def __init__(self, folder: Path | str | None = None, *, steps: int | None = None, force: bool = False) -> None:

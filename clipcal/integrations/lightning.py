@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcal.errors import InputError
-from clipcal.watching import Watch, watch
+from clipcal.watching.watch import Watch, watch
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -23,7 +23,7 @@ else:
 class ClipcalCallback(Callback):
     """Watches one of the trainer's optimizers while it fits; ``watch`` has the arguments' meaning.
 
-    ``optimizer`` is its place in what configure_optimizers returns. ``watch`` is the clipcal.watching.Watch, once training has
+    ``optimizer`` is its place in what configure_optimizers returns. ``watch`` is the clipcal.watching.watch.Watch, once training has
     begun. Raises InputError where there is no such optimizer.
     """
 

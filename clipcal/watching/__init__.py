@@ -1,7 +1,1 @@
-"""Watching a training from within, with a line in the script."""
-
-from __future__ import annotations
-
-from clipcal.watching.watch import Watch, watch
-
-__all__ = ["Watch", "watch"]
+"""Watching a training from within, with a line in the script; and what it shares with watching one from outside."""

@@ -101,6 +101,19 @@ def leave(listener: Listener) -> None:
             _restore()
 
 
+def leave_to_python() -> None:
+    """The compiler is about to be used: it is told to leave what listens to Python. Importing it takes seconds, so not before."""
+    global _backward, _clip_by_norm, _clip_by_value
+    if hasattr(_backward, "_torchdynamo_disable"):
+        return
+    listening = bool(_listeners)
+    if listening:
+        _restore()
+    _backward, _clip_by_norm, _clip_by_value = map(torch.compiler.disable, (_backward, _clip_by_norm, _clip_by_value))
+    if listening:
+        _install()
+
+
 def _cell(function: Callable[..., Any]) -> Any:
     """The closure cell in which torch's no-grad wrapper holds the function itself."""
     names = function.__code__.co_freevars

@@ -36,16 +36,13 @@ class Observer:
         self.params = list(_params_of(optimizer))
         self.step = 0
         self._sink, self._on_error, self._on_gradients = sink, on_error, on_gradients
-        self._losses: list[Tensor] = []
+        self.losses: list[Tensor] = []
         self._noted: tuple[Norms, list[int] | None] | None = None
         self._scale: Tensor | None = None
         self._before = time.perf_counter()
 
     def saw_loss(self, loss: Tensor) -> None:
-        self._losses.append(loss.detach().reshape(()).clone())
-
-    def forget_losses(self) -> None:
-        self._losses.clear()
+        self.losses.append(loss.detach().reshape(()).clone())
 
     def note_before_clipping(self, scale: Tensor | None) -> None:
         """Gradients are about to be clipped, by ``scale`` where it is known: measure them now."""
@@ -64,9 +61,9 @@ class Observer:
         def watched(*a: Any, **k: Any) -> Any:
             """Where an optimizer calls it several times, the first is at the weights of the step."""
             nonlocal seen
-            outside, self._losses = self._losses, []
+            outside, self.losses = self.losses, []
             result = closure(*a, **k)
-            self._losses = self._losses or outside  # a backward pass of its own counts, one before it where it has none
+            self.losses = self.losses or outside  # a backward pass of its own counts, one before it where it has none
             if not seen:
                 seen = True
                 self.safely(self._observe)
@@ -111,13 +108,21 @@ class Observer:
         )
         return norms, present
 
+    def unscale(self) -> None:
+        """Unscale what a fused optimizer would unscale by itself, as ``GradScaler.unscale_`` does."""
+        factor = getattr(self.optimizer, "grad_scale", None)
+        if isinstance(factor, Tensor):
+            inverse = factor.double().reciprocal().float()
+            torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], inverse)
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+
     def _observe_dropped(self) -> None:
         self._noted = self._scale = None
         self._observe(scaled=True, clip=False)
 
     def _observe(self, *, scaled: bool = False, clip: bool = True) -> None:
-        found, scale, losses = self._noted or self.measure(), self._scale, self._losses
-        self._noted, self._scale, self._losses = None, None, []
+        found, scale, losses = self._noted or self.measure(), self._scale, self.losses
+        self._noted, self._scale, self.losses = None, None, []
         stepped()
         if found is None:
             return

@@ -105,7 +105,7 @@ class Watch:
         pass
 
     def forget_losses(self) -> None:
-        self._observer.forget_losses()
+        self._observer.losses.clear()
 
     def saw_loss(self, loss: Tensor) -> None:
         self._observer.safely(lambda: self._observer.saw_loss(loss))

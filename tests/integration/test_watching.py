@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_value_, get_total_norm
 import clipcal
 from clipcal.evidence import load
 from clipcal.layers import read_layers
-from clipcal.watching import Watch
+from clipcal.watching.watch import Watch
 
 Seen = list[tuple[float, float]]
 Loop = Callable[[nn.Module, Seen, Path | None], Watch | None]

@@ -31,12 +31,18 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "racing",
         "checking",
         "applying",
+        "profiled",
+        "reprofiling",
     ),
     ("console", "tables", "checkview", "following"),
     ("spec", "targets", "gradnorm", "training", "fetching", "recorder"),
-    ("runners", "recording"),
-    ("profiling", "trials", "verifying", "choosing"),
+    ("recording",),
+    ("runners", "profiling"),
     ("watching",),
+    ("attaching",),
+    ("scripts",),
+    ("retraining",),
+    ("trials", "verifying", "choosing"),
     ("integrations",),
     ("live",),
     ("commands",),
@@ -44,7 +50,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 TRAINING_SIDE = {
     "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
-    "watching", "integrations",
+    "watching", "integrations", "attaching", "scripts", "retraining",
 }  # fmt: skip
 
 
@@ -103,9 +109,30 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
         "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli import app\napp(standalone_mode=False)",
         "import clipcal.evidence, clipcal.console, clipcal.snippets, clipcal.logs, clipcal.following, clipcal.applying",
         "import clipcal.spec; clipcal.spec.json_schema()",
+        "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.retraining, clipcal.live, clipcal.choosing",
     ],
 )
 def test_no_torch_where_nothing_is_trained(code: str) -> None:
     program = f"{code}\nimport sys\nassert 'torch' not in sys.modules, 'torch was loaded'"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_runs_in_a_watched_process_needs_torch_alone() -> None:
+    """It may be in an environment that has nothing else of what clipcal needs."""
+    known = modules()
+    pending = [name for name in known if name.startswith("attaching.")]
+    seen: set[str] = set()
+    foreign: set[str] = set()
+    while pending:
+        module = pending.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for name in loaded_on_import(known[module]):
+            inner = name.removeprefix("clipcal.")
+            if name.startswith("clipcal.") and inner in known:
+                pending.append(inner)
+            elif not name.startswith("clipcal"):
+                foreign.add(name.split(".")[0])
+    assert foreign - set(sys.stdlib_module_names) == {"torch"}

@@ -55,6 +55,7 @@ def test_commands_and_flags() -> None:
     }
     common = ["--json", "--quiet", "-q"]
     training = ["--device", "--force", "--out", "--seed", "--steps", "--threads", "-n", "-o"]
+    training += ["--optimizer", "--scratch", "--trackers"]
     logs = ["--tag", "--run", "--pattern"]
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),

@@ -1,0 +1,231 @@
+"""The steps of one optimizer in one process -> files that grow: ``steps.jsonl`` and ``layers.f32`` (a row of norms per step), with
+``stream.json``, which says whose they are, and ``seen.json``, what else was seen of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipcal.attaching.naming import Naming
+from clipcal.attaching.session import STREAMS, write
+from clipcal.fetching import fetch
+from clipcal.training import Observation
+from clipcal.watching.listening import ClipCall
+from clipcal.watching.observing import Observer
+
+BATCH, SECONDS = 64, 0.25
+"""A fetch makes the device wait, so it is done for so many steps, or after so long."""
+MOST_CLIPS = 20
+INNER = ("clip_threshold", "max_grad_norm", "clip_grad_norm", "clipping", "grad_clip", "clip_grad", "gradient_clipping")
+"""Options by which optimizers clip by themselves, inside ``step`` (Adafactor, Lamb and others)."""
+
+
+@dataclass(kw_only=True)
+class Clips:
+    """The clip calls of one place in the script: on how many of the optimizer's tensors, out of all."""
+
+    where: str
+    by: str
+    threshold: float
+    tensors: int
+    calls: int = 0
+
+
+class Stream:
+    """``number`` is the optimizer's, 1 for the first that stepped in this process."""
+
+    def __init__(
+        self,
+        session: Path,
+        optimizer: torch.optim.Optimizer,
+        number: int,
+        *,
+        on_flush: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        on_gradients: Callable[[Stream], None] | None,
+    ) -> None:
+        self.number = number
+        self.observer = Observer(optimizer, sink=self._add, on_error=on_error, on_gradients=self._gradients_are_there)
+        self.params = list(self.observer.params)
+        self.ids = {id(p) for p in self.params}
+        self.num_parameters = sum(p.numel() for p in self.params)
+        self.naming = Naming(names=[], order=self.params)
+        self.clips: list[Clips] = []
+        self.changes = Changes(self.params)
+        self._session, self._on_flush, self._on_gradients = session, on_flush, on_gradients
+        self._folder: Path | None = None
+        self._files: list[int] = []
+        self._pending: list[Observation] = []
+        self._flushed = time.monotonic()
+
+    def flush(self, *, picked: bool) -> None:
+        """Fetch what is pending and write it. ``picked``: this is the optimizer that the threshold is for."""
+        pending, self._pending = self._pending, []
+        self._flushed = time.monotonic()
+        if pending:
+            folder = self._folder or self._open()
+            self._folder = folder
+            # the layers come first: whatever instant a process is killed at, they hold at least the steps'
+            os.write(self._files[1], b"".join(self._row(o) for o in pending))
+            os.write(self._files[0], "".join(s.line() + "\n" for s in fetch(pending)).encode())
+            seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
+            write(folder / "seen.json", seen)
+
+    def note_clipping(self, call: ClipCall) -> None:
+        """The script calls a clip function on some or all of these parameters; it does not act."""
+        known = next((c for c in self.clips if (c.where, c.threshold) == (call.where, call.threshold)), None)
+        if known is None:
+            shared = sum(id(p) in self.ids for p in call.parameters)
+            if not shared or len(self.clips) >= MOST_CLIPS:
+                return
+            known = Clips(where=call.where, by=call.by, threshold=call.threshold, tensors=shared)
+            self.clips.append(known)
+        known.calls += 1
+
+    def _gradients_are_there(self) -> None:
+        self.changes.compare()
+        if self._on_gradients is not None:
+            self._on_gradients(self)
+
+    def _add(self, observation: Observation) -> None:
+        self._pending.append(observation)
+        if len(self._pending) >= BATCH or time.monotonic() - self._flushed >= SECONDS:
+            self._on_flush()
+
+    def _row(self, o: Observation) -> bytes:
+        values = o.norms.per_tensor.tolist()
+        if o.with_grad is not None or len(values) != len(self.params):
+            row = [0.0] * len(self.params)
+            for i, value in zip(o.with_grad if o.with_grad is not None else range(len(values)), values, strict=True):
+                if i < len(row):  # parameters that were added later have a part in the total alone
+                    row[i] = value
+            values = row
+        return array("f", values).tobytes()
+
+    def _open(self) -> Path:
+        rank, world = _rank_and_world()
+        folder = self._session / STREAMS / f"{rank}-{os.getpid()}-{self.number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        optimizer = self.observer.optimizer
+        self._files = [
+            os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            for name in ("steps.jsonl", "layers.f32")
+        ]
+        write(
+            folder / "stream.json",
+            {
+                "number": self.number,
+                "pid": os.getpid(),
+                "rank": rank,
+                "world": world,
+                "optimizer": type(optimizer).__name__,
+                "inner_clipping": {
+                    k: str(v) for k, v in optimizer.defaults.items() if k in INNER and v not in (None, 0, 0.0, False)
+                },
+                "num_parameters": self.num_parameters,
+                "names": self.naming.names,
+                "counts": [_counts(p, rank) for p in self.params],
+                "sharded": any(hasattr(p, "placements") for p in self.params),
+                "device": str(self.params[0].device),
+                "threads": torch.get_num_threads(),
+                "script": sys.argv[0] if sys.argv else "",
+                "versions": {"python": platform.python_version(), "torch": torch.__version__},
+                "capability": torch.backends.cpu.get_cpu_capability(),
+            },
+        )
+        return folder
+
+
+class Changes:
+    """Whether somebody changes the gradients between the backward pass and the step, by other means than a clip call.
+
+    One element is looked at in every step, since clipping scales all of them, and all norms in the first steps and in every tenth. A
+    GradScaler's unscaling is none, nor is a factor that is the same in every step (a mean over micro-batches): which it is, the
+    ratios tell.
+    """
+
+    def __init__(self, params: Sequence[Tensor]) -> None:
+        self._params = params
+        self._element: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._ratios: list[float] = []
+        self._steps = 0
+        self._changed = 0
+
+    def look(self) -> None:
+        """The backward pass is over, or the gradients were unscaled."""
+        self._element = self._one()
+        self._norm = self._all() if self._steps < 10 or self._steps % 10 == 0 else None
+
+    def compare(self) -> None:
+        """The optimizer is about to step."""
+        if self._element is None:
+            return
+        now = self._one()
+        if now is not None:
+            self._pairs.append((self._element, now))
+        if self._norm is not None and (norm := self._all()) is not None:
+            self._pairs.append((self._norm, norm))
+        self._element = self._norm = None
+        self._steps += 1
+
+    def summary(self) -> dict[str, Any]:
+        for before, after in self._pairs:
+            was, is_now = float(before), float(after)
+            if was == is_now or not 0 < abs(was) < float("inf") or not abs(is_now) < float("inf"):
+                continue
+            self._changed += 1
+            self._ratios.append(is_now / was)
+        self._pairs.clear()
+        del self._ratios[1000:]
+        return {
+            "compared": self._steps,
+            "changed": self._changed,
+            "lowest": min(self._ratios, default=1.0),
+            "highest": max(self._ratios, default=1.0),
+        }
+
+    def _one(self) -> Tensor | None:
+        grad = self._params[-1].grad
+        if grad is None or grad.is_sparse or hasattr(grad, "to_local") or not grad.numel():
+            return None
+        last: Tensor = grad.detach()[(-1,) * grad.dim()]
+        return last.clone()
+
+    def _all(self) -> Tensor | None:
+        grads = [g for p in self._params if (g := p.grad) is not None]
+        if not grads or any(g.is_sparse or hasattr(g, "to_local") for g in grads):
+            return None
+        total: Tensor = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(g.detach().float()) for g in grads])
+        )
+        return total
+
+
+def _rank_and_world() -> tuple[int, int]:
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _counts(p: Tensor, rank: int) -> bool:
+    """Whether this rank's part of a tensor counts in the total: every shard once, and of copies the first."""
+    placements = getattr(p, "placements", None)
+    if placements is None:
+        return rank == 0
+    coordinate = p.device_mesh.get_coordinate()  # type: ignore[attr-defined]
+    if coordinate is None:
+        return False
+    return all(placement.is_shard() or at == 0 for placement, at in zip(placements, coordinate, strict=True))

@@ -1,0 +1,51 @@
+"""The source of a run -> what trains further arms of it: a table of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from clipcal.arms import Arm, OnProgress
+from clipcal.errors import InputError
+from clipcal.rundir import Run
+
+
+class Trainer(Protocol):
+    """``same_machine``: the profile's own trace is what the unclipped arm would be here. ``machine`` is what arms that stand beside
+    each other must share; ``device`` decides how equal their starts must be."""
+
+    first_seed: int
+    device: str
+    same_machine: bool
+    machine: dict[str, str]
+
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+        """Train every arm and write its trace to its path, whole or not at all. Raises InputError, or UserCodeError."""
+        ...
+
+
+def _of_spec(run: Run, jobs: int | None) -> Trainer:
+    from clipcal.runners.arms import SpecTrainer
+
+    return SpecTrainer(run, jobs)
+
+
+def _of_script(run: Run, jobs: int | None) -> Trainer:
+    from clipcal.scripts.arms import ScriptTrainer
+
+    return ScriptTrainer(run, jobs)
+
+
+TRAINERS: dict[str, Callable[[Run, int | None], Trainer]] = {"spec": _of_spec, "script": _of_script}
+
+
+def trainer_of(run: Run, jobs: int | None) -> Trainer:
+    """Raises InputError for a run that cannot be trained again."""
+    kind = str(run.info.source.get("kind"))
+    if kind not in TRAINERS:
+        raise InputError(
+            f"{run.folder}: was recorded during a training of its own, so it cannot be trained again. Profile a spec or a script "
+            "(`clipcal profile train.py -- ITS ARGUMENTS`)."
+        )
+    return TRAINERS[kind](run, jobs)

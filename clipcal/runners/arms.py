@@ -1,0 +1,48 @@
+"""A run that was made from a spec -> further arms of it, trained side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from clipcal.arms import Arm, OnProgress, train_arms
+from clipcal.profiling import environment
+from clipcal.rundir import Run
+from clipcal.runners.spec import pick_device
+from clipcal.spec import from_source
+
+
+class SpecTrainer:
+    """``jobs``: how many arms are trained at a time, None for as many as have cores of their own."""
+
+    def __init__(self, run: Run, jobs: int | None) -> None:
+        info = run.info
+        self._info = info
+        self.first_seed: int = from_source(info.source).fields.seed
+        self.device = str(pick_device(info.device))
+        self._jobs = jobs or default_jobs(self.device, info.threads)
+        here = environment()
+        self.same_machine = (
+            info.versions == here["versions"] and info.platform == here["platform"] and info.device == self.device
+        )
+        self.machine: dict[str, str] = here["versions"] | {"platform": here["platform"], "threads": str(info.threads)}
+
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+        train_arms(
+            self._info.source,
+            arms,
+            steps=steps,
+            device=self.device,
+            threads=self._info.threads,
+            jobs=self._jobs,
+            on_progress=on_progress,
+        )
+
+
+def default_jobs(device: str, threads: int) -> int:
+    """As many arms side by side as have cores of their own; one on an accelerator, whose memory they would share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads) if torch.device(device).type == "cpu" else 1

@@ -1,0 +1,1 @@
+"""Calibrating a training script as it is: it is run in processes of its own, and watched from here."""

@@ -1,0 +1,255 @@
+"""A script and a clipping rule -> one run of it, watched to its end: steps as they come, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from clipcal.attaching import session as talk
+from clipcal.attaching.session import Config
+from clipcal.errors import ClipcalError, InputError, UserCodeError
+from clipcal.scripts.gathering import Gathering, Rows
+from clipcal.scripts.processes import Processes
+from clipcal.scripts.script import Script
+from clipcal.step import Step
+
+OnRows = Callable[[Gathering, Sequence[Step], Rows], None]
+
+GRACE = 10.0
+"""Seconds that a script may take to end after its last step: to clean up, not to evaluate or to save a large model."""
+LOOK = 0.05
+SITE = Path(talk.__file__).with_name("site")
+
+TRACKERS = {
+    "WANDB_MODE": "disabled",
+    "HF_HUB_OFFLINE": "1",
+    "COMET_MODE": "disabled",
+    "NEPTUNE_MODE": "debug",
+    "CLEARML_OFFLINE_MODE": "1",
+    "SWANLAB_MODE": "disabled",
+    "DISABLE_MLFLOW_INTEGRATION": "TRUE",
+}
+"""A calibration is no experiment that anybody wants in a dashboard, and nothing of it is to be uploaded."""
+
+
+@dataclass(kw_only=True)
+class Ending:
+    """``status``: "complete" when all steps were seen, or the script ended by itself; "stopped" when the caller wanted no more;
+    ``failed`` when it ended with an error. ``code`` is the exit code, negative for a signal, None where it was ended from here."""
+
+    gathering: Gathering
+    steps: int
+    code: int | None
+    failed: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def run(
+    script: Script,
+    config: Config,
+    *,
+    seed: int,
+    on_rows: OnRows,
+    should_stop: Callable[[], bool] = lambda: False,
+    output: IO[bytes] | int = 2,
+) -> Ending:
+    """Run the script once, and tell ``on_rows`` of its steps until there are enough, ``should_stop``, or it ends.
+
+    ``seed``: another one than 0 shifts every seed that the script sets by as much, or stands where its arguments say ``{seed}``.
+    Whatever ends this function, no process is left. Raises InputError where the script cannot be watched, UserCodeError where it
+    fails before its first step, and whatever ``on_rows`` raises.
+    """
+    with _session(config) as session, _directory(script) as cwd:
+        env = _environment(script, session, seed)
+        try:
+            processes = Processes(script.argv(seed), cwd=cwd, env=env, mark=_mark(session), output=output)
+        except OSError as e:
+            raise InputError(f"{script.words[0]}: cannot be started ({e.strerror}).") from None
+        gathering = Gathering(session)
+        try:
+            code = _watch(session, processes, gathering, config.steps, on_rows, should_stop)
+        finally:
+            processes.end()
+            saved = _put_back(session)
+        on_rows(gathering, *gathering.poll(at_end=True))
+        _raise_refusal(session)
+        enough = gathering.given >= config.steps or should_stop()
+        failed = not enough and code != 0
+        if not gathering.given and should_stop():
+            raise KeyboardInterrupt
+        if not gathering.given:
+            raise _nothing_seen(script, session, gathering, code)
+        return Ending(
+            gathering=gathering, steps=gathering.given, code=code, failed=failed, notes=_notes_on_saved(script, saved)
+        )
+
+
+def _watch(
+    session: Path,
+    processes: Processes,
+    gathering: Gathering,
+    steps: int,
+    on_rows: OnRows,
+    should_stop: Callable[[], bool],
+) -> int | None:
+    """The exit code, or None where there was none in time."""
+    over: float | None = None
+    while True:
+        code = processes.ended()
+        found = gathering.poll()
+        if found[0]:
+            on_rows(gathering, *found)
+        if code is not None:
+            return code
+        _raise_refusal(session)
+        if over is None and (should_stop() or gathering.given >= steps):
+            over = time.monotonic()
+            (session / talk.STOP).touch()
+        if over is not None and time.monotonic() - over > GRACE:
+            return None
+        time.sleep(LOOK)
+
+
+@contextlib.contextmanager
+def _session(config: Config) -> Iterator[Path]:
+    """A folder for what parent and children tell each other, and a lock that children wait for: when it is free, we are gone."""
+    folder = Path(tempfile.mkdtemp(prefix="clipcal-"))
+    try:
+        config.write(folder)
+        with (folder / talk.ALIVE).open("w") as alive:
+            with contextlib.suppress(ImportError):
+                import fcntl
+
+                fcntl.flock(alive, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _directory(script: Script) -> Iterator[Path]:
+    """Where it runs: where it was called, or an empty directory that is dropped at the end."""
+    if not script.scratch:
+        yield Path(script.cwd)
+        return
+    with tempfile.TemporaryDirectory(prefix="clipcal-scratch-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _mark(session: Path) -> str:
+    return f"{talk.VARIABLE}={session}"
+
+
+def _environment(script: Script, session: Path, seed: int) -> dict[str, str]:
+    env = dict(os.environ)
+    shift = 0 if script.takes_seed else seed
+    env |= {talk.VARIABLE: str(session), talk.SHIFT: str(shift)}
+    env["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [env.get("PYTHONPATH")])])
+    env.setdefault("PYTHONHASHSEED", "0")  # a vocabulary made from a set has another order in every process
+    if script.threads is not None:
+        env["OMP_NUM_THREADS"] = str(script.threads)
+    if not script.trackers:
+        env |= TRACKERS
+        env["MLFLOW_TRACKING_URI"] = (session / "mlruns").as_uri()
+    return env
+
+
+def _raise_refusal(session: Path) -> None:
+    for path in sorted(session.glob("refused-*")):
+        if not path.name.endswith(".partial"):
+            raise InputError(path.read_text(encoding="utf-8"))
+    for path in sorted(session.glob("failed-*")):
+        if not path.name.endswith(".partial"):
+            raise ClipcalError(
+                f"Recording the script ended with an error of clipcal's own: {path.read_text(encoding='utf-8')}"
+            )
+
+
+def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int | None) -> ClipcalError:
+    """Why no step was recorded, with what to do."""
+    if code is not None and code != 0:
+        return UserCodeError(f"`{script.shown()}` {ended(code)} before its first optimizer step.{hint(script)}")
+    python, torch = (len(list(session.glob(f"{kind}-*"))) for kind in ("process", "torch"))
+    if not python:
+        why = (
+            "no Python process in it loaded clipcal. It runs Python with -I, -E or -S, resets PYTHONPATH, or runs elsewhere (a container, "
+            "another machine). Run the training command itself, or add `clipcal.watch(model, optimizer)` to the script"
+        )
+    elif not torch:
+        why = "none of its Python processes imported torch"
+    elif gathering.ranks and not gathering.picked:
+        why = f"it has no optimizer {script.optimizer}; there are: {'; '.join(gathering.optimizers())}. Choose with --optimizer"
+    elif gathering.picked:
+        seen = ", ".join(str(r.rank) for r in gathering.picked)
+        why = (
+            f"only rank {seen} of {gathering.world} can be seen from this machine; run it with all ranks on one machine"
+        )
+    else:
+        why = (
+            "no torch optimizer made a step with gradients in it. If it trains with an optimizer of its own, log the norms and give the log "
+            "to `clipcal recommend`"
+        )
+    return InputError(f"`{script.shown()}` ended, and nothing was recorded: {why}.")
+
+
+def ended(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def hint(script: Script) -> str:
+    """What clipcal changed in the environment of a script that failed."""
+    if script.trackers:
+        return ""
+    return " It ran with trackers and the Hugging Face hub switched off (WANDB_MODE, HF_HUB_OFFLINE, ...); --trackers leaves them on."
+
+
+@dataclass(frozen=True)
+class _Saved:
+    path: Path
+    aside: Path | None
+
+
+def _put_back(session: Path) -> list[_Saved]:
+    """Files that the script wrote over are again what they were."""
+    saved = []
+    for listing in sorted(session.glob(f"{talk.SAVED}-*")):
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            row: dict[str, Any] = json.loads(line)
+            saved.append(_Saved(Path(row["path"]), Path(row["aside"]) if row["aside"] else None))
+    for file in saved:
+        if file.aside is not None and file.aside.exists():
+            os.replace(file.aside, file.path)
+    return saved
+
+
+def _notes_on_saved(script: Script, saved: Sequence[_Saved]) -> list[str]:
+    notes = []
+    back = [s.path for s in saved if s.aside is not None]
+    new = [s.path for s in saved if s.aside is None and s.path.exists()]
+    if back:
+        notes.append(
+            f"{script.path} saved over {_listed(back)}; what was there before was put back. --scratch runs it in an empty directory"
+        )
+    if new and not script.scratch:
+        notes.append(f"{script.path} saved {_listed(new)}, from a run of a few hundred steps")
+    return notes
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    names = list(dict.fromkeys(os.path.relpath(p) for p in paths))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
