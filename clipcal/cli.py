@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from clipcal._version import __version__
+from clipcal.commands import outlets
 from clipcal.commands.apply import apply
 from clipcal.commands.calibrate import calibrate
 from clipcal.commands.check import check
@@ -32,11 +32,16 @@ for command in (calibrate, profile, recommend, verify, check, apply, init):
 
 def main() -> None:
     """The console script. Everything that clipcal says no with ends here, as a paragraph and an exit code."""
+    outlets.watch()
     try:
-        app()
-    except BrokenPipeError:  # `clipcal recommend RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+        try:
+            app()
+        finally:
+            outlets.flush()
+    except outlets.OutputLost as e:
+        if e.reason is not None:  # `clipcal recommend RUN | head -1` is no error to speak of
+            print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
 
 
 def _version(asked: bool) -> None:

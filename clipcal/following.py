@@ -37,8 +37,9 @@ def follow(
     pattern: str | None = None,
     console: Console,
     sleep: Callable[[float], None] = time.sleep,
+    gone: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Check ``source`` again whenever it has grown, until interrupted.
+    """Check ``source`` again whenever it has grown, until interrupted, or until ``gone`` says that nobody reads it any more.
 
     A log with no gradient norm yet is waited for, once it is there. Raises InputError where it is not, and where the first
     norms show that the question cannot be answered (which of several norms, no threshold given).
@@ -48,7 +49,7 @@ def follow(
     seen: tuple[int, int] | None = None
     read = False
     with _view(console) as (show, say):
-        while True:
+        while not gone():  # a log that does not grow gives nothing to write, so the pipe has to be asked
             now, began = _signature(source), time.monotonic()
             if now != seen:
                 try:

@@ -21,7 +21,7 @@ from clipcal.attaching import compiling, saving, tracebacks
 from clipcal.attaching.naming import living_modules, names_of
 from clipcal.attaching.session import ALIVE, STOP, Config, say
 from clipcal.attaching.stream import Stream
-from clipcal.watching.listening import ClipCall, in_backward, is_nested, listen
+from clipcal.watching.listening import ClipCall, in_backward, is_nested, leave_to_python, listen
 from clipcal.watching.observing import Hook
 
 MOST_STREAMS = 32
@@ -63,6 +63,24 @@ class Collector:
         self._asked_to_stop = False
         self._stops = 0
         self._ended = False
+        self._left_to_python = False
+
+    def attach(self) -> None:
+        listen(self)
+        self._hook(self.before_step, self.after_step)
+
+    def leave_to_python(self) -> None:
+        """The compiler is about to be used, and is not to look into what is ours."""
+        if not self._left_to_python:
+            self._left_to_python = True
+            leave_to_python()
+            for handle in self._handles:
+                handle.remove()
+            disable: Any = torch.compiler.disable
+            self._hook(disable(self.before_step), disable(self.after_step))
+
+    def _hook(self, before: Any, after: Any) -> None:
+        self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
     # What torch tells
 
@@ -236,10 +254,8 @@ def attach(session: str) -> None:
     """Called when torch has been imported, before the script goes on."""
     folder = Path(session)
     collector = Collector(folder, Config.read(folder))
-    listen(collector)
-    register_optimizer_step_pre_hook(collector.before_step)
-    register_optimizer_step_post_hook(collector.after_step)
-    compiling.prepare()
+    collector.attach()
+    compiling.prepare(collector.leave_to_python)
     saving.keep_what_is_there(folder)
     tracebacks.install()
     atexit.register(collector.close)

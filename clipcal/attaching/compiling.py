@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from clipcal.watching import listening
 
-
-def prepare() -> None:
-    """Look at every call of ``torch.compile`` from now on."""
+def prepare(leave_to_python: Callable[[], None]) -> None:
+    """Call ``leave_to_python`` before ``torch.compile`` is used, at each of its calls."""
     compile = torch.compile
 
     @functools.wraps(compile)
     def watched(*args: Any, **kwargs: Any) -> Any:
         kwargs.pop("fullgraph", None)
-        listening.leave_to_python()
+        leave_to_python()
         return compile(*args, **kwargs)
 
     torch.compile = watched

@@ -9,15 +9,18 @@ from typing import Any, NoReturn
 
 import typer
 
+from clipcal.commands.outlets import OutputLost
 from clipcal.errors import ClipcalError, UserCodeError
 
 NO, INTERRUPTED = 3, 130
 
 
 @contextlib.contextmanager
-def said_no() -> Iterator[None]:
+def said_no(*, interrupted: str = "interrupted; what was recorded is kept") -> Iterator[None]:
     try:
         yield
+    except OutputLost:
+        raise  # nothing more can be said here: the process ends
     except UserCodeError as e:
         if e.user_traceback:
             print(e.user_traceback.rstrip() + "\n", file=sys.stderr)
@@ -25,7 +28,7 @@ def said_no() -> Iterator[None]:
     except ClipcalError as e:
         stop(f"error: {e}", e.exit_code)
     except KeyboardInterrupt:
-        stop("interrupted; what was recorded is kept", INTERRUPTED)
+        stop(interrupted, INTERRUPTED)
 
 
 def stop(message: str, code: int) -> NoReturn:

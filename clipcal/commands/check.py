@@ -8,6 +8,7 @@ import typer
 
 from clipcal.commands.answering import NO, print_json, said_no
 from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.commands.outlets import BROKEN_PIPE, reader_gone
 from clipcal.errors import InputError
 
 InUse = Annotated[
@@ -33,17 +34,21 @@ def check(
 
     How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit.
     """
-    with said_no():
+    with said_no(interrupted="stopped"):
         from clipcal.checking import check as checked
         from clipcal.evidence import load
 
         if follow and json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
+        if follow and str(source) == "-":
+            raise InputError("--follow watches a log as it grows and needs a file: standard input is read to its end.")
         if follow:
             from clipcal.console import stdout_console
             from clipcal.following import follow as watch
 
-            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=stdout_console())
+            gone = reader_gone()
+            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=stdout_console(), gone=gone)
+            raise typer.Exit(BROKEN_PIPE)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         answer = checked(evidence, max_norm)
         if json:

@@ -1,0 +1,151 @@
+"""A training script of a user's -> what it does by itself, edited by hand, and watched: norms, weights, rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import rows_of
+from torch import Tensor
+
+from clipcal.attaching.session import Config
+from clipcal.rundir import Run, open_run
+from clipcal.scripts.gathering import Gathering
+from clipcal.scripts.running import run
+from clipcal.scripts.script import from_words
+
+PROLOGUE = '''\
+import argparse, json, math
+import torch
+from torch import nn
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--clip", type=float, default=0.0)  # 0: the line is not there
+parser.add_argument("--steps", type=int, default=12)
+parser.add_argument("--norms")  # the instrumented copy writes them here
+parser.add_argument("--weights")
+args = parser.parse_args()
+torch.manual_seed(0)
+norms = []
+
+
+def note(parameters):
+    """What the instrumented copy has in front of optimizer.step()."""
+    if args.norms:
+        norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+
+
+def finish(model):
+    if args.norms:
+        json.dump(norms, open(args.norms, "w"))
+    if args.weights:
+        torch.save(model.state_dict(), args.weights)
+'''
+"""How the scripts here begin: what a hand-edited copy differs by is an argument."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A script in ``folder``, and how its users launch it: ``launch`` are the words before its file."""
+
+    folder: Path
+    file: str
+    launch: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    steps: int = 12
+
+    def words(self, clip: float, *more: str) -> list[str]:
+        own = ["--clip", str(clip), "--steps", str(self.steps), *self.arguments, *more]
+        return [*self.launch, self.file, *own]
+
+    def by_itself(self, clip: float, *more: str) -> None:
+        """Run it without clipcal. Raises where it fails."""
+        words = self.words(clip, *more)
+        words = words if self.launch else [sys.executable, *words]
+        subprocess.run(words, cwd=self.folder, env=environment(), check=True, timeout=240, stdout=subprocess.DEVNULL)
+
+    def profiled(self, clip: float, *more: str, options: Sequence[str] = ()) -> Run:
+        """``clipcal profile`` of it, for more steps than it has."""
+        words = self.words(clip, *more)
+        out = self.folder / "run"
+        own = ["-n", str(self.steps + 5), "--out", str(out), "--force", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "clipcal",
+            "profile",
+            *own,
+            *(["--", *words] if self.launch else [words[0], "--", *words[1:]]),
+        ]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment(), check=False, timeout=240, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return open_run(out)
+
+    def forced(self, max_norm: float, clip: float, *more: str, optimizer: int = 1) -> Gathering:
+        """The script as `verify` runs it, clipped at ``max_norm`` whatever it says itself."""
+        before = dict(os.environ)
+        os.environ.update(environment())
+        try:
+            script = from_words(self.words(clip, *more), cwd=self.folder)
+            ending = run(
+                script,
+                Config(steps=self.steps + 5, optimizer=optimizer, max_norm=max_norm),
+                seed=0,
+                on_rows=lambda gathering, steps, rows: None,
+            )
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        assert ending.code == 0
+        return ending.gathering
+
+
+def environment() -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCAL_")}
+    return inherited | {
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    loaded: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return loaded
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Bit for bit."""
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1) -> Run:
+    """What must hold for every script: with clipping off its weights are those of the script without its clip line, its norms are
+    those of an instrumented copy, and forced to clip it trains as the script does that clips there. Gives the profile."""
+    folder = kind.folder
+    kind.by_itself(0.0, "--weights", "unclipped.pt", "--norms", "norms.json")
+    run = kind.profiled(clip, "--weights", "off.pt")
+    seen = rows_of(run.trace)
+    expected = json.loads((folder / "norms.json").read_text())
+    assert [row["step"] for row in seen] == list(range(kind.steps))
+    np.testing.assert_allclose([row["grad_norm"] for row in seen], expected, rtol=1e-6)
+    assert np.isfinite([row["loss"] for row in seen]).all()
+    assert same_weights(folder / "unclipped.pt", folder / "off.pt")
+    kind.by_itself(force, "--weights", "clipped.pt")
+    assert not same_weights(folder / "clipped.pt", folder / "unclipped.pt"), "this threshold never acts"
+    for own in (0.0, clip):
+        gathering = kind.forced(force, own, "--weights", "forced.pt", optimizer=optimizer)
+        assert [len(rank.steps) for rank in gathering.picked] == [kind.steps] * len(gathering.picked)
+        assert same_weights(folder / "clipped.pt", folder / "forced.pt")
+    return run
