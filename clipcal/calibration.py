@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipcal.baselines import BASELINES
 from clipcal.errors import InputError, nearest
-from clipcal.reasons import FIRM, MIDDLE, Columns, caveats_of, effect_of, step_of, why, why_guarded, why_none
+from clipcal.reasons import FIRM, MIDDLE, Columns, Taken, caveats_of, effect_of, step_of, why, why_guarded, why_none
 from clipcal.recommendation import (
     METHODS,
     Candidates,
@@ -269,7 +269,10 @@ def _threshold_and_evidence(
             loss_change_above=response.change_above,
             loss_change_below=response.change_below,
         )
-    reasons = why(trace, stats, steady, stable, spikes, chosen, response, advises=choice is None)
+    taken: Taken | None = None
+    if choice is None:
+        taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
+    reasons = why(trace, stats, steady, stable, spikes, chosen, response, taken=taken)
     return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
 
 

@@ -82,8 +82,8 @@ def histogram(
 ) -> list[Text]:
     """How often each norm occurs: norms along a log axis, counts upwards. Lines of at most ``width`` characters.
 
-    ``norms`` is 1-D, one grad norm per step; zeros and non-finite values are counted below the picture. ``median``,
-    ``threshold`` and ``spikes_from`` (the smallest spike) are norms too, each marked by its letter and a line down to the
+    ``norms`` is 1-D, one grad norm per step; zeros and non-finite values are counted below the picture. ``median`` (of the
+    stable steps), ``threshold`` and ``spikes_from`` (the smallest spike) are norms too, each marked by its letter and a line down to the
     bars; None, or a number that no log axis holds, is left out. ``height`` is the number of rows of the bars.
     """
     glyphs = ASCII if ascii else UNICODE
@@ -98,7 +98,7 @@ def histogram(
     marks = sorted(
         (math.log10(value), f"{letter} {text} {short_number(math.log10(value))}", style)
         for letter, text, value, style in (
-            ("M", "median", median, MEDIAN),
+            ("M", "stable median", median, MEDIAN),
             ("T", "threshold", threshold, THRESHOLD),
             ("S", spikes, spikes_from, SPIKE),
         )
@@ -254,7 +254,7 @@ def timeline(
         (not np.isfinite(y).all(), f"{glyphs.nonfinite} {int((~np.isfinite(y)).sum()):,} non-finite", SPIKE),
         (bool((y == 0).any()), f"{glyphs.zero} {_count(int((y == 0).sum()), 'zero')}", SPIKE),
     ]
-    words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M median", MEDIAN)}
+    words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M stable median", MEDIAN)}
     named = [(f"{text} {short_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
     items = named + [(text, style) for there, text, style in legend if there]
     return canvas.lines() + _wrapped(items, width, indent=left if width >= 60 else 0)

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from clipcal.charts import histogram, timeline
-from clipcal.console import bullets, columns, number
+from clipcal.checking.fitting import in_warm_up_alone
+from clipcal.console import FEWEST_DRAWN, bullets, columns, label, number
+from clipcal.reasons import percent
 
 if TYPE_CHECKING:
     from clipcal.checking import Check
     from clipcal.trace import Floats, Trace
 
-MEANINGS = {
-    "inactive": "never acts",
-    "guard": "acts on spikes, and leaves stable steps alone",
-    "limiter": "acts often",
-    "brake": "acts on half of the steps or more",
-}
 _ANSWERS = {True: ("fits", "green"), False: ("does not fit", "red"), None: ("cannot be told", "yellow")}
 
 
@@ -27,7 +23,7 @@ def check(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> 
     r = c.recommendation
     stable, spikes = r.stable, r.spikes
     lines = [*headline(c), Text()]
-    if len(norms):
+    if len(norms) >= FEWEST_DRAWN:
         median = stable.median if stable else None
         lines += histogram(
             norms,
@@ -57,29 +53,60 @@ def check(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> 
 
 
 def headline(c: Check) -> list[Text]:
+    """The answer in one line, and what the threshold is to this training in another. Both speak of the steps that it is judged
+    by: the warm-up is over."""
     word, style = _ANSWERS[c.fits]
-    line = Text.assemble((f"max_norm {c.max_norm:g} {word}", f"bold {style}"), f"   {c.verdict or 'unknown'}")
-    if c.acts.share is not None and c.verdict is not None:
-        line.append(f"   acts on {c.acts.share:.1%} of the steps")
-    if c.mean_scale is not None and c.acts.rows:
-        line.append(f"   leaves {c.mean_scale:.1%} of the learning rate")
+    line = Text.assemble(
+        (f"{label(c.recommendation.method)} {c.max_norm:g} {word}", f"bold {style}"), f"   {c.verdict or 'unknown'}"
+    )
+    share, over, scale = c.acts.stable, "stable steps", c.acts.stable_scale
+    if share is None:
+        share, over, scale = c.acts.share, "steps", c.mean_scale
+    if share is not None and c.verdict is not None:
+        line.append(f"   acts on {percent(share)} of the {over}")
+    if scale is not None and share:
+        line.append(f"   leaves {scale:.1%} of the learning rate")
     where = "" if c.max_norm_from == "--max-norm" else f"; the threshold is from {c.max_norm_from}"
-    return [line, Text(f"{MEANINGS[c.verdict] if c.verdict else 'the norms do not tell how it acts'}{where}", "dim")]
+    return [line, Text(f"{meaning(c)}{where}", "dim")]
+
+
+def meaning(c: Check) -> str:
+    """What the threshold is to this training, in words."""
+    acts = c.acts
+    over = "steps" if acts.stable is None else "stable steps"
+    if c.verdict is None:
+        return "the norms do not tell how it acts"
+    if c.verdict != "guard":
+        return {
+            "inactive": "never acts",
+            "limiter": "acts often",
+            "brake": f"acts on half of the {over} or more",
+        }[c.verdict]
+    if acts.spikes:
+        return f"acts on spikes, and {'on few of the stable steps' if acts.stable else 'leaves stable steps alone'}"
+    if acts.stable is None or acts.stable > 0:
+        return f"acts on few of the {over}"
+    return (
+        "acts in the warm-up alone"
+        if in_warm_up_alone(acts, c.recommendation)
+        else "acts outside stable training alone"
+    )
 
 
 def quarters(c: Check) -> list[Text]:
+    """The quarters of the run as a table, below the warm-up that belongs to none of them."""
     rows = [("steps", "median norm", "clipped", "mean scale", "")]
-    for q in c.quarters:
+    for q in (*([c.warm_up] if c.warm_up else []), *c.quarters):
         rows.append(
             (
                 f"{q.first_step:,} to {q.last_step:,}",
                 "-" if q.median is None else number(q.median),
                 "-" if q.clipped is None else f"{q.clipped:.1%}",
                 "-" if q.mean_scale is None else f"{q.mean_scale:.3f}",
-                q.verdict or "-",
+                "warm-up" if q is c.warm_up else q.verdict or "-",
             )
         )
-    styles = {"limiter": "yellow", "brake": "red"}
+    styles = {"warm-up": "dim", "limiter": "yellow", "brake": "red"}
     lines = columns(rows, left=(0, 4))
     return [Text(line, "dim" if i == 0 else styles.get(rows[i][4], ""), no_wrap=True) for i, line in enumerate(lines)]
 

@@ -11,21 +11,25 @@ from rich.console import Console
 from rich.text import Text
 
 from clipcal.charts import histogram, timeline
+from clipcal.reasons import percent
 from clipcal.recommendation import Choice, Recommendation
 
 if TYPE_CHECKING:
     from clipcal.trace import Floats, Trace
-    from clipcal.verification import ArmResult, Verification
+    from clipcal.verification import ArmResult, Comparison, Verification
 
 PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
+
+FEWEST_DRAWN = 10
+"""Steps: fewer are no picture, and the sentences below name them."""
 
 OTHERS = 5
 """Frameworks that are named below a snippet; `--for` with a name that is none lists them all."""
 
 _VERDICTS = {
     "spikes": "spikes stand clear of stable training; the threshold separates them",
-    "stable": "no spikes were seen; the threshold is a safety net above everything seen",
+    "stable": "no spikes were seen; the threshold is a safety net above all stable steps",
     "heavy_tail": "large norms without a gap; the threshold is a compromise",
     "diverging": "the run diverges; the threshold is read from the healthy part before",
     "vanishing": "the gradients vanish; clipping cannot help",
@@ -55,7 +59,7 @@ def number(value: float | None) -> str:
 
 def headline(r: Recommendation) -> list[Text]:
     """The answer in one line, and what its verdict means in another."""
-    meaning = Text(_VERDICTS[r.verdict], "dim")
+    meaning = Text(_meaning(r), "dim")
     if r.max_norm is None:
         return [Text.assemble(("no threshold", "bold red"), f"   {r.verdict}"), meaning]
     line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}")
@@ -65,10 +69,16 @@ def headline(r: Recommendation) -> list[Text]:
     return [line, meaning]
 
 
+def _meaning(r: Recommendation) -> str:
+    if r.verdict == "stable" and r.clipped.stable:  # chosen by training, or an answer whose net is narrow
+        return f"no spikes were seen; the threshold acts on {percent(r.clipped.stable)} of the stable steps"
+    return _VERDICTS[r.verdict]
+
+
 def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
     """The answer, its pictures, and the reasons."""
     lines = [*headline(r), Text()]
-    if len(norms):
+    if len(norms) >= FEWEST_DRAWN:
         healthy = _last_stable(r, trace)
         lines += histogram(
             norms,
@@ -139,14 +149,27 @@ def choice(c: Choice, *, method: str, ascii: bool) -> list[Text]:
 def verification(v: Verification, *, method: str = "norm", ascii: bool) -> list[Text]:
     """The verdict in one line, the arms as a table, the reasons."""
     word, style = _JUDGEMENTS[v.verdict]
-    c = v.comparison
-    pm = "+/-" if ascii else "±"
-    head = Text.assemble(
-        (f"{label(method)} {v.max_norm:g}: {word}", f"bold {style}"),
-        f"   final loss {c.loss_difference:+.3g} {pm} {number((c.interval[1] - c.interval[0]) / 2)} against unclipped, "
-        f"{c.seeds} seed{'s' * (c.seeds != 1)}",
-    )
+    compared = _difference(v.comparison, ascii=ascii) or _where_lost(v.arms)
+    head = Text.assemble((f"{label(method)} {v.max_norm:g}: {word}", f"bold {style}"), f"   {compared}")
     return [head, Text(), *arms_table(v.arms), Text(), *bullets("Why", v.reasons, ascii=ascii)]
+
+
+def _difference(c: Comparison, *, ascii: bool) -> str:
+    if c.loss_difference is None:
+        return ""
+    give_or_take = ""
+    if c.interval is not None:
+        give_or_take = f" {'+/-' if ascii else '±'} {number((c.interval[1] - c.interval[0]) / 2)}"
+    return f"final loss {c.loss_difference:+.3g}{give_or_take} against unclipped, {c.seeds} seed{'s' * (c.seeds != 1)}"
+
+
+def _where_lost(arms: Sequence[ArmResult]) -> str:
+    """Where there is no final loss to compare: what is trained to find out why may live on beside them."""
+    lost = sorted(a.diverged_at for a in arms if a.diverged_at is not None)
+    which = "every arm is lost" if len(lost) == len(arms) else "lost unclipped and clipped"
+    if lost[0] == lost[-1]:
+        return f"{which} at step {lost[0]}"
+    return f"{which}, the first at step {lost[0]}, the last at step {lost[-1]}"
 
 
 def arms_table(arms: Sequence[ArmResult]) -> list[Text]:

@@ -11,7 +11,9 @@ Only ``clipcal.cli`` catches them. A message is one short paragraph: what is wro
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ClipcalError(Exception):
@@ -54,3 +56,51 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known here: {', '.join(known)}." if known else ""
+
+
+def nearest_path(path: Path, there: Iterable[Path], *, listed: int = 5) -> str:
+    """A sentence that gives the whole path of the one that a missing file or folder is a slip of, or else the first ones.
+
+    Names are compared without their endings, which files of one kind share.
+    """
+    there = sorted(there)
+    ranked = [(_alike(path.stem, p.stem), _alike(path.name, p.name), p) for p in there]
+    close = max(ranked, default=None)
+    if close and close[0] >= 0.6:
+        return f" Did you mean {str(close[2])!r}?"
+    if not (there and listed):
+        return ""
+    more = f" and {len(there) - listed} more" if len(there) > listed else ""
+    return f" Known here: {', '.join(map(str, there[:listed]))}{more}."
+
+
+def _alike(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def a_kind(value: object) -> str:
+    """What a value is, with its article: ``None``, ``an int``, ``a Tensor``, ``an LSTM``."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    spelled_out = name[:2].isupper()  # MLP, UNet: the letter's own name is heard, M is "em" and U is "you"
+    return f"{'an' if name[0] in ('AEFHILMNORSX' if spelled_out else 'AEIOaeiou') else 'a'} {name}"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of space: of the disk, of a quota, or below a limit of the process."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cannot_write(path: Path, error: OSError, kept: str = "") -> InputError:
+    """What to say where a file of a run cannot be written; ``kept`` is a sentence on what stays.
+
+    It names no flag: verify, recommend and check write too, and have no --out.
+    """
+    if is_full(error):
+        todo = "Free some space, and try again."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        todo = "Copy the run to where you may write, and name the copy."
+    else:
+        todo = "See what is in its way there, and try again."
+    return InputError(f"{path}: cannot be written ({error.strerror or error}). {kept and kept + ' '}{todo}")

@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcal.calibration import last_run, recommend
-from clipcal.errors import InputError
+from clipcal.errors import InputError, nearest_path
 from clipcal.jsonfile import number
 from clipcal.layers import read_layers
 from clipcal.reasons import Columns, too_high_rate
 from clipcal.recommendation import Choice, Method, Recommendation
-from clipcal.rundir import Run, is_run, open_run
+from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
 from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
 STREAM = "standard input"
@@ -79,9 +79,14 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     if str(path) == "-":
         return _of_stream(sys.stdin.buffer, tag, run, pattern)
     if not os.path.lexists(path):
-        if path.suffix:
-            raise InputError(f"{path}: there is no such file. Name a training log, or a run directory.")
-        return _of_run(open_run(path), str(path))
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        hint = nearest_path(path, {*beside, *runs_near(path)}, listed=0)
+        raise InputError(
+            f"{path}: there is no such run or log.{hint} Name a training log, or make a run with `clipcal profile SPEC`."
+        )
+    if is_record(path):
+        what = "the record of a run" if path.name == "run.json" else "a part of a run"
+        raise InputError(f"{path}: is {what}, and holds no norms by itself; name its directory, {path.parent}.")
     if not is_run(path) and not (path.is_file() and is_trace(path)):
         return _of_log(path, tag, run, pattern)
     if tag is not None or run is not None or pattern is not None:
@@ -91,12 +96,10 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     if not path.is_file():
         return _of_run(open_run(path), str(path))
     caveats = []
-    if is_run(path.parent) and path.name in ("run.json", "trace.jsonl"):
+    if is_run(path.parent) and path.name == "trace.jsonl":
         try:
             return _of_run(open_run(path.parent), str(path))
         except InputError:
-            if path.name == "run.json":
-                raise
             caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
     return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
@@ -163,7 +166,8 @@ def _of_run(run: Run, source: str) -> Evidence:
         how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
             info.status
         ]
-        caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps.")
+        why = f": {info.reason.rstrip('.')}" if info.status == "failed" and info.reason else ""
+        caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps{why}.")
     if info.status == "stopped" and info.reason and not guarded:
         caveats.append(f"The profile stopped early: {info.reason}.")
     caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]

@@ -81,6 +81,8 @@ def compare(
 ) -> Comparison:
     """The paired difference of the final loss and its 90% interval: Student's t over the seeds, or, for a single seed, a
     block bootstrap over the paired steps of the last part. ``traces`` are (clipped, unclipped) by seed."""
+    if all(a.diverged_at is not None for a in (*clipped, *unclipped)):
+        return Comparison(loss_difference=None, interval=None, seeds=len(clipped))
     d = np.array([capped(c, start) - capped(u, start) for c, u in zip(clipped, unclipped, strict=True)])
     mean = float(np.mean(d))
     if len(d) > 1:
@@ -88,7 +90,8 @@ def compare(
         half = t * float(np.std(d, ddof=1)) / np.sqrt(len(d))
     else:
         half = _within_run(*traces[0])
-    return Comparison(loss_difference=mean, interval=(mean - half, mean + half), seeds=len(d))
+    interval = (mean - half, mean + half) if np.isfinite(half) else None
+    return Comparison(loss_difference=mean, interval=interval, seeds=len(d))
 
 
 def margin_of(unclipped: Sequence[float], progress: float) -> float:
@@ -145,31 +148,30 @@ def keeps_from_diverging(e: Evidence) -> tuple[Judgement, str] | None:
     lost = [a for a in e.unclipped if a.diverged_at is not None]
     if not lost:
         return None
+    first = f"{'the first ' * (len(lost) > 1)}at step {min(a.diverged_at or 0 for a in lost)}"
     return "holds", (
-        f"Unclipped, {len(lost)} of {e.seeds} runs are lost (the first at step {min(a.diverged_at or 0 for a in lost)}); "
-        f"with max_norm {e.max_norm:g} none is, and the loss ends at {np.mean([a.final_loss for a in e.clipped]):.3g}."
+        f"Unclipped, {_lost(len(lost), e.seeds)} ({first}); with max_norm {e.max_norm:g} {'it is not' if e.seeds == 1 else 'none is'}, "
+        f"and the loss ends at {np.mean([a.final_loss for a in e.clipped]):.3g}."
     )
 
 
 def never_acted(e: Evidence) -> tuple[Judgement, str] | None:
     if any(a.clip_fraction > 0 for a in e.clipped):
         return None
-    return (
-        "no_difference",
-        f"No step of {e.seeds} runs was clipped: max_norm {e.max_norm:g} is a safety net that was not needed.",
-    )
+    of = "" if e.seeds == 1 else f" of {e.seeds} runs"
+    return "no_difference", f"No step{of} was clipped: max_norm {e.max_norm:g} is a safety net that was not needed."
 
 
 def ends_lower(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
-    if c.interval[1] >= 0 or -c.loss_difference <= e.margin:
+    if c.loss_difference is None or c.interval is None or c.interval[1] >= 0 or -c.loss_difference <= e.margin:
         return None
     return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
 
 
 def ends_higher(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
-    if c.interval[0] <= 0 or c.loss_difference <= e.margin:
+    if c.loss_difference is None or c.interval is None or c.interval[0] <= 0 or c.loss_difference <= e.margin:
         return None
     return "costs", (
         f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "
@@ -182,14 +184,16 @@ def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
     # Poisson counts: a difference of twice its own standard error, and at least half of them gone
     if before == 0 or after > before / 2 or before - after < 2 * np.sqrt(before + after):
         return None
+    again = "once" if after == 1 else f"{after} times"
     return (
         "holds",
-        f"The loss jumped {before} times without clipping and {after} times with it, at no cost in the final loss.",
+        f"The loss jumped {before} times without clipping and {again} with it, at no cost in the final loss.",
     )
 
 
 def no_difference(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
+    assert c.loss_difference is not None, "some check before speaks of arms that are lost"
     text = f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)})"
     if abs(c.loss_difference) <= e.margin:
         return "no_difference", f"{text}, which is nothing to act on."
@@ -299,7 +303,7 @@ def _how_often(e: Evidence) -> list[str]:
 def _beside(name: str, arms: Sequence[ArmResult], e: Evidence) -> str:
     lost = sum(a.diverged_at is not None for a in arms)
     if lost:
-        return f"{name}: {lost} of {len(arms)} runs are lost."
+        return f"{name}: {_lost(lost, len(arms))}."
     seeds = {a.seed for a in arms}
     ours = np.mean([capped(a, e.start) for a in e.clipped if a.seed in seeds])
     theirs = np.mean([a.final_loss for a in arms])
@@ -307,6 +311,12 @@ def _beside(name: str, arms: Sequence[ArmResult], e: Evidence) -> str:
     return f"{name}: final loss {theirs:.4g}, against {ours:.4g} with max_norm {e.max_norm:g}{on}."
 
 
+def _lost(num: int, total: int) -> str:
+    return "the run is lost" if total == 1 else f"{num} of {total} runs {'is' if num == 1 else 'are'} lost"
+
+
 def _interval(c: Comparison) -> str:
     how = f"{c.seeds} seeds" if c.seeds > 1 else "one seed"
+    if c.interval is None:
+        return f"{how}, and too few steps for an interval"
     return f"about 90% interval {c.interval[0]:+.3g} to {c.interval[1]:+.3g}, {how}"

@@ -67,11 +67,20 @@ def read_layers(path: Path) -> Layers:
             if shape[0]
             else np.empty(shape, "<f4")
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{path}: not a layers file of clipcal. `clipcal profile` writes one beside the trace."
         ) from None
     return Layers(names=names, norm_type=norm_type, norms=np.asarray(rows))
+
+
+def holds(path: Path, names: Sequence[str], norm_type: float, rows: int) -> bool:
+    """Whether a layers file is there that has at least so many rows, of these tensors and in this norm."""
+    try:
+        layers = read_layers(path)
+    except InputError:
+        return False
+    return layers.names == tuple(names) and layers.norm_type == norm_type and len(layers.norms) >= rows
 
 
 def keep_rows(path: Path, rows: int) -> None:

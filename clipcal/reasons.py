@@ -16,6 +16,8 @@ from clipcal.stats.harm import LOW, LossResponse
 from clipcal.trace import Trace
 
 Array = NDArray[np.float64]
+Effect = Literal["harm", "none", "unclear"]
+Taken = Literal["gentle", "middle", "firm"]
 
 FIRM = 1.2  # times the stable median: trained best where large norms did harm
 MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
@@ -35,6 +37,15 @@ class Columns:
     steps: NDArray[np.int64]
 
 
+def percent(share: float | None) -> str:
+    """A share for reading: 2.5%, 12%, under 0.1%."""
+    if share is None:
+        return "none"
+    if 0 < share < 0.001:
+        return "under 0.1%"
+    return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share < 0.995 else f"{share:.1%}"
+
+
 def step_of(trace: Columns, row: int | None) -> int | None:
     return None if row is None else int(trace.steps[row])
 
@@ -48,8 +59,9 @@ def why(
     chosen: float,
     response: LossResponse | None,
     *,
-    advises: bool,
+    taken: Taken | None,
 ) -> list[str]:
+    """The reasons of a threshold; ``taken`` is the candidate that it is, None where it was chosen by other means than these."""
     seen = stable.size + spikes.size
     reasons = []
     if stats.kind == "diverged":
@@ -75,9 +87,8 @@ def why(
     if response is not None:
         reasons.append(
             f"After {response.steps_above} steps above {response.level:g} x the local median the loss changed by "
-            f"{_percent(response.change_above)}, after the others by {_percent(response.change_below)} (p = {response.p:.2g}): "
-            + ", so ".join(_therefore(response)[: 2 if advises else 1])
-            + "."
+            f"{_change(response.change_above)}, after the others by {_change(response.change_below)} (p = {response.p:.2g}): "
+            + f"{_found(response)}{'' if taken is None else _therefore(response, taken)}."
         )
     if steady.direction in ("up", "down"):
         reasons.append(
@@ -101,22 +112,31 @@ def too_high_rate(unclipped: Trace) -> str | None:
     )
 
 
-Effect = Literal["harm", "none", "unclear"]
-
-
-def _therefore(response: LossResponse) -> tuple[str, str]:
-    """What the losses say, and what follows for the threshold."""
+def _found(response: LossResponse) -> str:
+    """What the losses say."""
     match effect_of(response):
         case "harm" if response.level in LOW:
-            return "large norms do harm here", "the threshold is firm"
+            return "large norms do harm here"
         case "harm":
-            return "norms that large do harm here", "the threshold is in the middle, well below them"
+            return "norms that large do harm here"
         case "none":
-            return "large norms are ordinary training here", "they are left alone"
+            return "large norms are ordinary training here"
         case _ if effect_at(response.p) == "harm":
-            return "that is too little to say that large norms do harm", "the threshold is in the middle"
+            return "that is too little to say that large norms do harm"
         case _:
-            return "that does not tell whether large norms do harm", "the threshold is in the middle"
+            return "that does not tell whether large norms do harm"
+
+
+def _therefore(response: LossResponse, taken: Taken) -> str:
+    """What follows from it for the threshold: gentle, middle and firm may be one number."""
+    effect, low = effect_of(response), response.level in LOW
+    if taken == "firm":
+        return f"{', so' if effect == 'harm' and low else '; the run diverges, so'} the threshold is firm"
+    if taken == "middle":
+        return f", so the threshold is in the middle{', well below them' * (effect == 'harm')}"
+    if effect == "harm":
+        return f", and the gentle threshold is {'firm' if low else 'well below them'} already"
+    return ", so they are left alone" if effect == "none" else ", so the gentle threshold is taken"
 
 
 def effect_of(response: LossResponse) -> Effect:
@@ -137,7 +157,7 @@ def why_guarded(guard: float) -> str:
     )
 
 
-def _percent(log_change: float) -> str:
+def _change(log_change: float) -> str:
     return f"{100 * math.expm1(min(log_change, 50.0)):+.1f}%"
 
 

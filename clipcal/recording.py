@@ -4,15 +4,16 @@ stays as it is until then."""
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.errors import InputError
-from clipcal.layers import LayersWriter, keep_rows
-from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run
+from clipcal.errors import InputError, cannot_write
+from clipcal.layers import LayersWriter, holds, keep_rows
+from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run, refuse_to_resume
 from clipcal.step import Step
 from clipcal.trace import AppendOnly, Trace, lines_of, mend, read_trace, trace_of
 
@@ -21,7 +22,8 @@ OnSteps = Callable[[Sequence[Step]], None]
 
 class Recording:
     """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. On ``resume``, steps that are
-    there are compared. ``run`` is None until something was written."""
+    there are compared, and where their layers are not, those are written again. ``run`` is None until something was written.
+    Raises InputError, on ``resume`` already here, where the run cannot be gone on with or not be written."""
 
     def __init__(
         self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, force: bool, on_steps: OnSteps | None
@@ -33,22 +35,43 @@ class Recording:
         self._known = _known_steps(folder, info) if resume else None
         self._layers: LayersWriter | None = None
         self._trace: AppendOnly | None = None
+        here = Run(folder, info)
+        self._rebuilt: Path | None = None
+        if self._known is not None:
+            refuse_to_resume(here)
+            if len(self._known) and not holds(here.layers, names, info.norm_type, len(self._known)):
+                self._rebuilt = here.layers.with_name(here.layers.name + ".partial")
 
     def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
         known = 0
         if self._known is not None:
             known = sum(s.step < len(self._known) for s in steps)
             _compare(self._known, steps[:known], self.info.device)
+            if known and self._rebuilt is not None:
+                self._rebuild(self._rebuilt, rows[:known])
         if steps[known:]:
             self._append(steps[known:], rows[known:])
         self._on_steps(steps)
+
+    def _rebuild(self, path: Path, rows: NDArray[np.float32]) -> None:
+        """Beside the old file, which the new one takes the place of when there is more to write."""
+        if self._layers is None:
+            path.unlink(missing_ok=True)
+            self._layers = LayersWriter(path, self.names, self.info.norm_type)
+        self._layers.append(rows)
 
     def _append(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
         if self._trace is not None and self._layers is not None:
             self._layers.append(rows)
             self._trace.append(lines_of(steps))
         elif self._known is not None:
-            self.run = _reopen(self.folder, self.info, len(self._known))
+            if self._layers is not None:
+                self._layers.close()
+                self._layers = None
+            try:
+                self.run = _reopen(self.folder, self.info, len(self._known), self._rebuilt)
+            except OSError as e:
+                raise cannot_write(self.folder, e, "What was recorded before is kept.") from None
             self._open_and_append(self.run, steps, rows)
         else:
             replacement = Replacement(self.folder, self.info, force=self._force)
@@ -71,6 +94,8 @@ class Recording:
         for file in (self._layers, self._trace):
             if file is not None:
                 file.close()
+        if self._rebuilt is not None:
+            self._rebuilt.unlink(missing_ok=True)  # of a resume that came to nothing new
         if self.run is not None:
             self.run = self.run.save(status=status, reason=reason, notes=list(notes), finished=now())
 
@@ -102,12 +127,15 @@ def _known_steps(folder: Path, info: RunInfo) -> Trace:
     return trace
 
 
-def _reopen(folder: Path, info: RunInfo, known: int) -> Run:
-    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes."""
+def _reopen(folder: Path, info: RunInfo, known: int, rebuilt: Path | None) -> Run:
+    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes. ``rebuilt`` is a new
+    file of the layers of all ``known`` steps, where the old one has them not."""
     run = open_run(folder)
     if run.trace.exists():
         mend(run.trace)
-    if known and run.layers.exists():
+    if rebuilt is not None:
+        os.replace(rebuilt, run.layers)
+    elif known:
         keep_rows(run.layers, known)
     else:
         run.layers.unlink(missing_ok=True)

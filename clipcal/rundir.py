@@ -11,12 +11,13 @@ import dataclasses
 import datetime
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clipcal.errors import InputError, nearest
+from clipcal.errors import InputError, cannot_write, is_full, nearest_path
 from clipcal.jsonfile import number, write_json
 from clipcal.recommendation import METHODS, Method
 
@@ -29,6 +30,7 @@ _OWN = (
     "run.json",
     "trace.jsonl",
     "layers.f32",
+    "layers.f32.partial",
     "guarded.jsonl",
     "guarded-layers.f32",
     "guarded.jsonl.partial",
@@ -131,13 +133,29 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
+def runs_near(folder: Path) -> list[Path]:
+    """The runs that may have been meant where this one is not there: those beside it, and those in ``runs``."""
+    near = {p for place in (folder.parent, Path("runs")) if place.is_dir() for p in place.iterdir() if is_run(p)}
+    return sorted(near)
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is one that clipcal keeps in a run beside the traces: it says nothing without the directory."""
+    if path.name not in _OWN or path.suffix == ".jsonl":
+        return False
+    try:
+        with (path.parent / "run.json").open("rb") as f:
+            return f'"{FORMAT_NAME}/'.encode() in f.read(100)  # others write a run.json too, Sacred for one
+    except OSError:
+        return False
+
+
 def open_run(folder: Path | str) -> Run:
     """Read a run directory. Raises InputError that says what is there instead."""
     folder = Path(folder)
     path = folder / "run.json"
     if not folder.exists():
-        siblings = [p.name for p in folder.parent.iterdir() if is_run(p)] if folder.parent.is_dir() else []
-        hint = nearest(folder.name, siblings) if siblings else ""
+        hint = nearest_path(folder, runs_near(folder))
         raise InputError(f"{folder}: no such run.{hint} `clipcal profile SPEC` makes one.")
     if not folder.is_dir():
         raise InputError(f"{folder}: is a file; expected a run directory, as `clipcal profile SPEC` makes one.")
@@ -250,6 +268,20 @@ def _bring_back(folder: Path) -> None:
     (folder / _ASIDE).rmdir()
 
 
+def refuse_to_resume(run: Run) -> None:
+    """Raise InputError where nothing can be written to a run, which its steps are trained again for. Leaves no trace."""
+    for path in (run.trace, run.layers):
+        try:
+            if path.exists():
+                path.open("ab").close()
+        except OSError as e:
+            raise cannot_write(path, e) from None
+    try:
+        tempfile.TemporaryFile(dir=run.folder).close()
+    except OSError as e:
+        raise cannot_write(run.folder, e) from None
+
+
 class Replacement:
     """A new run in the place of an old one, which is set aside until the new one holds something of its own.
 
@@ -260,6 +292,7 @@ class Replacement:
     def __init__(self, folder: Path, info: RunInfo, *, force: bool) -> None:
         refuse_to_replace(folder, force=force)  # once more: another process may have been quicker
         self._folder, self._aside = folder, folder / _ASIDE
+        self._cleared = False
         try:
             if self._aside.is_dir():  # of a process that was killed when its new run was there: replaced already
                 shutil.rmtree(self._aside)
@@ -269,10 +302,12 @@ class Replacement:
                 self._aside.mkdir(exist_ok=True)
                 for path in old:
                     path.rename(self._aside / path.name)
+            self._cleared = True
             self.run = Run(folder, info).save()
         except OSError as e:
             self.undo()
-            raise InputError(f"{folder}: cannot be written ({e.strerror}). Choose another place with --out.") from None
+            todo = "Free some space, or choose" if is_full(e) else "Choose"
+            raise InputError(f"{folder}: cannot be written ({e.strerror}). {todo} another place with --out.") from None
         except BaseException:
             self.undo()
             raise
@@ -285,7 +320,7 @@ class Replacement:
         """The new run came to nothing: the old one comes back."""
         if not self._folder.is_dir():
             return
-        for name in _OWN:
+        for name in _OWN if self._cleared else ():  # before that, what is there is still the old run's
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
         if self._aside.is_dir():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
-from clipcal.errors import InputError, SpecError, nearest
+from clipcal.errors import InputError, SpecError, nearest, nearest_path
 
 Place = tuple[int, int]
 KeyPath = tuple[str | int, ...]
@@ -27,12 +28,15 @@ def _target(value: Any) -> Any:
             f"expected an object with a `_target_`, such as {{_target_: package.module.Name}}, found {_shown(value)}"
         )
     if "_target_" not in value:
-        raise ValueError(f"has no `_target_`, the import path of what to build.{_near_target(value)}")
+        slip = near_target(value)
+        hint = f" Did you mean '_target_' where it says {slip!r}?" if slip else ""
+        raise ValueError(f"has no `_target_`, the import path of what to build.{hint}")
     return value
 
 
-def _near_target(value: Mapping[str, Any]) -> str:
-    return "".join(f" Did you mean '_target_' where it says {k!r}?" for k in value if str(k).strip("_") == "target")
+def near_target(keys: Iterable[str]) -> str | None:
+    """The key that is likely a slip of ``_target_``."""
+    return next(iter(difflib.get_close_matches("_target_", map(str, keys), n=1, cutoff=0.7)), None)
 
 
 Target = Annotated[
@@ -154,10 +158,8 @@ def load_spec(path: Path | str, **overrides: Any) -> Spec:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-        raise InputError(
-            f"{file}: no such file.{nearest(file.name, near) if near else ''} `clipcal init` writes a starter spec."
-        ) from None
+        near = nearest_path(file, file.parent.glob("*.y*ml"))
+        raise InputError(f"{file}: no such file.{near} `clipcal init` writes a starter spec.") from None
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
         raise InputError(
@@ -227,7 +229,7 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
             f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
         )
     if not isinstance(data, dict):
-        raise SpecError(f"{file}:1:1: holds a {_kind(data)}; expected keys such as `model:`, `data:` and `optimizer:`.")
+        raise SpecError(f"{file}:1:1: holds {'text' if isinstance(data, str) else f'a {_kind(data)}'}; expected keys such as `model:`, `data:` and `optimizer:`.")
     places: dict[KeyPath, Place] = {}
     _collect(node, (), places, file)
     return data, places
@@ -280,6 +282,10 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
         return f"{place}: `{name}` is missing. {Fields.model_fields[str(path[0])].description or ''}".strip()
     if e["type"] in ("value_error", "assertion_error"):
         reason = str(e["ctx"]["error"]) if "ctx" in e else e["msg"]
+        if not path:  # of two keys at once: at the one that is likelier meant to go
+            place = spec.where(("training_step",))
+        elif isinstance(e["input"], dict) and (slip := near_target(e["input"])):
+            place = spec.where((*path, slip))
         return f"{place}: `{name}` {reason}" if path else f"{place}: {reason}."
     expected = {
         "greater_than_equal": "expected a whole number of at least {ge}",

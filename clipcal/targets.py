@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clipcal.errors import InputError, SpecError, UserCodeError, nearest
+from clipcal.errors import InputError, SpecError, UserCodeError, a_kind, nearest
 from clipcal.usercode import first_line, is_users, trimmed_traceback
 
 Path_ = tuple[str | int, ...]
 _SPECIAL = {"_target_", "_args_", "_partial_"}
+_LIKE_A_NUMBER = re.compile(r"\s*[-+]?(?:\d[\d_ ]*[.,]?\d*|[.,]\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?)(?:[eE][-+]?\d+)?\s*", re.ASCII)
 
 
 @contextmanager
@@ -56,7 +58,7 @@ class Builder:
         target = self._locate(config, at)
         if not callable(target):
             raise SpecError(
-                f"{self._where((*at, '_target_'))}: `{config['_target_']}` is a {type(target).__name__} and cannot be called."
+                f"{self._where((*at, '_target_'))}: `{config['_target_']}` is {a_kind(target)} and cannot be called."
             )
         first = next(iter(_parameters(target)), "")
         if offers and first in offers:
@@ -77,7 +79,7 @@ class Builder:
         built = self._call(target, config, at, ())
         if not callable(built):
             raise SpecError(
-                f"{self._where((*at, '_target_'))}: `{config['_target_']}` gave a {type(built).__name__}, which cannot be called."
+                f"{self._where((*at, '_target_'))}: `{config['_target_']}` gave {a_kind(built)}, which cannot be called."
             )
         called: Callable[..., Any] = built
         return called
@@ -87,6 +89,7 @@ class Builder:
         if isinstance(value, Mapping):
             if "_target_" in value:
                 return self._nested(value, at)
+            self._check_special(value, at)
             return {k: self._value(v, (*at, k)) for k, v in value.items()}
         if isinstance(value, list):
             return [self._value(v, (*at, i)) for i, v in enumerate(value)]
@@ -144,13 +147,22 @@ class Builder:
         except InputError:
             raise
         except (Exception, SystemExit) as e:
-            place = self._where((*at, "_target_"))
+            place, hint = self._where((*at, "_target_")), ""
+            quoted = next(_numbers_as_text(arguments | {"_args_": config.get("_args_", [])}, ()), None)
+            if quoted is not None:
+                place = self._where((*at, *quoted[0]))
+                hint = (
+                    f" `{_dotted(quoted[0])}` is {quoted[1]!r}, which is text; a number has a point before its decimals, "
+                    "and is written without quotes."
+                )
             if is_users(e.__traceback__):
                 raise UserCodeError(
-                    f"{place}: `{config['_target_']}` raised {type(e).__name__} while it was built: {e}",
+                    f"{place}: `{config['_target_']}` raised {type(e).__name__} while it was built: {e}{hint and '.' + hint}",
                     trimmed_traceback(e),
                 ) from None
-            raise SpecError(f"{place}: `{config['_target_']}` refuses its arguments: {type(e).__name__}: {e}") from None
+            raise SpecError(
+                f"{place}: `{config['_target_']}` refuses its arguments: {type(e).__name__}: {e}{hint and '.' + hint}"
+            ) from None
 
     def _wrong_argument(self, target: Callable[..., Any], config: Mapping[str, Any], at: Path_, name: str) -> None:
         raise SpecError(
@@ -165,9 +177,7 @@ class Builder:
             raise SpecError(
                 f"{place}: `_target_` is {path!r}; expected an import path such as torch.optim.SGD or package.module:name."
             )
-        for key in config:
-            if str(key).startswith("_") and key not in _SPECIAL and str(key).endswith("_"):
-                raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}.{nearest(str(key), _SPECIAL)}")
+        self._check_special(config, at)
         if not isinstance(config.get("_args_", []), list):
             raise SpecError(f"{self._where((*at, '_args_'))}: `_args_` is {config['_args_']!r}; expected a list.")
         module_path, _, attributes = path.partition(":")
@@ -185,6 +195,11 @@ class Builder:
                     what = f"module `{'.'.join(names[:i])}`" if inspect.ismodule(parent) else f"`{'.'.join(names[:i])}`"
                     raise SpecError(f"{place}: {what} has no {name!r}.{_only_near(name, known)}") from None
         return found
+
+    def _check_special(self, config: Mapping[str, Any], at: Path_) -> None:
+        for key in config:
+            if str(key).startswith("_") and key not in _SPECIAL and str(key).endswith("_"):
+                raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}.{nearest(str(key), _SPECIAL)}")
 
     def _import(self, module: str, place: str, path: str, parent: Any) -> Any:
         try:
@@ -226,6 +241,19 @@ def _modules_in(folders: Sequence[Path]) -> set[str]:
                 elif p.is_dir() and p.name.isidentifier():
                     names.add(p.name)
     return names
+
+
+def _numbers_as_text(value: Any, at: Path_) -> Iterator[tuple[Path_, str]]:
+    """The texts among arguments that look like numbers, with their places; what is a target of its own was built without harm."""
+    if isinstance(value, str):
+        if _LIKE_A_NUMBER.fullmatch(value):
+            yield at, value
+    elif isinstance(value, Mapping) and "_target_" not in value:
+        for k, v in value.items():
+            yield from _numbers_as_text(v, (*at, k))
+    elif isinstance(value, list):
+        for i, v in enumerate(value):
+            yield from _numbers_as_text(v, (*at, i))
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.errors import InputError
+from clipcal.errors import InputError, cannot_write
 from clipcal.jsonfile import number
 from clipcal.step import Step
 
@@ -134,12 +134,16 @@ def _columns(rows: Sequence[dict[str, Any]], problems: tuple[str, ...]) -> Trace
 class AppendOnly:
     """A file that grows by whole records: one ``write`` call each time, so a killed process leaves at most one cut record.
 
-    A failed write (a full disk) is taken back, so that what was there before stays readable.
+    A failed write (a full disk) is taken back, so that what was there before stays readable. Raises InputError where the
+    file cannot be opened or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as e:
+            raise cannot_write(path, e) from None
 
     def append(self, data: bytes) -> None:
         before = os.fstat(self._fd).st_size
@@ -149,10 +153,7 @@ class AppendOnly:
                 written += os.write(self._fd, data[written:])
         except OSError as e:
             os.ftruncate(self._fd, before)
-            raise InputError(
-                f"{self.path}: cannot be written ({e.strerror}). What was recorded before is kept; "
-                "free some space, or choose another place with --out."
-            ) from None
+            raise cannot_write(self.path, e, "What was recorded before is kept.") from None
 
     def close(self) -> None:
         os.close(self._fd)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipcal.errors import InputError
+from clipcal.errors import InputError, a_kind
 from clipcal.gradnorm import ClipRule, Norms, clip_, measure, scale_after
 from clipcal.usercode import users_code
 
@@ -24,8 +24,8 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(kw_only=True)
 class Parts:
-    """What a source builds for one arm, owned by that arm. ``batch_loss(model, batch)`` gives a scalar; ``data`` is called
-    for a pass over the batches, again each time a pass ends."""
+    """What a source builds for one arm, owned by that arm. ``batch_loss(model, batch)`` gives a scalar, and ``called`` is what
+    errors call it; ``data`` is called for a pass over the batches, again each time a pass ends."""
 
     model: nn.Module
     data: Callable[[], Iterable[Any]]
@@ -35,6 +35,7 @@ class Parts:
     device: torch.device
     precision: str = "fp32"
     accumulate: int = 1
+    called: str = "The forward pass"
     notes: list[str] = field(default_factory=list)
 
     def named_tensors(self) -> list[tuple[str, Tensor]]:
@@ -78,9 +79,9 @@ def train(
     parts.model.train()
     before = time.perf_counter()
     for step in range(steps):
-        with users_code("optimizer.zero_grad"):
+        with users_code("optimizer.zero_grad", step):
             optimizer.zero_grad(set_to_none=True)
-        loss = _forward_and_backward(parts, batches, scaler)
+        loss = _forward_and_backward(parts, batches, scaler, params, step)
         present = [i for i, p in enumerate(params) if p.grad is not None]
         if not present:
             raise InputError(_no_gradients(parts, tensors))
@@ -91,14 +92,14 @@ def train(
         norms, scale = _measure_and_clip([params[i] for i in present], norm_type, clip)
         rates = [group["lr"] for group in optimizer.param_groups] if "lr" in optimizer.param_groups[0] else []
         lr = rates[0] * lr_scale if rates else float("nan")
-        with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step"):
+        with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step", step):
             if scaler:
                 scaler.step(optimizer)
                 scaler.update()
             else:
                 optimizer.step()
         if parts.scheduler is not None:
-            with users_code("scheduler.step"):
+            with users_code("scheduler.step", step):
                 if isinstance(parts.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                     parts.scheduler.step(loss)
                 else:
@@ -121,21 +122,29 @@ def train(
 # while the next backward pass makes new ones.
 
 
-def _forward_and_backward(parts: Parts, batches: Iterator[Any], scaler: torch.amp.GradScaler | None) -> Tensor:
+def _forward_and_backward(
+    parts: Parts, batches: Iterator[Any], scaler: torch.amp.GradScaler | None, params: Sequence[Tensor], step: int
+) -> Tensor:
     """The gradients of one optimizer step; gives the mean loss of its micro-batches, detached."""
     dtype = PRECISIONS[parts.precision]
-    losses = []
+    losses: list[Tensor] = []
+    # a second backward pass does not always raise: where it does not, every gradient would be twice what it is
+    untouched = step == 0 and all(p.grad is None for p in params)
     for _ in range(parts.accumulate):
         batch = next(batches)
         autocast: AbstractContextManager[Any] = (
             torch.autocast(parts.device.type, dtype=dtype) if dtype else nullcontext()
         )
-        with users_code("The forward pass"), autocast:
+        with users_code(parts.called, step), autocast:
             loss = parts.batch_loss(parts.model, batch)
-        _check_loss(loss)
+        if untouched and not losses and any(p.grad is not None for p in params):
+            raise InputError(
+                f"{parts.called}: clipcal calls backward itself; return the loss without calling .backward()."
+            )
+        _check_loss(loss, parts.called, step)
         losses.append(loss.detach().clone())  # CUDA graphs of a compiled step write the next loss to the same place
         part = loss / parts.accumulate if parts.accumulate > 1 else loss
-        with users_code("The backward pass"):
+        with users_code("The backward pass", step):
             (scaler.scale(part) if scaler else part).backward()
     return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
@@ -221,19 +230,19 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def _check_loss(loss: Any) -> None:
+def _check_loss(loss: Any, called: str, step: int) -> None:
     if not isinstance(loss, Tensor):
         raise InputError(
-            f"The loss is {'None' if loss is None else f'a {type(loss).__name__}'}; expected a scalar tensor. "
-            "Return the loss itself from the training step."
+            f"{called}: the loss is {a_kind(loss)} at step {step}; expected a scalar tensor. Return the loss itself, as a tensor."
         )
     if loss.numel() != 1:
         raise InputError(
-            f"The loss has shape {tuple(loss.shape)}; expected a scalar. Reduce it, with reduction='mean' or .mean()."
+            f"{called}: the loss has shape {tuple(loss.shape)} at step {step}; expected a scalar. Reduce it, with "
+            "reduction='mean' or .mean()."
         )
     if not loss.requires_grad:
         raise InputError(
-            "The loss has no gradient: nothing that it was computed from requires one. Look for .detach(), .item(), "
+            f"{called}: the loss has no gradient at step {step}: nothing that it was computed from requires one. Look for .detach(), .item(), "
             "torch.no_grad(), an argmax, or a model whose parameters are all frozen."
         )
 

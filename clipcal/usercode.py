@@ -35,22 +35,25 @@ def trimmed_traceback(error: BaseException) -> str:
 
 
 class users_code:
-    """A block of the user's code: an exception in it becomes a UserCodeError that says during ``what`` it was raised.
+    """A block of the user's code: an exception in it becomes a UserCodeError that says during ``what``, and at which ``step``,
+    it was raised.
 
     A class, since a training step enters several of them, and one made by ``contextmanager`` takes four times as long.
     """
 
-    __slots__ = ("_what",)
+    __slots__ = ("_step", "_what")
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, step: int | None = None) -> None:
         self._what = what
+        self._step = step
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, e: BaseException | None, tb: object) -> None:
         if isinstance(e, (Exception, SystemExit)) and not isinstance(e, ClipcalError):
-            text = f"{self._what} raised {type(e).__name__}: {first_line(e)}{_hint(e)}"
+            when = "" if self._step is None else f" at step {self._step}"
+            text = f"{self._what} raised {type(e).__name__}{when}: {first_line(e)}{_hint(e)}"
             raise UserCodeError(text, trimmed_traceback(e)) from None
 
 
@@ -70,4 +73,9 @@ def _hint(error: BaseException) -> str:
         )
     if "out of memory" in text.lower():
         return " Lower the batch size, or raise `accumulate` by the same factor."
+    if "backward through the graph a second time" in text:
+        return (
+            " clipcal calls backward itself: return the loss without calling .backward(), and .detach() what is carried from "
+            "one step to the next, such as a hidden state."
+        )
     return ""

@@ -32,10 +32,11 @@ class ArmResult:
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """``loss_difference`` is the clipped arms' final loss less the unclipped arms', paired by seed; ``interval`` is its
-    90% interval. A diverged arm counts as its initial loss: it has learned nothing."""
+    90% interval. A diverged arm counts as its initial loss: it has learned nothing. Where all of them are lost there is
+    nothing to compare, and both are None; ``interval`` is None too where one seed has too few steps to tell."""
 
-    loss_difference: float
-    interval: tuple[float, float]
+    loss_difference: float | None
+    interval: tuple[float, float] | None
     seeds: int
 
 

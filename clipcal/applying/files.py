@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from clipcal.errors import InputError, nearest
+from clipcal.errors import InputError, is_full, nearest_path
 
 MAX_BYTES = 256 * 1024
 """A config is a few kilobytes. The worst YAML of this size takes PyYAML two seconds, and it is read twice."""
@@ -30,9 +30,8 @@ def read_text(file: Path) -> str:
             )
         data = file.read_bytes()
     except FileNotFoundError:
-        near = [p.name for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else []
-        hint = nearest(file.name, near)
-        raise InputError(f"{file}: no such file.{hint if 'Did you mean' in hint else ''}") from None
+        near = [p for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else []
+        raise InputError(f"{file}: no such file.{nearest_path(file, near, listed=0)}") from None
     except (OSError, ValueError) as e:
         raise InputError(f"{file}: cannot be read ({_reason(e)}).") from None
     try:
@@ -69,7 +68,8 @@ def replace_text(file: Path, *, old: str, new: str) -> None:
         os.replace(temporary, target)
         temporary = None
     except (OSError, ValueError) as e:
-        raise InputError(f"{file}: cannot be written ({_reason(e)}). It is as it was.") from None
+        todo = " Free some space, and apply again." if isinstance(e, OSError) and is_full(e) else ""
+        raise InputError(f"{file}: cannot be written ({_reason(e)}). It is as it was.{todo}") from None
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)

@@ -60,6 +60,7 @@ class Stream:
         self.ids = {id(p) for p in self.params}
         self.num_parameters = sum(p.numel() for p in self.params)
         self.naming = Naming(names=[], order=self.params)
+        self.rank, self.world = _rank_and_world()  # now: many scripts leave their process group before they end
         self.clips: list[Clips] = []
         self.changes = Changes(self.params)
         self._session, self._on_flush, self._on_gradients = session, on_flush, on_gradients
@@ -113,8 +114,7 @@ class Stream:
         return array("f", values).tobytes()
 
     def _open(self) -> Path:
-        rank, world = _rank_and_world()
-        folder = self._session / STREAMS / f"{rank}-{os.getpid()}-{self.number}"
+        folder = self._session / STREAMS / f"{self.rank}-{os.getpid()}-{self.number}"
         folder.mkdir(parents=True, exist_ok=True)
         optimizer = self.observer.optimizer
         self._files = [
@@ -126,15 +126,15 @@ class Stream:
             {
                 "number": self.number,
                 "pid": os.getpid(),
-                "rank": rank,
-                "world": world,
+                "rank": self.rank,
+                "world": self.world,
                 "optimizer": type(optimizer).__name__,
                 "inner_clipping": {
                     k: str(v) for k, v in optimizer.defaults.items() if k in INNER and v not in (None, 0, 0.0, False)
                 },
                 "num_parameters": self.num_parameters,
                 "names": self.naming.names,
-                "counts": [_counts(p, rank) for p in self.params],
+                "counts": [_counts(p, self.rank) for p in self.params],
                 "sharded": any(hasattr(p, "placements") for p in self.params),
                 "device": str(self.params[0].device),
                 "threads": torch.get_num_threads(),

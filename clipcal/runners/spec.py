@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipcal.errors import InputError, SpecError
+from clipcal.errors import InputError, SpecError, a_kind
 from clipcal.spec import Spec
 from clipcal.targets import Builder
 from clipcal.training import Parts
@@ -92,6 +92,7 @@ def build(spec: Spec, *, seed: int, device: torch.device) -> Parts:
         device=device,
         precision=fields.precision,
         accumulate=fields.accumulate,
+        called=_called(spec),
     )
     trained = {id(p) for _, p in parts.named_tensors()}
     left = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in trained]
@@ -144,7 +145,7 @@ def _batch_loss(spec: Spec, builder: Builder, device: torch.device) -> Callable[
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if loss is None:
             raise InputError(
-                f"{spec.file}: model(**batch) gave a {type(output).__name__} without a loss. Hugging Face models need `labels` in "
+                f"{spec.file}: model(**batch) gave {a_kind(output)} without a loss. Hugging Face models need `labels` in "
                 f"the batch (it has {', '.join(map(str, batch))}); for other models give `loss` or `training_step`."
             )
         return loss
@@ -152,17 +153,26 @@ def _batch_loss(spec: Spec, builder: Builder, device: torch.device) -> Callable[
     return of_mapping
 
 
+def _called(spec: Spec) -> str:
+    """What is called for the loss of a batch, by the names and with the place that it has in the spec."""
+    fields = spec.fields
+    if fields.training_step is not None:
+        return f"{spec.where(('training_step', '_target_'))}: training_step `{fields.training_step['_target_']}`"
+    names = [f"`{part['_target_']}`" for part in (fields.model, fields.loss) if part is not None]
+    return f"{spec.where(('model', '_target_'))}: the forward pass of {' and '.join(names)}"
+
+
 def _described(batch: Any) -> str:
     if isinstance(batch, (tuple, list)):
-        return f"a {type(batch).__name__} of {len(batch)}"
+        return f"{a_kind(batch)} of {len(batch)}"
     if isinstance(batch, Mapping):
         return f"a mapping with {', '.join(map(str, batch))}"
-    return f"a {type(batch).__name__}"
+    return a_kind(batch)
 
 
 def _wrong_type(spec: Spec, key: str, value: Any, expected: str) -> str:
     target = getattr(spec.fields, key)["_target_"]
-    return f"{spec.where((key, '_target_'))}: `{key}` must be {expected}; `{target}` gave a {type(value).__name__}."
+    return f"{spec.where((key, '_target_'))}: `{key}` must be {expected}; `{target}` gave {a_kind(value)}."
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:

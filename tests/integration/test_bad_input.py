@@ -65,12 +65,14 @@ device: cpu
         ),
         pytest.param(
             TRAINS.replace("_target_: toy.Net", "target: toy.Net"),
-            ["spec.yaml:1:1:", "`_target_`", "where it says 'target'"],
+            ["spec.yaml:1:9:", "`_target_`", "where it says 'target'"],
             id="target without underscores",
         ),
         pytest.param(TRAINS.replace("{_target_: toy.Net}", ""), ["spec.yaml:1:1:", "`model`", "empty"], id="no model"),
         pytest.param(
-            TRAINS + "training_step: {_target_: toy.step}\n", ["`loss`", "`training_step`", "keep one"], id="two losses"
+            TRAINS + "training_step: {_target_: toy.step}\n",
+            ["spec.yaml:7:1:", "`loss`", "`training_step`", "keep one"],
+            id="two losses",
         ),
         pytest.param(
             TRAINS + "parallel: ddp\n", ["spec.yaml:7:1:", "`parallel: ddp`", "parallel: none"], id="parallel"
@@ -161,6 +163,12 @@ def test_bad_usage_exits_with_2_and_names_the_flag(clipcal: Clipcal, arguments: 
 def test_a_misspelt_file_name_is_answered_with_the_one_that_is_there(project: Project, clipcal: Clipcal) -> None:
     project.text(TRAINS, "char_lstm.yaml")
     clipcal("profile", "chra_lstm.yaml").refused("chra_lstm.yaml", "no such file", "Did you mean 'char_lstm.yaml'?")
+    (project.folder / "configs").mkdir()
+    project.text(TRAINS, "configs/u.yaml")
+    project.text(TRAINS, "configs/small_gpt.yaml")
+    clipcal("profile", "configs/smal_gpt.yaml").refused("Did you mean 'configs/small_gpt.yaml'?")
+    message = clipcal("profile", "configs/nosuch.yaml").refused("configs/u.yaml", "clipcal init")
+    assert "Did you mean" not in message
     clipcal("profile", "nowhere/else.yaml").refused("nowhere/else.yaml", "no such file", "clipcal init")
 
 
@@ -205,6 +213,10 @@ def test_what_is_no_spec_is_refused_with_what_to_give_instead(
         ("optimizer", {"_target_": "torch.optm.SGD", "lr": 1.0}, ["`torch` has no 'optm'", "Did you mean 'optim'?"]),
         ("loss", {"_target_": "torch.nn.MSELos"}, ["`torch.nn` has no 'MSELos'", "Did you mean 'MSELoss'?"]),
         ("loss", {"_target_": "toy.LEVEL"}, ["`toy.LEVEL`", "cannot be called"]),
+        ("model", {"_target_": "toy.LEVEL"}, ["`toy.LEVEL` is an int and cannot be called"]),
+        ("model", {"_target_": "toy.nothing"}, ["`model` must be a torch.nn.Module", "`toy.nothing` gave None"]),
+        ("model", {"_target_": "toy.M"}, ["`model` must be a torch.nn.Module", "`toy.M` gave an M"]),
+        ("loss", {"_target_": "toy.M"}, ["`toy.M` gave an M, which cannot be called"]),
         ("model", {"_target_": "toy.Sized"}, ["`toy.Sized` needs 'rows', 'columns'", "under `model`", "rows, columns"]),
         ("data", {"_target_": "torch.utils.data.DataLoader"}, ["needs 'dataset'", "Add it under `data`"]),
         (
@@ -223,21 +235,36 @@ def test_what_is_no_spec_is_refused_with_what_to_give_instead(
             ["takes no argument 'reductoin'", "Did you mean 'reduction'?"],
         ),
         ("optimizer", {"_target_": "torch.optim.SGD", "lr": -1.0}, ["`torch.optim.SGD` refuses", "-1.0"]),
-        ("optimizer", {"_target_": "torch.optim.SGD", "lr": "fast"}, ["`torch.optim.SGD` refuses"]),
+        ("optimizer", {"_target_": "torch.optim.SGD", "lr": "fast"}, ["spec.yaml:8:3: `torch.optim.SGD` refuses"]),
+        (
+            "optimizer",
+            {"_target_": "torch.optim.SGD", "momentum": 0.9, "lr": "10,0"},
+            ["spec.yaml:10:3: `torch.optim.SGD` refuses", "`lr` is '10,0', which is text", "a point", "without quotes"],
+        ),
+        (
+            "optimizer",
+            {"_target_": "torch.optim.Adam", "betas": [0.9, "0.99"]},
+            ["spec.yaml:11:5: `torch.optim.Adam` refuses", "`betas.1` is '0.99', which is text"],
+        ),
+        (
+            "scheduler",
+            {"_target_": "torch.optim.lr_scheduler.LambdaLR", "lr_lambda": {"_targt_": "toy.three"}},
+            ["spec.yaml:14:5: unknown key '_targt_'", "Did you mean '_target_'?"],
+        ),
         (
             "model",
             {"_target_": "toy.points"},
             ["`model` must be a torch.nn.Module", "`toy.points` gave a TensorDataset"],
         ),
-        ("data", {"_target_": "toy.three"}, ["`data` must be an iterable", "`toy.three` gave a int"]),
+        ("data", {"_target_": "toy.three"}, ["`data` must be an iterable", "`toy.three` gave an int"]),
         ("data", {"_target_": "toy.one_batch"}, ["`data` must be an iterable", "`toy.one_batch` gave a dict"]),
         (
             "optimizer",
             {"_target_": "toy.plain_sgd"},
             ["`optimizer` must be a torch.optim.Optimizer", "`toy.plain_sgd` gave a function"],
         ),
-        ("optimizer", {"_target_": "toy.three_of"}, ["`optimizer` must be", "gave a int"]),
-        ("scheduler", {"_target_": "toy.three_of"}, ["`scheduler` must be", "gave a int"]),
+        ("optimizer", {"_target_": "toy.three_of"}, ["`optimizer` must be", "gave an int"]),
+        ("scheduler", {"_target_": "toy.three_of"}, ["`scheduler` must be", "gave an int"]),
         ("optimizer", {"_target_": "torch.optim.LBFGS"}, ["LBFGS", "closure", "another optimizer"]),
         ("model", {"_target_": "torch.nn.ReLU"}, ["`torch.optim.SGD` refuses", "empty parameter list"]),
     ],
@@ -254,6 +281,12 @@ class Sized(nn.Module):
 
 def three():
     return 3
+
+def nothing():
+    return None
+
+class M:
+    pass
 
 def three_of(of):
     return 3
@@ -332,32 +365,44 @@ def test_a_module_that_fails_on_import_is_shown_with_its_own_error(
         pytest.param(
             "",
             {"loss": {"_target_": "torch.nn.MSELoss", "reduction": "none"}},
-            ["shape (8, 1)", "scalar", "mean"],
+            ["spec.yaml:2:3: ", "`toy.Net` and `torch.nn.MSELoss`", "the loss has shape (8, 1) at step 0", "mean"],
             id="a loss per element",
         ),
         pytest.param(
             "def step(model, batch):\n    return None\n",
             {"loss": None, "training_step": {"_target_": "toy.step"}},
-            ["The loss is None", "scalar tensor"],
+            ["spec.yaml:11:3: training_step `toy.step`: the loss is None at step 0", "scalar tensor"],
             id="no loss returned",
         ),
         pytest.param(
             "def step(model, batch):\n    return model(batch[0]).mean().item()\n",
             {"loss": None, "training_step": {"_target_": "toy.step"}},
-            ["a float", "scalar tensor"],
+            ["training_step `toy.step`: the loss is a float at step 0", "scalar tensor"],
             id="a number",
         ),
         pytest.param(
             "def step(model, batch):\n    return model(batch[0]).mean(), 1\n",
             {"loss": None, "training_step": {"_target_": "toy.step"}},
-            ["a tuple", "scalar tensor"],
+            ["training_step `toy.step`: the loss is a tuple at step 0", "scalar tensor"],
             id="a pair",
         ),
         pytest.param(
             "def step(model, batch):\n    return model(batch[0]).mean().detach()\n",
             {"loss": None, "training_step": {"_target_": "toy.step"}},
-            ["has no gradient", ".detach()"],
+            ["training_step `toy.step`: the loss has no gradient", ".detach()"],
             id="a detached loss",
+        ),
+        pytest.param(
+            "def step(model, batch):\n    loss = model(batch[0]).mean()\n    loss.backward()\n    return loss\n",
+            {"loss": None, "training_step": {"_target_": "toy.step"}},
+            ["spec.yaml:11:3: training_step `toy.step`: clipcal calls backward itself", "without calling .backward()"],
+            id="a backward pass of its own",
+        ),
+        pytest.param(
+            "def step(model, batch):\n    loss = model(batch[0]).square().mean()\n    loss.backward()\n    return loss.item()\n",
+            {"loss": None, "training_step": {"_target_": "toy.step"}},
+            ["training_step `toy.step`: clipcal calls backward itself", "without calling .backward()"],
+            id="a backward pass of its own and a number",
         ),
         pytest.param(
             "class Frozen(Net):\n    def __init__(self):\n        super().__init__()\n        self.requires_grad_(False)\n",
@@ -487,9 +532,35 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_named(clipcal: Clipca
         pytest.param(
             "class Failing(Net):\n    def forward(self, x):\n        raise ValueError('shapes do not fit')\n",
             {"model": {"_target_": "toy.Failing"}},
-            ["The forward pass raised ValueError: shapes do not fit"],
+            [
+                "spec.yaml:2:3: the forward pass of `toy.Failing` and `torch.nn.MSELoss` raised ValueError at step 0: "
+                "shapes do not fit"
+            ],
             "raise ValueError('shapes do not fit')",
             id="in forward",
+        ),
+        pytest.param(
+            "calls = []\ndef step(model, batch):\n    calls.append(1)\n    if len(calls) > 5:\n        raise ValueError('no')\n"
+            "    return model(batch[0]).mean()\n",
+            {"loss": None, "training_step": {"_target_": "toy.step"}},
+            ["spec.yaml:11:3: training_step `toy.step` raised ValueError at step 5: no"],
+            "raise ValueError('no')",
+            id="in a training step",
+        ),
+        pytest.param(
+            "kept = []\ndef step(model, batch):\n    kept.append(model(batch[0]).square().mean())\n    return sum(kept)\n",
+            {"loss": None, "training_step": {"_target_": "toy.step"}},
+            ["The backward pass raised RuntimeError at step 1: ", "without calling .backward()", ".detach()"],
+            None,
+            id="a graph that is kept",
+        ),
+        pytest.param(
+            "class Named(Net):\n    def forward(self, x):\n        raise ValueError('no labels')\n"
+            "def named():\n    while True:\n        yield {'x': torch.zeros(2, 4)}\n",
+            {"loss": None, "model": {"_target_": "toy.Named"}, "data": {"_target_": "toy.named"}},
+            ["spec.yaml:2:3: the forward pass of `toy.Named` raised ValueError at step 0: no labels"],
+            "raise ValueError('no labels')",
+            id="in a model that gives its loss",
         ),
         pytest.param(
             "def failing():\n    yield from short(2)\n    raise OSError('shard 3 is gone')\n",
@@ -509,14 +580,14 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_named(clipcal: Clipca
         pytest.param(
             "class Failing(torch.optim.SGD):\n    def step(self, closure=None):\n        return 1 / 0\n",
             {"optimizer": {"_target_": "toy.Failing", "lr": 0.1}},
-            ["optimizer.step raised ZeroDivisionError"],
+            ["optimizer.step raised ZeroDivisionError at step 0"],
             "return 1 / 0",
             id="in the optimizer",
         ),
         pytest.param(
             "class Failing(nn.MSELoss):\n    def forward(self, a, b):\n        return super().forward(a, b[0, 0, 0])\n",
             {"loss": {"_target_": "toy.Failing"}},
-            ["The forward pass raised IndexError"],
+            ["the forward pass of `toy.Net` and `toy.Failing` raised IndexError at step 0"],
             "super().forward(a, b[0, 0, 0])",
             id="in the loss",
         ),
@@ -530,14 +601,14 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_named(clipcal: Clipca
         pytest.param(
             "class Failing:\n    def __init__(self, optimizer):\n        pass\n    def step(self):\n        raise ValueError('past the end')\n",
             {"scheduler": {"_target_": "toy.Failing"}},
-            ["scheduler.step raised ValueError: past the end"],
+            ["scheduler.step raised ValueError at step 0: past the end"],
             "raise ValueError('past the end')",
             id="in the scheduler",
         ),
         pytest.param(
             "class Failing(Net):\n    def forward(self, x):\n        raise SystemExit('out of licences')\n",
             {"model": {"_target_": "toy.Failing"}},
-            ["The forward pass raised SystemExit: out of licences"],
+            ["the forward pass of `toy.Failing`", "raised SystemExit at step 0: out of licences"],
             "raise SystemExit('out of licences')",
             id="an exit in forward",
         ),
@@ -554,18 +625,18 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_named(clipcal: Clipca
             "    @staticmethod\n    def backward(ctx, g):\n        raise ValueError('no way back')\n"
             "class Failing(Net):\n    def forward(self, x):\n        return Twice.apply(super().forward(x))\n",
             {"model": {"_target_": "toy.Failing"}},
-            ["The backward pass raised ValueError: no way back"],
+            ["The backward pass raised ValueError at step 0: no way back"],
             "raise ValueError('no way back')",
             id="in backward",
         ),
     ],
 )
 def test_what_the_users_code_raises_is_shown_with_the_users_line_alone(
-    project: Project, clipcal: Clipcal, code: str, changes: dict[str, Any], words: list[str], line: str
+    project: Project, clipcal: Clipcal, code: str, changes: dict[str, Any], words: list[str], line: str | None
 ) -> None:
     file = project.code(code)
     project.spec(**changes)
-    clipcal("profile", "spec.yaml").blamed_user(*words, file=file, line=line)
+    clipcal("profile", "spec.yaml").blamed_user(*words, file=file if line else None, line=line)
 
 
 def test_what_the_users_code_raises_in_a_loader_worker_is_shown(project: Project, clipcal_process: Clipcal) -> None:
@@ -1012,8 +1083,39 @@ def test_what_is_no_run_is_refused_with_what_was_expected(
     assert snapshot(project.folder) == before
 
 
-def test_a_misspelt_run_is_answered_with_the_one_that_is_there(clipcal: Clipcal, recorded: Path) -> None:
-    clipcal("recommend", "runs/sepc").refused("runs/sepc", "no such run", "Did you mean 'spec'?")
+@pytest.mark.parametrize("name", ["runs/sepc", "spec", "run/spec"])
+@pytest.mark.parametrize("command", ["recommend", "verify", "check"])
+def test_a_misspelt_run_is_answered_with_the_one_that_is_there(
+    clipcal: Clipcal, recorded: Path, command: str, name: str
+) -> None:
+    clipcal(command, name).refused(name, "no such run", "Did you mean 'runs/spec'?")
+
+
+@pytest.mark.parametrize("command", ["recommend", "check"])
+def test_what_is_not_there_may_have_been_a_run_or_a_log(project: Project, clipcal: Clipcal, command: str) -> None:
+    clipcal(command, "nosuch").refused("nosuch: there is no such run or log", "clipcal profile")
+    clipcal(command, "nosuch.log").refused("nosuch.log: there is no such run or log")
+    write_trace(project.folder / "logs" / "first.jsonl", STEADY)
+    clipcal(command, "logs/frist.jsonl").refused("no such run or log", "Did you mean 'logs/first.jsonl'?")
+    assert "Did you mean" not in clipcal(command, "logs/other.jsonl").refused("no such run or log")
+
+
+@pytest.mark.parametrize("command", ["recommend", "check"])
+def test_a_part_of_a_run_is_answered_with_the_run(clipcal: Clipcal, recorded: Path, command: str) -> None:
+    flags = ["--max-norm", 2] if command == "check" else []
+    clipcal(command, "runs/spec/run.json", *flags).refused(
+        "runs/spec/run.json: is the record of a run", "name its directory, runs/spec"
+    )
+    for name in ("layers.f32", "recommendation.json"):
+        clipcal(command, f"runs/spec/{name}", *flags).refused(f"runs/spec/{name}: is a part of a run", "runs/spec")
+    assert clipcal(command, "runs/spec/trace.jsonl", *flags).code in (0, 3)
+
+
+def test_a_run_json_of_somebody_else_is_read_as_a_log(project: Project, clipcal: Clipcal) -> None:
+    rows = "".join(json.dumps({"step": i, "grad_norm": n}) + "\n" for i, n in enumerate(STEADY))
+    (project.folder / "other").mkdir()
+    project.text(rows, "other/run.json")
+    assert clipcal("recommend", "other/run.json", "--json").json()["steps"] == 200
 
 
 def test_an_empty_trace_in_a_run_is_said(clipcal: Clipcal, recorded: Path) -> None:

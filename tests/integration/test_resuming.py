@@ -176,7 +176,9 @@ class Failing(Net):
     project.spec(model={"_target_": "toy.Failing"}, steps=200)
     clipcal("profile", "spec.yaml").blamed_user("enough")
     caveats = clipcal("recommend", "runs/spec", "--json").json()["caveats"]
-    assert any("failed after 60 of 200 steps: " in c and c.endswith("raised ValueError at step 60: enough.") for c in caveats)
+    assert any(
+        "failed after 60 of 200 steps: " in c and c.endswith("raised ValueError at step 60: enough.") for c in caveats
+    )
     path = project.run() / "run.json"
     for changes, words in (
         ({"status": "interrupted", "reason": "interrupted after step 59"}, "was interrupted after 60 of 200 steps."),

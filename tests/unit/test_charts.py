@@ -94,7 +94,7 @@ def test_histogram_marks_stand_where_the_axis_says(width: int) -> None:
     # A decade is a decade, to the rounding of a cell.
     assert max(np.diff([one, ten, hundred, thousand])) - min(np.diff([one, ten, hundred, thousand])) <= 1
     # Each label starts at its line; the last one has no room to the right and ends there.
-    assert lines[0].startswith("M median 1", one)
+    assert lines[0].startswith("M stable median 1", one)
     assert lines[1].startswith("T threshold 10", ten)
     assert lines[2].endswith("S 1 spike from 1000")
     assert len(lines[2]) == thousand + 1
@@ -303,5 +303,7 @@ def test_colour_is_never_alone() -> None:
     lines += histogram(trace()[18:], width=80, threshold=2.4, median=1.31, spikes_from=6.8, num_spikes=6)
     assert {str(span.style) for line in lines for span in line.spans} == {"red", "green", "cyan", "dim"}
     text = "\n".join(plain(lines))
-    assert all(word in text for word in ("▲ 6 spikes", "T threshold 2.4", "M median 1.31", "S 6 spikes from 6.8"))
+    assert all(
+        word in text for word in ("▲ 6 spikes", "T threshold 2.4", "M stable median 1.31", "S 6 spikes from 6.8")
+    )
     assert all(word in text for word in ("T 2.4 │", "M 1.31 │", "warm-up, to step 17"))

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import write_trace
 
+from clipcal import checkview
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
-from clipcal.evidence import load
+from clipcal.evidence import Evidence, load
+from clipcal.replay import judged_rows
+from clipcal.rundir import Run, RunInfo, now
 from clipcal.trace import Floats
 
 RNG = np.random.default_rng(0)
@@ -132,6 +136,155 @@ def test_what_is_no_threshold(tmp_path: Path, max_norm: float) -> None:
         checked(tmp_path, SPIKY, max_norm)
 
 
+# A threshold that is the recommended one
+
+
+def recorded(folder: Path, norms: Any, *, chosen: float | None = None, **info: Any) -> Evidence:
+    """A run of clipcal's own, as `calibrate` leaves it."""
+    made = RunInfo(
+        name="run", source={"kind": "script"}, fingerprint="", steps=len(norms), seeds=[0], device="cpu", threads=1,
+        started=now(), status="complete", **info,
+    )  # fmt: skip
+    folder.mkdir()
+    Run(folder, made).save()
+    write_trace(folder / "trace.jsonl", [float(v) for v in norms])
+    if chosen is not None:
+        reason = f"Trained side by side on 3 seeds: snug {chosen:g} ends lowest."
+        (folder / "choice.json").write_text(json.dumps({"name": "snug", "max_norm": chosen, "reason": reason}))
+    return load(folder)
+
+
+@pytest.mark.parametrize("chosen", [0.9, 1.05, 1.2, 2.0])
+def test_what_training_chose_fits_however_often_it_acts(tmp_path: Path, chosen: float) -> None:
+    evidence = recorded(tmp_path / "run", STABLE, chosen=chosen)
+    assert evidence.recommend().max_norm == chosen, "the premise"
+    for in_use in (chosen, chosen * 1.0001):
+        answer = check(evidence, in_use)
+        assert answer.fits is True
+        text = " ".join(answer.reasons)
+        assert "training side by side chose it" in answer.reasons[0]
+        assert "nstead" not in text
+        assert "second, lower learning rate" not in text
+        often = f"although it acts on {100 * float(np.mean(in_use < STABLE)):.0f}% of the stable steps"
+        assert (often in text) is bool(chosen < STABLE.max())
+
+
+def test_a_threshold_above_one_that_acts_often_by_choice_does_not_act_too_often(tmp_path: Path) -> None:
+    """Where the recommended one acts on most steps, a higher one is not told to be lower."""
+    evidence = recorded(tmp_path / "run", STABLE, chosen=0.9)
+    assert check(evidence, 0.95).fits is True
+    assert check(evidence, 0.7).fits is False
+
+
+def test_the_threshold_that_a_log_recommends_fits_it(tmp_path: Path) -> None:
+    """Norms that have fallen: what is right for the level ahead acted on most of the steps that lie behind."""
+    for norms in (SPIKY, STABLE, STABLE * np.geomspace(30.0, 1.0, 600), STABLE * np.linspace(1.0, 4.0, 600)):
+        path = tmp_path / "log.jsonl"
+        path.write_text("".join(json.dumps({"step": i, "grad_norm": float(v)}) + "\n" for i, v in enumerate(norms)))
+        evidence = load(path)
+        answer = check(evidence, evidence.recommend().max_norm)
+        assert answer.fits is True
+        assert "It is the recommended threshold" in answer.reasons[0]
+        assert "nstead" not in " ".join(answer.reasons)
+
+
+def test_a_run_that_diverged_at_the_recommended_threshold_is_not_told_to_use_it(tmp_path: Path) -> None:
+    lost = np.concatenate([STABLE[:300], np.geomspace(10, 1e6, 30)])
+    own = checked(tmp_path, lost, 3.0).recommendation.max_norm
+    assert own is not None
+    answer = checked(tmp_path, lost, max_grad_norm=own)
+    assert answer.fits is False
+    assert f"diverges although it was clipped at {own:g}" in answer.reasons[0]
+    assert "nstead" not in " ".join(answer.reasons)
+
+
+def test_a_run_recorded_without_clipping_is_told_what_to_judge(tmp_path: Path) -> None:
+    evidence = recorded(tmp_path / "run", STABLE)
+    with pytest.raises(InputError, match=r"recorded with clipping off.*--max-norm") as refused:
+        check(evidence)
+    assert f"clipcal check {tmp_path / 'run'} --max-norm {evidence.recommend().max_norm:g}" in str(refused.value)
+    assert "Trainer" not in str(refused.value)
+    short = recorded(tmp_path / "short", STABLE[:3])
+    with pytest.raises(InputError, match=r"recorded with clipping off.*--max-norm"):
+        check(short)
+
+
+# The warm-up
+
+
+WARM = STABLE * np.concatenate([np.geomspace(40.0, 1.0, 60), np.ones(540)])
+
+
+def test_the_warm_up_is_no_part_of_the_quarters_and_makes_no_trend(tmp_path: Path) -> None:
+    answer = checked(tmp_path, WARM, 3.0)
+    assert answer.recommendation.stable is not None
+    first = answer.recommendation.stable.first_step
+    assert first > 20, "the premise"
+    assert answer.warm_up is not None
+    assert (answer.warm_up.first_step, answer.warm_up.last_step, answer.warm_up.rows) == (0, first - 1, first)
+    assert answer.warm_up.clipped == pytest.approx(np.mean(WARM[:first] > 3.0))
+    assert answer.quarters[0].first_step == first
+    assert answer.quarters[-1].last_step == 599
+    assert sum(q.rows for q in answer.quarters) == 600 - first
+    assert not any("as training goes" in reason for reason in answer.reasons)
+    assert checked(tmp_path, SPIKY, 3.0).warm_up is None
+
+
+def test_what_it_leaves_is_told_of_the_stable_steps(tmp_path: Path) -> None:
+    """The headline speaks of what lies ahead: the warm-up is over."""
+    answer = checked(tmp_path, WARM, 1.2)
+    stable, _ = judged_rows(WARM, answer.recommendation)
+    assert answer.acts.stable == pytest.approx(np.mean(WARM[stable] > 1.2))
+    assert answer.acts.stable_scale == pytest.approx(np.mean(np.minimum(1.0, 1.2 / WARM[stable])))
+    head = checkview.headline(answer)[0].plain
+    assert f"acts on {answer.acts.stable:.0%} of the stable steps" in head
+    assert f"leaves {answer.acts.stable_scale:.1%} of the learning rate" in head
+    table = [line.plain.strip() for line in checkview.quarters(answer)]
+    assert table[1].endswith("warm-up")
+    assert len(table) == 6
+
+
+def test_only_in_the_warm_up(tmp_path: Path) -> None:
+    answer = checked(tmp_path, WARM, 3.0)
+    assert answer.verdict == "guard"
+    assert "max_norm 3 acts in the warm-up alone" in " ".join(answer.reasons)
+    assert "acts in the warm-up alone" in checkview.headline(answer)[1].plain
+
+
+@pytest.mark.parametrize(
+    ("norms", "max_norm", "meaning"),
+    [
+        (SPIKY, 3.0, "acts on spikes, and leaves stable steps alone"),
+        (SPIKY, 1.5, "acts on spikes, and on few of the stable steps"),
+        (with_spikes(STABLE, np.arange(5, 595, 20), 3.5), 3.3, "acts on spikes, and leaves stable steps alone"),
+        (STABLE, 1.5, "acts on few of the stable steps"),
+        (STABLE, 1.1, "acts often"),
+        (STABLE, 0.9, "acts on half of the stable steps or more"),
+        (STABLE, 9.0, "never acts"),
+    ],
+)
+def test_what_the_headline_says_is_so(tmp_path: Path, norms: Floats, max_norm: float, meaning: str) -> None:
+    answer = checked(tmp_path, norms, max_norm)
+    assert checkview.headline(answer)[1].plain.partition(";")[0] == meaning
+    assert f"max_norm {max_norm:g} " in " ".join(answer.reasons) or answer.fits is False
+
+
+def test_a_threshold_on_elements_is_called_clip_value(tmp_path: Path) -> None:
+    answer = check(recorded(tmp_path / "run", 2 * STABLE, method="value"), 3.0)
+    assert checkview.headline(answer)[0].plain.startswith("clip_value 3 fits")
+    assert any(reason.startswith("clip_value 3 ") for reason in answer.reasons)
+
+
+def test_a_handful_of_steps_is_not_drawn(tmp_path: Path) -> None:
+    for n, drawn in ((2, False), (9, False), (10, True)):
+        path = tmp_path / "log.jsonl"
+        path.write_text("".join(json.dumps({"step": i, "grad_norm": 1.0 + i / 9}) + "\n" for i in range(n)))
+        evidence = load(path)
+        lines = checkview.check(check(evidence, 1.5), evidence.trace, evidence.norms, width=80, ascii=True)
+        assert any("T threshold" in line.plain for line in lines) is drawn
+        assert any(line.plain == "Why" for line in lines)
+
+
 def test_the_object_that_json_prints(tmp_path: Path) -> None:
     answer = checked(tmp_path, SPIKY, 0.5)
     found = answer.as_dict()
@@ -147,6 +300,7 @@ def test_the_object_that_json_prints(tmp_path: Path) -> None:
         "mean_scale",
         "scale_when_clipped",
         "quarters",
+        "warm_up",
         "reasons",
         "drift",
         "recommended",

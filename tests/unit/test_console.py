@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from clipcal import calibration, console
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation import Choice, Recommendation
 from clipcal.trace import Floats, Trace
 from clipcal.verification import ArmResult, Comparison, Verification
 
@@ -104,3 +104,78 @@ def test_arms_stand_in_columns() -> None:
         ["max_norm=2.4", "0", "1.943", "-", "5", "6.2%", "0.970"],
     ]
     assert len({len(row) for row in table}) == 1
+
+
+def test_a_safety_net_is_above_what_was_seen() -> None:
+    """A threshold that training chose, or one below the largest norm, is no net above everything."""
+    values = norms("stable")
+    net = calibration.recommend(values)
+    assert net.stable is not None
+    assert net.max_norm is not None
+    assert net.max_norm > net.stable.max, "the premise"
+    assert console.headline(net)[1].plain.endswith("the threshold is a safety net above all stable steps")
+    chosen = Choice(name="snug", max_norm=1.2, reason="Trained side by side.")
+    line = console.headline(calibration.recommend(values, choice=chosen))[1].plain
+    assert "safety net" not in line
+    assert line.endswith(f"the threshold acts on {100 * float(np.mean(values > 1.2)):.0f}% of the stable steps")
+
+
+def test_a_handful_of_steps_is_not_drawn() -> None:
+    for n, drawn in ((1, False), (2, False), (9, False), (10, True)):
+        _, text = shown(norms("stable")[:n], terminal=False)
+        assert ("M stable median" in text or "│" in text) is drawn
+        assert "Why" in text
+
+
+def arms(*final: tuple[str, int, int | None]) -> tuple[ArmResult, ...]:
+    """Arms by name, seed, and the step from which they are lost."""
+    return tuple(
+        ArmResult(
+            name=name, max_norm=2.4 if "2.4" in name else None, seed=seed, steps=300,
+            final_loss=1.9 if lost is None else float("nan"), diverged_at=lost, loss_spikes=0, clip_fraction=0.0, mean_scale=1.0,
+        )
+        for name, seed, lost in final
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "interval", "expected"),
+    [
+        (
+            arms(("unclipped", 0, 12), ("max_norm=2.4", 0, 40), ("unclipped", 1, 9), ("max_norm=2.4", 1, 31)),
+            None,
+            "every arm is lost, the first at step 9, the last at step 40",
+        ),
+        (arms(("unclipped", 0, 12), ("max_norm=2.4", 0, 12)), None, "every arm is lost at step 12"),
+        (
+            arms(("unclipped", 0, 12), ("max_norm=2.4", 0, 40), ("unclipped_lr=0.1", 0, None)),
+            None,
+            "lost unclipped and clipped, the first at step 12, the last at step 40",
+        ),
+    ],
+)
+def test_where_every_arm_is_lost_there_is_no_difference_to_show(
+    results: tuple[ArmResult, ...], interval: None, expected: str
+) -> None:
+    v = Verification(
+        verdict="fails",
+        max_norm=2.4,
+        arms=results,
+        comparison=Comparison(loss_difference=None, interval=interval, seeds=len(results) // 2),
+        reasons=("Because.",),
+    )
+    assert console.verification(v, ascii=True)[0].plain == f"max_norm 2.4: fails   {expected}"
+
+
+def test_a_difference_without_an_interval() -> None:
+    v = Verification(
+        verdict="holds",
+        max_norm=2.4,
+        arms=arms(("unclipped", 0, 12), ("max_norm=2.4", 0, None)),
+        comparison=Comparison(loss_difference=-1.2, interval=None, seeds=1),
+        reasons=("Because.",),
+    )
+    assert (
+        console.verification(v, ascii=True)[0].plain
+        == "max_norm 2.4: holds   final loss -1.2 against unclipped, 1 seed"
+    )

@@ -279,6 +279,34 @@ class TestLosses:
         assert threshold(answer) == answer.candidates.middle
         assert answer.harm is None
 
+    def test_the_reason_names_the_threshold_that_was_taken(self) -> None:
+        """Where stable norms hardly spread, the middle is no other number than gentle; a run that is lost gets a firm one."""
+        answers = [recommend(*self.wide(harm, onset=onset)) for harm in (0.0, 0.2, -0.1) for onset in (1.5, 3.0)]
+        calm_ = calm(400, 0.1)
+        noise = np.random.default_rng(5).normal(0, 0.05, 400)
+        answers.append(recommend(spiky(400), np.exp(noise)))
+        answers.append(recommend(calm_, np.exp(noise)))
+        lost = np.concatenate([spiky(300), np.geomspace(30.0, 1e9, 40)])
+        answers.append(recommend(lost, np.exp(np.random.default_rng(6).normal(0, 0.05, 340))))
+        said = {"gentle": 0, "middle": 0, "firm": 0}
+        for answer in answers:
+            reason = next((r for r in answer.reasons if "(p = " in r), None)
+            if reason is None:
+                continue
+            c = answer.candidates
+            taken = {"gentle": c.gentle, "middle": c.middle, "firm": c.firm}
+            words = {
+                "gentle": ("the gentle threshold is taken", "they are left alone"),
+                "middle": ("the threshold is in the middle",),
+                "firm": ("the threshold is firm",),
+            }
+            named = [name for name, texts in words.items() if any(text in reason for text in texts)]
+            assert len(named) == 1, reason
+            assert taken[named[0]] == answer.max_norm, reason
+            assert named[0] == "gentle" or answer.max_norm != c.gentle, reason
+            said[named[0]] += 1
+        assert min(said.values()) > 0, said
+
     def test_harmless_norms_choose_gentle(self) -> None:
         answer = recommend(*self.wide(-0.1))
         assert threshold(answer) == answer.candidates.gentle

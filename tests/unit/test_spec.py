@@ -61,12 +61,17 @@ def test_words_stay_words(written: str) -> None:
         (GOOD + "model: {_target_: a.B}\n", r"^s\.yaml:6:1: the key 'model' stands twice; keep one of them\.$"),
         (GOOD.replace("lr: 1e-3", "lr: 1\n  lr: 2"), r"^s\.yaml:6:3: the key 'lr' stands twice"),
         (GOOD + "loss: torch.nn.MSELoss\n", r"^s\.yaml:6:1: `loss` expected an object with a `_target_`: \{_target_: torch\.nn\.MSELoss\}"),
-        (GOOD + "loss: {target: a.B}\n", r"^s\.yaml:6:1: `loss` has no `_target_`.* Did you mean '_target_' where it says 'target'\?$"),
-        (GOOD + "loss: {_target_: a.B}\ntraining_step: {_target_: a.C}\n", r"^s\.yaml:1:1: `loss` and `training_step` are two ways"),
+        (GOOD + "loss: {target: a.B}\n", r"^s\.yaml:6:8: `loss` has no `_target_`.* Did you mean '_target_' where it says 'target'\?$"),
+        (GOOD + "loss:\n  a: 1\n  _targt_: a.B\n", r"^s\.yaml:8:3: `loss` has no `_target_`.* Did you mean '_target_' where it says '_targt_'\?$"),
+        (GOOD + "loss: {_traget: a.B}\n", r"^s\.yaml:6:8: `loss` has no `_target_`.* where it says '_traget'\?$"),
+        (GOOD + "loss: {weight: 1}\n", r"^s\.yaml:6:1: `loss` has no `_target_`, the import path of what to build\.$"),
+        (GOOD + "loss: {_target_: a.B}\ntraining_step: {_target_: a.C}\n", r"^s\.yaml:7:1: `loss` and `training_step` are two ways"),
         (GOOD.replace("model: {_target_: my.Model}\n", ""), r"^s\.yaml:1:1: `model` is missing\. Builds a torch\.nn\.Module\.$"),
         ("", r"^s\.yaml:1:1: empty\."),
         ("# only a comment\n", r"^s\.yaml:1:1: empty\."),
         ("- a\n- b\n", r"^s\.yaml:1:1: holds a list; expected keys such as"),
+        ("words\n", r"^s\.yaml:1:1: holds text; expected keys such as"),
+        ("5\n", r"^s\.yaml:1:1: holds a number; expected keys such as"),
         ("model:\n\t_target_: a.B\n", r"^s\.yaml:2:1: a tab; YAML is indented with spaces"),
         ("model: {_target_: a.B\n", r"^s\.yaml:2:1: not valid YAML: expected ',' or '\}'"),
         ("model: !!python/object/apply:os.system [true]\n", r"^s\.yaml:1:8: not valid YAML: could not determine a constructor"),
@@ -87,8 +92,17 @@ def test_a_flag_is_named_where_a_flag_is_wrong() -> None:
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "char_lstm.yaml").write_text(GOOD)
-    with pytest.raises(InputError, match=r"no such file\. Did you mean 'char_lstm\.yaml'\?"):
+    with pytest.raises(InputError) as no:
         load_spec(tmp_path / "char_lstn.yaml")
+    assert f"no such file. Did you mean '{tmp_path / 'char_lstm.yaml'}'?" in str(no.value)
+
+
+def test_a_shared_ending_is_no_likeness(tmp_path: Path) -> None:
+    (tmp_path / "u.yaml").write_text(GOOD)
+    with pytest.raises(InputError) as no:
+        load_spec(tmp_path / "nosuch.yaml")
+    assert "Did you mean" not in str(no.value)
+    assert f"Known here: {tmp_path / 'u.yaml'}." in str(no.value)
 
 
 def test_the_starter_is_a_valid_spec_and_mentions_every_key(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -91,6 +92,46 @@ def test_fails_where_one_seed_of_three_is_still_lost() -> None:
     assert "seed 1" in v.reasons[0]
 
 
+def test_where_nothing_is_left_to_compare_there_is_no_difference() -> None:
+    v = verdict([(runaway(s), to_nan(s)) for s in range(3)])
+    assert v.verdict == "fails"
+    answer = json.loads(json.dumps(v.as_dict(), allow_nan=False))
+    assert answer["comparison"] == {"loss_difference": None, "interval": None, "seeds": 3}
+
+
+@pytest.mark.parametrize("lost", [runaway, to_nan])
+def test_one_seed_that_is_lost_without_clipping_has_a_difference_and_an_interval_only_if_steps_tell(
+    lost: Callable[[int], Floats],
+) -> None:
+    v = verdict([(lost(0), falling(0))])
+    assert v.verdict == "holds"
+    assert v.comparison.loss_difference == pytest.approx(1.0 - 3.0, abs=0.5)
+    interval = json.loads(json.dumps(v.as_dict()))["comparison"]["interval"]
+    assert interval is None or all(math.isfinite(end) for end in interval)
+
+
+def test_too_few_steps_for_an_interval_are_said() -> None:
+    v = verdict([(falling(0)[:3], falling(0)[:3] + 1e-6)])
+    assert v.verdict == "no_difference"
+    assert v.comparison.interval is None
+    assert "too few steps for an interval" in v.reasons[0]
+    assert "inf" not in v.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "scale", "sentence"),
+    [
+        ([(falling(0), falling(0))], 1.0, "No step was clipped: max_norm 2 is a safety net that was not needed."),
+        ([(falling(s), falling(s)) for s in (0, 1)], 1.0, "No step of 2 runs was clipped: "),
+        ([(runaway(0), falling(0))], 0.5, "Unclipped, the run is lost (at step "),
+        ([(runaway(0), falling(0)), (falling(1), falling(1))], 0.5, "Unclipped, 1 of 2 runs is lost (at step "),
+        ([(runaway(s), falling(s)) for s in (0, 1)], 0.5, "Unclipped, 2 of 2 runs are lost (the first at step "),
+    ],
+)
+def test_one_run_is_spoken_of_as_one(pairs: list[tuple[ArrayLike, ArrayLike]], scale: float, sentence: str) -> None:
+    assert verdict(pairs, scale).reasons[0].startswith(sentence)
+
+
 def test_no_difference_where_the_threshold_never_acted() -> None:
     v = verdict([(falling(s), falling(s)) for s in range(3)], scale=1.0)
     assert v.verdict == "no_difference"
@@ -106,6 +147,7 @@ def test_costs_where_stable_training_ends_higher() -> None:
     v = verdict([(falling(s), falling(s, end=1.3)) for s in range(3)])
     assert v.verdict == "costs"
     assert v.comparison.loss_difference == pytest.approx(0.3, abs=0.05)
+    assert v.comparison.interval is not None
     assert v.comparison.interval[0] > 0
 
 
@@ -139,6 +181,7 @@ def test_one_seed_gets_its_interval_from_the_steps() -> None:
     rng = np.random.default_rng(5)
     noisy = verdict([(falling(0), falling(0) + 0.5 * rng.normal(size=N))])
     assert noisy.verdict == "no_difference"
+    assert noisy.comparison.interval is not None
     assert noisy.comparison.interval[1] > noisy.comparison.interval[0]
 
 
