@@ -22,9 +22,10 @@ def check(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> 
     """The answer first, then its evidence."""
     r = c.recommendation
     stable, spikes = r.stable, r.spikes
-    lines = [*headline(c), Text()]
+    lines = headline(c)
     if len(norms) >= FEWEST_DRAWN:
         median = stable.median if stable else None
+        lines.append(Text())
         lines += histogram(
             norms,
             width=width,

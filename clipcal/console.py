@@ -77,9 +77,10 @@ def _meaning(r: Recommendation) -> str:
 
 def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
     """The answer, its pictures, and the reasons."""
-    lines = [*headline(r), Text()]
+    lines = headline(r)
     if len(norms) >= FEWEST_DRAWN:
         healthy = _last_stable(r, trace)
+        lines.append(Text())
         lines += histogram(
             norms,
             width=width,

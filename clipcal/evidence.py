@@ -79,8 +79,7 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     if str(path) == "-":
         return _of_stream(sys.stdin.buffer, tag, run, pattern)
     if not os.path.lexists(path):
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        hint = nearest_path(path, {*beside, *runs_near(path)}, listed=0)
+        hint = nearest_path(path, {*path.parent.glob("*"), *runs_near(path)}, listed=0)
         raise InputError(
             f"{path}: there is no such run or log.{hint} Name a training log, or make a run with `clipcal profile SPEC`."
         )

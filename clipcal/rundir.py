@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -130,13 +131,12 @@ def now() -> str:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "run.json").is_file()
+    return os.path.isfile(folder / "run.json")  # Path.is_file raises where one may not look
 
 
 def runs_near(folder: Path) -> list[Path]:
     """The runs that may have been meant where this one is not there: those beside it, and those in ``runs``."""
-    near = {p for place in (folder.parent, Path("runs")) if place.is_dir() for p in place.iterdir() if is_run(p)}
-    return sorted(near)
+    return sorted({p for place in (folder.parent, Path("runs")) for p in place.glob("*") if is_run(p)})
 
 
 def is_record(path: Path) -> bool:
@@ -270,16 +270,16 @@ def _bring_back(folder: Path) -> None:
 
 def refuse_to_resume(run: Run) -> None:
     """Raise InputError where nothing can be written to a run, which its steps are trained again for. Leaves no trace."""
+    try:
+        tempfile.TemporaryFile(dir=run.folder).close()
+    except OSError as e:
+        raise cannot_write(run.folder, e) from None
     for path in (run.trace, run.layers):
         try:
             if path.exists():
                 path.open("ab").close()
         except OSError as e:
             raise cannot_write(path, e) from None
-    try:
-        tempfile.TemporaryFile(dir=run.folder).close()
-    except OSError as e:
-        raise cannot_write(run.folder, e) from None
 
 
 class Replacement:

@@ -6,6 +6,7 @@ positional arguments, ``_partial_: true`` asks for a functools.partial, everythi
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -21,7 +22,9 @@ from clipcal.usercode import first_line, is_users, trimmed_traceback
 
 Path_ = tuple[str | int, ...]
 _SPECIAL = {"_target_", "_args_", "_partial_"}
-_LIKE_A_NUMBER = re.compile(r"\s*[-+]?(?:\d[\d_ ]*[.,]?\d*|[.,]\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?)(?:[eE][-+]?\d+)?\s*", re.ASCII)
+_LIKE_A_NUMBER = re.compile(
+    r"\s*[-+]?(?:\d[\d_ ]*[.,]?\d*|[.,]\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?)(?:[eE][-+]?\d+)?\s*", re.ASCII
+)
 
 
 @contextmanager
@@ -89,7 +92,9 @@ class Builder:
         if isinstance(value, Mapping):
             if "_target_" in value:
                 return self._nested(value, at)
-            self._check_special(value, at)
+            for key in difflib.get_close_matches("_target_", map(str, value), n=1, cutoff=0.7):
+                if key.startswith("_") and key.endswith("_"):
+                    raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}. Did you mean '_target_'?")
             return {k: self._value(v, (*at, k)) for k, v in value.items()}
         if isinstance(value, list):
             return [self._value(v, (*at, i)) for i, v in enumerate(value)]
@@ -177,7 +182,9 @@ class Builder:
             raise SpecError(
                 f"{place}: `_target_` is {path!r}; expected an import path such as torch.optim.SGD or package.module:name."
             )
-        self._check_special(config, at)
+        for key in config:
+            if str(key).startswith("_") and key not in _SPECIAL and str(key).endswith("_"):
+                raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}.{nearest(str(key), _SPECIAL)}")
         if not isinstance(config.get("_args_", []), list):
             raise SpecError(f"{self._where((*at, '_args_'))}: `_args_` is {config['_args_']!r}; expected a list.")
         module_path, _, attributes = path.partition(":")
@@ -195,11 +202,6 @@ class Builder:
                     what = f"module `{'.'.join(names[:i])}`" if inspect.ismodule(parent) else f"`{'.'.join(names[:i])}`"
                     raise SpecError(f"{place}: {what} has no {name!r}.{_only_near(name, known)}") from None
         return found
-
-    def _check_special(self, config: Mapping[str, Any], at: Path_) -> None:
-        for key in config:
-            if str(key).startswith("_") and key not in _SPECIAL and str(key).endswith("_"):
-                raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}.{nearest(str(key), _SPECIAL)}")
 
     def _import(self, module: str, place: str, path: str, parent: Any) -> Any:
         try:

@@ -408,3 +408,22 @@ finish(nn.ModuleDict({"model": model, "ema": model_ema}))
 """
 )
 """timm's train.py without timm: a scaler that is called with the loss, an average of the weights, decay for some tensors."""
+
+TINY_LANGUAGE_MODEL = """
+import json, os, random
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+words = ["<pad>", "<eos>", "<unk>", *(f"w{i}" for i in range(40))]
+tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+fast.save_pretrained("tiny")
+sizes = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 1, "eos_token_id": 1}
+GPT2LMHeadModel(GPT2Config(vocab_size=len(words), **sizes)).save_pretrained("tiny")
+os.makedirs("data")
+with open("data/train.jsonl", "w") as f:
+    for _ in range(64):
+        f.write(json.dumps({"text": " ".join(random.choices(words[3:], k=12))}) + "\\n")
+"""
+"""A model, its tokenizer and a data set, as folders."""

@@ -130,9 +130,10 @@ def same_weights(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1) -> Run:
+def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1, owns: Sequence[float] | None = None) -> Run:
     """What must hold for every script: with clipping off its weights are those of the script without its clip line, its norms are
-    those of an instrumented copy, and forced to clip it trains as the script does that clips there. Gives the profile."""
+    those of an instrumented copy, and forced to clip it trains as the script does that clips there, whether it has none of its own or ``clip`` (``owns`` says which to try).
+    Gives the profile."""
     folder = kind.folder
     kind.by_itself(0.0, "--weights", "unclipped.pt", "--norms", "norms.json")
     run = kind.profiled(clip, "--weights", "off.pt")
@@ -144,7 +145,7 @@ def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1) -> Run:
     assert same_weights(folder / "unclipped.pt", folder / "off.pt")
     kind.by_itself(force, "--weights", "clipped.pt")
     assert not same_weights(folder / "clipped.pt", folder / "unclipped.pt"), "this threshold never acts"
-    for own in (0.0, clip):
+    for own in (0.0, clip) if owns is None else owns:
         gathering = kind.forced(force, own, "--weights", "forced.pt", optimizer=optimizer)
         assert [len(rank.steps) for rank in gathering.picked] == [kind.steps] * len(gathering.picked)
         assert same_weights(folder / "clipped.pt", folder / "forced.pt")

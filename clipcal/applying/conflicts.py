@@ -8,7 +8,7 @@ from os.path import isfile
 from pathlib import Path as File
 from typing import Any
 
-from clipcal.applying.documents import Document, parse
+from clipcal.applying.documents import LOOSE_JSON, Document, parse
 from clipcal.applying.files import read_text
 from clipcal.applying.tree import Mapping, Node, Scalar, find, said, walk
 from clipcal.errors import InputError
@@ -52,7 +52,7 @@ def _trainer(intent: Intent) -> list[str]:
             f'"auto" or {intent.number}, or Trainer raises an error.'
         ]
     try:
-        root = parse(file, read_text(file).lstrip("\ufeff")).roots[0]
+        root = parse(file, read_text(file).lstrip("\ufeff"), LOOSE_JSON).roots[0]
     except InputError as e:
         return [f"`deepspeed:` names a file that cannot be read: {e}"]
     return _deepspeed_agrees(root, str(file), intent)

@@ -29,8 +29,16 @@ class Format:
 
 _YAML = Format(name="YAML", read=yaml_format.read, add=yaml_format.add, quote="", infinity=".inf")
 _JSON = Format(name="JSON", read=json_format.read, add=json_format.add, quote='"', infinity="")
+LOOSE_JSON = Format(name="JSON with comments", read=json_format.read_loose, add=json_format.add, quote='"', infinity="")
 _TOML = Format(name="TOML", read=toml_format.read, add=toml_format.add, quote='"', infinity="inf")
-FORMATS: dict[str, Format] = {".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".jsonc": _JSON, ".toml": _TOML}
+FORMATS: dict[str, Format] = {
+    ".yaml": _YAML,
+    ".yml": _YAML,
+    ".json": _JSON,
+    ".jsonc": LOOSE_JSON,
+    ".json5": LOOSE_JSON,  # as far as it is that: keys without quotes are refused
+    ".toml": _TOML,
+}
 """By the ending of the file's name."""
 
 
@@ -53,9 +61,9 @@ class Document:
         return self.text[node.start : node.end]
 
 
-def parse(file: File, text: str) -> Document:
-    """Raises InputError, with the place, for text that is not of the format that the file's name says."""
-    format = FORMATS[file.suffix.lower()]
+def parse(file: File, text: str, format: Format | None = None) -> Document:
+    """Raises InputError, with the place, for text that is not of the format, which is by default what the file's name says."""
+    format = format or FORMATS[file.suffix.lower()]
     try:
         roots = format.read(text)
     except InputError as e:
@@ -106,7 +114,7 @@ def set_value(document: Document, root: Node, path: Path, value: Value) -> Docum
     else:
         text = _add(document, nodes[-1], path, len(nodes) - 1, value)
     try:
-        changed = parse(document.file, text)
+        changed = parse(document.file, text, document.format)
     except InputError:
         changed = None
     index = next(i for i, node in enumerate(document.roots) if node is root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clipcal.applying.documents import Document, along
@@ -45,7 +45,7 @@ def named(document: Document, key: str, framework: str | None) -> Target:
     deepest = max(depths, default=0)
     roots = [root for root, depth in zip(document.roots, depths, strict=True) if depth == deepest]
     if deepest < len(path):
-        raise InputError(_no_parent(document, roots[0], path) if roots else f"{document.file} is empty.")
+        raise InputError(_no_parent(document, roots[0], path) if roots else _empty(document))
     if len(roots) > 1:
         raise InputError(
             f"{document.file} holds {len(document.roots)} documents, and {show(path)} could be in {len(roots)} of them. "
@@ -138,12 +138,21 @@ def _only_root(document: Document, candidates: Sequence[Candidate]) -> Node:
     roots = document.roots
     if len(roots) > 1:
         roots = [root for root in roots if any(c.root is root for c in candidates)]
+    if not document.roots:
+        raise InputError(_empty(document))
     if len(roots) != 1:
-        what = f"holds {len(document.roots)} documents, {len(roots)} of them with a threshold" if roots else "is empty"
-        if len(document.roots) > 1 and not roots:
-            what = f"holds {len(document.roots)} documents, none of them with a threshold"
-        raise InputError(f"{document.file} {what}; expected one. Name the key with --key, or write the number by hand.")
+        raise InputError(
+            f"{document.file} holds {len(document.roots)} documents, {len(roots) or 'none'} of them with a threshold; expected "
+            "one. Name the key with --key, or write the number by hand."
+        )
     return roots[0]
+
+
+def _empty(document: Document) -> str:
+    return (
+        f"{document.file} is empty; expected a config that has its keys already. `clipcal recommend RUN --for NAME` prints "
+        "the lines to paste."
+    )
 
 
 def _others(document: Document, others: Sequence[Candidate]) -> list[str]:
@@ -167,10 +176,11 @@ def _no_parent(document: Document, root: Node, path: Path) -> str:
     nodes = along(document, root, path)
     depth = len(nodes) - 1
     keys = [key for key, _ in children(nodes[-1])]
-    there = f"under {show(path[:depth])}" if depth else "at the top"
     if not keys:
         return f"{document.where(nodes[-1])}: {show(path[:depth]) or 'the file'} holds no keys, so there is no {show(path)}."
-    return f"{document.file} has no {show(path[: depth + 1])}, so {path[-1]} cannot be put there.{_nearest(path[depth], keys, there)}"
+    missing = show(path[: depth + 1])
+    there = f"under {show(path[:depth])}" if depth else "at the top"
+    return f"{document.file} has no {missing}, so {path[-1]} cannot be put there.{_nearest(path[depth], keys, there, missing)}"
 
 
 def _no_leaf(document: Document, parent: Node, path: Path, near: str) -> str:
@@ -191,9 +201,11 @@ def _near(leaf: str, parent: Node) -> str:
     return next(iter(difflib.get_close_matches(leaf, words, n=1, cutoff=0.85)), "")
 
 
-def _nearest(word: str, keys: Iterable[str], there: str) -> str:
-    keys = list(keys)
+def _nearest(word: str, keys: Sequence[str], there: str, missing: str) -> str:
     hint = nearest(word, keys)
     if hint.startswith(" Did you mean"):
         return hint
-    return f" There are {', '.join(map(repr, keys[:12]))}{', ...' if len(keys) > 12 else ''} {there}."
+    listed = f"{', '.join(map(repr, keys[:12]))}{', ...' if len(keys) > 12 else ''}"
+    has = f"Its keys {there} are {listed}" if len(keys) > 1 else f"Its only key {there} is {listed}"
+    below = "one of these" if len(keys) > 1 else "that one"
+    return f" {has}. Add {missing} there by hand first, or name a key below {below}."

@@ -1,4 +1,7 @@
-"""JSON -> nodes with their places, and a new key in its text. ``//`` and ``/* */`` comments are let through."""
+"""JSON -> nodes with their places, and a new key in its text.
+
+``//`` and ``/* */`` comments and commas before a closing bracket are let through where the file's name promises no strict JSON.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,35 @@ _SPACE = re.compile(r"\s*")
 
 def read(text: str) -> list[Node]:
     """The root, alone in a list. Raises InputError without the file's name."""
-    strict = _strict(text)
     try:
-        json.loads(strict)
+        _check(text)
+    except InputError as e:
+        try:
+            _check(_strict(text))
+        except InputError:
+            raise e from None
+        place = ":".join(str(e).split(":")[:2])
+        raise InputError(
+            f"{place}: not valid JSON: a comment, or a comma before a closing bracket. Most readers refuse it: take it out. "
+            "Where yours does not, apply to the file under a name that ends in .jsonc."
+        ) from None
+    return [_Reader(text).value(0)]
+
+
+def read_loose(text: str) -> list[Node]:
+    """The same for text that may have comments, and commas before a closing bracket."""
+    strict = _strict(text)
+    _check(strict)
+    return [_Reader(strict).value(0)]
+
+
+def _check(text: str) -> None:
+    try:
+        json.loads(text)
     except json.JSONDecodeError as e:
         raise InputError(f"{e.lineno}:{e.colno}: not valid JSON: {e.msg}.") from None
     except ValueError as e:
         raise InputError(f"1:1: a value cannot be read: {e}.") from None
-    return [_Reader(strict).value(0)]
 
 
 def add(text: str, parent: Mapping, path: Path, value: str) -> str:

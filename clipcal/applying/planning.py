@@ -5,6 +5,7 @@ Nothing is written here but by ``write``.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from clipcal.applying.conflicts import Intent, conflicts
-from clipcal.applying.documents import FORMATS, Document, along, parse, set_value
+from clipcal.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
 from clipcal.applying.files import read_text, replace_text
 from clipcal.applying.finding import Target, found, named
+from clipcal.applying.frameworks import recognise, resolve
 from clipcal.applying.keys import MEANINGS, Switch
 from clipcal.applying.refusals import check_meaning, check_old, check_request, unsupported
 from clipcal.applying.spelling import Value
@@ -81,7 +83,7 @@ def plan(
         raise InputError(unsupported(path))
     old_text = read_text(path)
     mark = _BOM if old_text.startswith(_BOM) else ""
-    document = parse(path, old_text.removeprefix(mark))
+    document = _parsed(path, old_text.removeprefix(mark), framework)
     target = named(document, key, framework) if key is not None else found(document, method, framework)
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
@@ -126,6 +128,16 @@ def write(plan: Plan) -> None:
     """Make the change, in one step. Raises InputError where the file cannot be written, or is not what was planned for."""
     if not plan.unchanged:
         replace_text(plan.path, old=plan.old_text, new=plan.new_text)
+
+
+def _parsed(path: Path, text: str, framework: str | None) -> Document:
+    """DeepSpeed reads its JSON with hjson (deepspeed/runtime/config.py), so that its configs may have comments."""
+    if path.suffix.lower() == ".json":
+        with contextlib.suppress(InputError):
+            loose = parse(path, text, LOOSE_JSON)
+            if (resolve(framework) if framework else recognise(loose.roots[0])) == "deepspeed":
+                return loose
+    return parse(path, text)
 
 
 def _lines(text: str) -> list[str]:

@@ -206,6 +206,7 @@ class Collector:
         if self.picked is None:
             wanted = [s for s in self.streams.values() if self._is_wanted(s)]
             self.picked = max(wanted, key=lambda s: (s.num_parameters, -s.number), default=None)
+            self._flush()
 
     def _clip(self, stream: Stream) -> None:
         """Clip with torch's own function, in the order in which the script or its model lists the parameters: the last bits of

@@ -24,7 +24,9 @@ from clipcal.watching.listening import ClipCall
 from clipcal.watching.observing import Observer
 
 BATCH, SECONDS = 64, 0.25
-"""A fetch makes the device wait, so it is done for so many steps, or after so long."""
+"""An accelerator waits for a fetch, so it is done for so many steps, or after so long."""
+EARLY = 16
+"""Steps after each of which everything that was seen is told: whether a script can be watched at all shows in them."""
 MOST_CLIPS = 20
 INNER = ("clip_threshold", "max_grad_norm", "clip_grad_norm", "clipping", "grad_clip", "clip_grad", "gradient_clipping")
 """Options by which optimizers clip by themselves, inside ``step`` (Adafactor, Lamb and others)."""
@@ -67,20 +69,25 @@ class Stream:
         self._folder: Path | None = None
         self._files: list[int] = []
         self._pending: list[Observation] = []
-        self._flushed = time.monotonic()
+        self._flushed, self._since = time.monotonic(), 0
 
     def flush(self, *, picked: bool) -> None:
-        """Fetch what is pending and write it. ``picked``: this is the optimizer that the threshold is for."""
+        """Write what is pending, and what was seen. ``picked``: this is the optimizer that the threshold is for."""
         pending, self._pending = self._pending, []
-        self._flushed = time.monotonic()
-        if pending:
-            folder = self._folder or self._open()
-            self._folder = folder
-            # the layers come first: whatever instant a process is killed at, they hold at least the steps'
-            os.write(self._files[1], b"".join(self._row(o) for o in pending))
-            os.write(self._files[0], "".join(s.line() + "\n" for s in fetch(pending)).encode())
+        self._flushed, self._since = time.monotonic(), 0
+        self._write(pending)
+        if self._folder is not None:
             seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
-            write(folder / "seen.json", seen)
+            write(self._folder / "seen.json", seen)
+
+    def _write(self, observations: Sequence[Observation]) -> None:
+        if not observations:
+            return
+        if self._folder is None:
+            self._folder = self._open()
+        # the layers come first: whatever instant a process is killed at, they hold at least the steps'
+        os.write(self._files[1], b"".join(self._row(o) for o in observations))
+        os.write(self._files[0], "".join(s.line() + "\n" for s in fetch(observations)).encode())
 
     def note_clipping(self, call: ClipCall) -> None:
         """The script calls a clip function on some or all of these parameters; it does not act."""
@@ -99,8 +106,12 @@ class Stream:
             self._on_gradients(self)
 
     def _add(self, observation: Observation) -> None:
-        self._pending.append(observation)
-        if len(self._pending) >= BATCH or time.monotonic() - self._flushed >= SECONDS:
+        self._since += 1
+        if observation.norms.total.device.type == "cpu":
+            self._write([observation])  # nothing to wait for, and a process that is killed or hangs leaves every step
+        else:
+            self._pending.append(observation)
+        if observation.step < EARLY or self._since >= BATCH or time.monotonic() - self._flushed >= SECONDS:
             self._on_flush()
 
     def _row(self, o: Observation) -> bytes:

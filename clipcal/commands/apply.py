@@ -55,6 +55,9 @@ def apply(
 
         _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
         if recommendation.max_norm is None:
+            if json:
+                print_json(_as_dict(config, None, recommendation, written=False))
+                raise typer.Exit(NO)
             stop(f"no threshold to write: {recommendation.reasons[0]}", NO)
         plan = applying.plan(
             config,
@@ -67,7 +70,7 @@ def apply(
         if yes:
             applying.write(plan)
         if json:
-            print_json(_as_dict(plan, recommendation, written=yes and not plan.unchanged))
+            print_json(_as_dict(config, plan, recommendation, written=yes and not plan.unchanged))
             return
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
@@ -87,17 +90,19 @@ def _coloured(line: str) -> Text:
     return Text(line, "bold" if bold else {"-": "red", "+": "green", "@": "cyan"}.get(line[:1], ""), no_wrap=True)
 
 
-def _as_dict(plan: Plan, recommendation: Recommendation, *, written: bool) -> dict[str, object]:
+def _as_dict(config: Path, plan: Plan | None, recommendation: Recommendation, *, written: bool) -> dict[str, object]:
+    """The object that ``--json`` prints; without a ``plan``, where there is no threshold, ``reasons`` say why."""
     from clipcal.applying import diff
 
     return {
         "schema": SCHEMA,
-        "config": str(plan.path),
-        "framework": plan.framework,
+        "config": str(config),
+        "framework": plan.framework if plan else None,
         "max_norm": recommendation.max_norm,
         "method": recommendation.method,
-        "changes": list(plan.changes),
+        "changes": list(plan.changes) if plan else [],
         "written": written,
-        "warnings": list(plan.warnings),
-        "diff": diff(plan),
+        "warnings": list(plan.warnings) if plan else [],
+        "diff": diff(plan) if plan else "",
+        "reasons": list(recommendation.reasons),
     }

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from clipcal.commands.answering import print_json, said_no
-from clipcal.commands.options import Force, Quiet
+from clipcal.commands.options import Force, Json, Quiet
 from clipcal.errors import InputError
+
+SCHEMA = "clipcal.init/1"
 
 
 def init(
@@ -18,6 +20,7 @@ def init(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the spec's JSON Schema, for editors, and write nothing.")
     ] = False,
+    json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,5 +40,7 @@ def init(
             raise InputError(f"{path}: is there already. Name another path, or replace it with --force.") from None
         except OSError as e:
             raise InputError(f"{path}: cannot be written ({e.strerror}). Name another path.") from None
+        if json:
+            print_json({"schema": SCHEMA, "path": str(path), "written": True})
         if not quiet:
             print(f"wrote {path}; put your model and data in it, then: clipcal calibrate {path}", file=sys.stderr)

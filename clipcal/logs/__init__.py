@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from clipcal.logs.log import Log, Series
 from clipcal.logs.pattern import pattern_reader
 from clipcal.logs.picking import Picked, pick
 from clipcal.logs.reader import Reader
-from clipcal.logs.source import Source
+from clipcal.logs.source import Source, not_json
 from clipcal.logs.table import READERS
 
 __all__ = ["READERS", "Log", "Picked", "Series", "find_reader", "pick", "read_log"]
@@ -86,13 +87,19 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
             raise _unknown(source)
         log, title, norms = reader.read(source), reader.title, reader.norms
     if not any(len(s) for s in log.series):
-        raise InputError(f"{_name(files)}: holds no gradient norm (read as: {title}). To have it logged, {norms}.")
+        known = "".join(f" {note}" for note in log.notes[:1])
+        raise InputError(
+            f"{_name(files)}: holds no gradient norm (read as: {title}).{known} To have it logged, {norms}."
+        )
     return log
 
 
 def _unknown(source: Source) -> InputError:
     if source.trouble is not None:
         return source.trouble
+    with contextlib.suppress(InputError):  # too large, or too deep: known by other words below
+        if ".json" in source.path.suffixes and source.document is None and source.fault is not None:
+            return not_json(source)
     named = next((line.strip() for line in source.telling if "norm" in line.lower()), None)
     if named is not None:
         return InputError(

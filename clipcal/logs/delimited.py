@@ -40,7 +40,7 @@ def _read(source: Source) -> Log:
     assert sheet is not None
     small = [name.lower() for name in sheet.header]
     if tuple(small) == _TENSORBOARD:
-        points = ((row[1], row[2]) for row in records(source, sheet) if row is not None)
+        points = ((row[1], row[2]) for _, row in records(source, sheet) if row is not None)
         return exported(source.path, "TensorBoard CSV export", points)
     if _VALUE in small and any(name in small for name in _NAMED):
         return _read_long(source, sheet)
@@ -54,12 +54,12 @@ def _read_wide(source: Source, sheet: Sheet) -> Log:
     # without a step, a column of epochs numbers the rows, if every row is another
     stepless = not any(kind_of(name) == "step" for name in sheet.header)
     at = next((i for i, name in enumerate(sheet.header) if name.lower() in ("epoch", "epochs")), None)
-    for cells in records(source, sheet):
+    for line, cells in records(source, sheet):
         if cells is None:
             rows.start_run()
         else:
             epoch = value_of(cells[at]) if stepless and at is not None else None
-            rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch)
+            rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
     log = rows.log(_TITLE)
     if not stepless or at is None:
         return log
@@ -88,18 +88,20 @@ def _read_wandb(source: Source, sheet: Sheet) -> Log:
         else:
             shared[i] = name
     rows = {run: Rows() for run in runs}
-    for cells in records(source, sheet):
+    for line, cells in records(source, sheet):
         if cells is None:
             continue
         for run, columns in runs.items():
-            rows[run].add({name: cells[i] for i, name in (shared | columns).items()})
+            rows[run].add({name: cells[i] for i, name in (shared | columns).items()}, line=line)
     logs = {run: r.log("W&B CSV export") for run, r in rows.items()}
     series = [
         replace(s, tag=f"{run}{_OF_RUN}{s.tag}" if len(runs) > 1 else s.tag)
         for run, log in logs.items()
         for s in log.series
     ]
-    return Log(format="W&B CSV export", series=tuple(series))
+    return Log(
+        format="W&B CSV export", series=tuple(series), notes=tuple(n for log in logs.values() for n in log.notes)
+    )
 
 
 def _read_long(source: Source, sheet: Sheet) -> Log:
@@ -109,14 +111,14 @@ def _read_long(source: Source, sheet: Sheet) -> Log:
     others = [(i, n) for i, n in enumerate(sheet.header) if i not in (name_at, value_at)]
     run_at = next((small.index(n) for n in ("run", "run_id", "run_uuid", "run_name") if n in small), None)
     rows, run = Rows(), ""
-    for cells in records(source, sheet):
+    for line, cells in records(source, sheet):
         if cells is None:
             rows.start_run()
             continue
         if run_at is not None and cells[run_at] != run:
             run = cells[run_at]
             rows.start_run()
-        rows.add(_with(cells, others, cells[name_at], cells[value_at]))
+        rows.add(_with(cells, others, cells[name_at], cells[value_at]), line=line)
     return rows.log(_TITLE)
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcal.errors import InputError
+from clipcal.rundir import is_record
 
+SHOWN = 10
 DEPTH, MAX_ENTRIES = 4, 20_000
 
 
@@ -78,8 +80,13 @@ class Found:
 
 
 def find(folder: Path) -> Found:
-    """The logs in a folder, of the first kind that is there. Raises InputError where there is none."""
+    """The logs in a folder, of the first kind that is there; clipcal's own runs hold none. Raises InputError where there is
+    none."""
+    if folder.name == "arms" and is_record(folder.parent / "run.json"):
+        raise InputError(f"{folder}: holds the arms of a run; name the run, {folder.parent}, or one of its arms.")
     paths = _walk(folder)
+    own = sorted(p.parent for p in paths if p.name == "run.json" and is_record(p))
+    paths = [p for p in paths if not any(run in p.parents for run in own)]
     for kind in KINDS:
         hits = [p for p in paths if kind.name.fullmatch(p.name)]
         if not hits:
@@ -95,6 +102,11 @@ def find(folder: Path) -> Found:
             note = f"The folder holds {len(hits)} files named {chosen.name}; the latest was read, {chosen}."
             return Found(what=kind.what, logs=((chosen,),), notes=(note,))
         return Found(what=kind.what, logs=tuple((hit,) for hit in hits))
+    if own:
+        more = f" and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
+        names = f"{', '.join(map(str, own[:SHOWN]))}{more}"
+        which = f"1 run: {names}; name it" if len(own) == 1 else f"{len(own)} runs: {names}; name one of them"
+        raise InputError(f"{folder}: holds {which}.")
     looked = ", ".join(kind.what for kind in KINDS)
     raise InputError(
         f"{folder}: is not a run directory (it has no run.json), and holds no training log. Looked for: {looked}. Name the log "

@@ -15,7 +15,7 @@ from clipcal.logs.beside import threshold_beside
 from clipcal.logs.log import Log
 from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows, flatten
-from clipcal.logs.source import Source
+from clipcal.logs.source import Source, not_json
 from clipcal.logs.values import value_of
 
 TITLE = "Hugging Face trainer_state.json"
@@ -30,7 +30,6 @@ CONFIGS = (
     "config.yml",
 )
 OVERFLOWN = "Norms of -1 are DeepSpeed's way to say that a norm was not finite; they are read as NaN."
-CUT = "The file is cut off; the rows before the cut were read."
 _KEY = '"log_history"'
 
 
@@ -93,7 +92,6 @@ def _history(source: Source, rows: Rows) -> list[Any]:
             )
         return history
     # killed while it was written, or copied in part
-    rows.notes.append(CUT)
     text = source.whole().decode("utf-8", "replace")
     at = text.find("[", text.find(_KEY))
     found: list[Any] = []
@@ -105,6 +103,11 @@ def _history(source: Source, rows: Rows) -> list[Any]:
         except (ValueError, RecursionError):
             break
         found.append(row)
+    fault = source.fault
+    if not found:
+        raise not_json(source)
+    where = "" if fault is None else f" from line {fault.lineno}, column {fault.colno} on"
+    rows.notes.append(f"The file is not valid JSON{where} (cut off?); the rows that could be read were.")
     return found
 
 

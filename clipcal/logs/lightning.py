@@ -41,12 +41,12 @@ def _read(source: Source) -> Log:
     assert sheet is not None
     names = _names(sheet)
     rows = Rows()
-    for cells in records(source, sheet):
+    for line, cells in records(source, sheet):
         if cells is None:
             rows.start_run()
         else:
             row = {name: cells[i] for i, name in names.items() if cells[i]}
-            rows.add(row)
+            rows.add(row, line=line)
     beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
     if beside:
         rows.threshold(*beside)

@@ -14,7 +14,7 @@ import numpy as np
 
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import STEPS, kind_of, squashed
-from clipcal.logs.values import value_of
+from clipcal.logs.values import EMPTY, value_of
 
 MAX_NAMES = 2_000
 """Norms, losses and rates that one log may name: what has more has made them up."""
@@ -71,6 +71,8 @@ class Rows:
         self._steps = array("d")
         self._starts: list[int] = []
         self._threshold: tuple[str, float] | None = None
+        self._num_odd = 0
+        self._first_odd = ""
         self.notes: list[str] = []
 
     def __len__(self) -> int:
@@ -81,8 +83,9 @@ class Rows:
         """The names of all rows, as far as they are bounded."""
         return {name for names in self._plans for name in names}
 
-    def add(self, row: Mapping[str, Any], *, step: float | None = None) -> None:
-        """One row: names -> values in any spelling. Values that are no number are left out."""
+    def add(self, row: Mapping[str, Any], *, step: float | None = None, line: int | None = None) -> None:
+        """One row: names -> values in any spelling. Values that are no number are left out, and said where they are norms;
+        ``line`` is where the row stands in its file."""
         names = tuple(row)
         plan = self._plans.get(names)
         if plan is None:
@@ -96,6 +99,8 @@ class Rows:
                 rows.append(at)
                 values.append(value)
                 kept = True
+            elif raw.__class__ is str and name in self._columns["norm"] and raw.strip().lower() not in EMPTY:
+                self._odd(name, raw, line)
         for name in plan.thresholds:
             value = value_of(row[name])
             if value is not None:
@@ -134,6 +139,18 @@ class Rows:
         self._steps.extend(steps)
         return True
 
+    def _odd(self, name: str, raw: str, line: int | None) -> None:
+        self._num_odd += 1
+        if self._num_odd == 1:
+            self._first_odd = f"{raw.strip()[:40]!r}{'' if line is None else f', in line {line}'} ({name[:60]})"
+
+    def _left_out(self) -> list[str]:
+        if not self._num_odd:
+            return []
+        if self._num_odd == 1:
+            return [f"1 norm is no number, and its row was left out: it is {self._first_odd}."]
+        return [f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."]
+
     def start_run(self) -> None:
         """The log itself says that a run starts here."""
         self._starts.append(len(self._steps))
@@ -155,7 +172,7 @@ class Rows:
         if self._threshold is not None:
             name, value = self._threshold
             known = {"max_norm": value if value > 0 else math.inf, "max_norm_from": name}
-        facts["notes"] = (*self.notes, *facts.get("notes", ()))
+        facts["notes"] = (*self.notes, *self._left_out(), *facts.get("notes", ()))
         return Log(
             format=format,
             series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from clipcal.logs.names import kind_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
+from clipcal.logs.values import EMPTY, value_of
 
 _MAX_CELL_LINES = 100
 _LOOK = 40  # lines in which the header has to be, and a row below it
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
-_EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ def sheet_of(source: Source) -> Sheet | None:
         return None
     lines = [line for line in source.telling[:_LOOK] if line.strip() and not line.startswith("sep=")]
     for i, line in enumerate(lines):
-        below = [later for later in _joined(iter(lines[i + 1 :])) if not later.startswith("#")][:8]
+        below = [later for _, later in _joined(enumerate(lines[i + 1 :])) if not later.startswith("#")][:8]
         if line.lstrip("\ufeff \t")[:1] in ("{", "["):
             return None
         for delimiter in ("\t", ";", ",", None):
@@ -44,22 +43,24 @@ def sheet_of(source: Source) -> Sheet | None:
     return None
 
 
-def records(source: Source, sheet: Sheet) -> Iterator[list[str] | None]:
-    """The rows below the header, as many cells as it has; None where the header stands again, as in appended runs."""
+def records(source: Source, sheet: Sheet) -> Iterator[tuple[int, list[str] | None]]:
+    """The rows below the header by their line, as many cells as it has; None where the header stands again, as in appended
+    runs."""
     width = len(sheet.header)
     begun = False
-    for line in _joined(source.lines()):
+    for number, line in _joined(enumerate(source.lines(), start=1)):
         if not line.strip():
             continue
         cells = _cells(_uncommented(line) if not begun else line, sheet.delimiter)
         if tuple(_distinct(cells)) == sheet.header:
             if begun:
-                yield None
+                yield number, None
             begun = True
         elif begun and len(cells) == width:
-            yield [_number(cell, sheet.delimiter) for cell in cells]
+            yield number, [_number(cell, sheet.delimiter) for cell in cells]
         elif begun and 1 < len(cells) < width and sheet.delimiter is not None:
-            yield [_number(cell, sheet.delimiter) for cell in (*cells[:-1], *[""] * (width - len(cells) + 1))]
+            padded = (*cells[:-1], *[""] * (width - len(cells) + 1))
+            yield number, [_number(cell, sheet.delimiter) for cell in padded]
 
 
 def _fits(header: Sequence[str], below: Sequence[str], delimiter: str | None) -> bool:
@@ -74,7 +75,7 @@ def _fits(header: Sequence[str], below: Sequence[str], delimiter: str | None) ->
         return (
             any(kind_of(name) == "norm" for name in header)
             and len(full) >= 0.5 * len(rows) > 0
-            and all(value_of(c) is not None or c.lower() in _EMPTY for row in full for c in row)
+            and all(value_of(c) is not None or c.lower() in EMPTY for row in full for c in row)
         )
     full = [row for row in rows if len(row) == len(header)]
     return len(full) >= 0.5 * len(rows) and any(
@@ -98,15 +99,17 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
         return line.split(delimiter)
 
 
-def _joined(lines: Iterator[str]) -> Iterator[str]:
-    """Puts quoted cells of several lines into one; a quote that never ends is a letter like others."""
-    held: list[str] = []
-    for line in lines:
-        held.append(line)
-        if len(held) == 1 and line.count('"') % 2 == 0:
+def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Puts quoted cells of several lines into one, which has the number of the first; a quote that never ends is a letter like
+    others."""
+    held: list[tuple[int, str]] = []
+    for numbered in lines:
+        held.append(numbered)
+        odd = numbered[1].count('"') % 2
+        if len(held) == 1 and not odd:
             yield held.pop()
-        elif len(held) > 1 and line.count('"') % 2:
-            yield " ".join(held)
+        elif len(held) > 1 and odd:
+            yield held[0][0], " ".join(line for _, line in held)
             held = []
         elif len(held) > _MAX_CELL_LINES:
             yield from held

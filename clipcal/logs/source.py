@@ -32,7 +32,8 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 class Source:
     """One log file. Raises InputError where it cannot be read, is empty, or is a Git LFS pointer.
 
-    ``trouble`` is what ended the search for ``telling`` lines, where the file is no text of a log's kind further down.
+    ``trouble`` is what ended the search for ``telling`` lines, where the file is no text of a log's kind further down;
+    ``fault``, once ``document`` was asked for, is where the file stops being JSON, though it begins as such.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +50,7 @@ class Source:
             raise InputError(f"{path}: is not a file. Name a training log; save a stream to a file first.")
         self.size = status.st_size
         self.trouble: InputError | None = None
+        self.fault: json.JSONDecodeError | None = None
         head = self.head
         if not head.strip(b"\0 \t\r\n"):
             raise InputError(
@@ -157,7 +159,8 @@ class Source:
             return json.loads(data)
         except RecursionError:
             raise InputError(f"{self.path}: is JSON that is nested too deeply to be a training log.") from None
-        except ValueError:
+        except ValueError as e:
+            self.fault = e if isinstance(e, json.JSONDecodeError) else None
             return None
 
     def whole(self) -> bytes:
@@ -216,3 +219,12 @@ def _parses(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def not_json(source: Source) -> InputError:
+    """What to say of a file that begins as JSON and ends as none, and of which nothing can be read."""
+    at = str(source.path) if source.fault is None else f"{source.path}:{source.fault.lineno}:{source.fault.colno}"
+    return InputError(
+        f"{at}: is not valid JSON (cut off?) from here on. Copy it again, or name a file that was written to its end, such as "
+        "another checkpoint's."
+    )

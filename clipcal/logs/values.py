@@ -9,6 +9,8 @@ from typing import Any
 _WORD = re.compile(r"(?i)([+-]?)(?:1\.#)?(?:(nan|qnan|snan|ind)(?:\(.*\)|0*)|(inf(?:inity)?)0*)")  # "-1.#IND00"
 _TENSOR = re.compile(r"(?:tensor|np\.\w+|numpy\.\w+|array|Array)\(\s*([^,()\s]+)(?:\s*,[^()]*)?\)")
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
+"""What stands, in small letters, where there is no value."""
 NUMBER = r"[+-]?(?:1\.#(?i:q?nan|snan|ind|inf)0*\b|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:nan|qnan|snan|ind|inf(?:inity)?)\b)"
 """A regular expression for a number as it stands in a line of text, NaN and infinities too; no group of its own."""
 

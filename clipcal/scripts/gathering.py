@@ -39,7 +39,11 @@ class Rank:
 
     def read(self) -> None:
         """Whatever was written since."""
+        self._read_steps()
+        # after the steps, so that what was seen of them is in it
         self.seen = _json(self.folder / "seen.json") or self.seen
+
+    def _read_steps(self) -> None:
         with (self.folder / "steps.jsonl").open("rb") as f:
             f.seek(self.at)
             data = f.read()

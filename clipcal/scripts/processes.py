@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+SHELLS = ("bash", "sh", "dash", "zsh", "fish", "ksh", "make", "env", "xargs")
 
 
 class Processes:
@@ -23,6 +24,7 @@ class Processes:
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], mark: str, output: IO[bytes] | int
     ) -> None:
         self._mark = mark.encode()
+        self.is_shell = Path(argv[0]).name in SHELLS or Path(argv[0]).suffix == ".sh"
         self._child = subprocess.Popen(
             list(argv),
             cwd=cwd,
@@ -37,6 +39,11 @@ class Processes:
     def ended(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._child.poll()
+
+    def is_running(self, pids: Sequence[int]) -> bool:
+        """Whether any of these processes of the command's is still there."""
+        living = set(self._living()) if sys.platform.startswith("linux") else set(pids)
+        return any(pid in living for pid in pids)
 
     def end(self, grace: float = 3.0) -> None:
         """Ask every process to end, and make those that do not."""

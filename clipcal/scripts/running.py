@@ -26,6 +26,9 @@ OnRows = Callable[[Gathering, Sequence[Step], Rows], None]
 
 GRACE = 10.0
 """Seconds that a script may take to end after its last step: to clean up, not to evaluate or to save a large model."""
+LAUNCHER = 3.0
+"""Seconds that a launcher (torchrun, accelerate) may take after the processes that trained are gone. A shell gets none: it would go
+on with its next line."""
 LOOK = 0.05
 SITE = Path(talk.__file__).with_name("site")
 
@@ -103,6 +106,8 @@ def _watch(
 ) -> int | None:
     """The exit code, or None where there was none in time."""
     over: float | None = None
+    left: float | None = None
+    leave = 0.0 if processes.is_shell else LAUNCHER
     while True:
         code = processes.ended()
         found = gathering.poll()
@@ -114,8 +119,12 @@ def _watch(
         if over is None and (should_stop() or gathering.given >= steps):
             over = time.monotonic()
             (session / talk.STOP).touch()
-        if over is not None and time.monotonic() - over > GRACE:
-            return None
+        if over is not None:
+            trained = processes.is_running([int(r.about["pid"]) for r in gathering.picked])
+            if not trained and left is None:
+                left = time.monotonic()
+            if time.monotonic() - over > GRACE or (left is not None and time.monotonic() - left > leave):
+                return None
         time.sleep(LOOK)
 
 

@@ -249,7 +249,7 @@ def test_what_is_no_spec_is_refused_with_what_to_give_instead(
         (
             "scheduler",
             {"_target_": "torch.optim.lr_scheduler.LambdaLR", "lr_lambda": {"_targt_": "toy.three"}},
-            ["spec.yaml:14:5: unknown key '_targt_'", "Did you mean '_target_'?"],
+            ["spec.yaml:15:5: unknown key '_targt_'", "Did you mean '_target_'?"],
         ),
         (
             "model",

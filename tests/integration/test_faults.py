@@ -385,7 +385,7 @@ def test_a_full_disk_keeps_the_steps_before_and_the_run_can_be_gone_on_with(
     clipcal("profile", "spec.yaml", "--out", "whole").ok()
     with full_disk(size):
         answer = clipcal("profile", "spec.yaml")
-    answer.refused("runs/spec/trace.jsonl", "cannot be written", "What was recorded before is kept", "--out")
+    answer.refused("runs/spec/trace.jsonl", "cannot be written", "What was recorded before is kept. Free some space")
     run = project.run()
     kept = rows_of(run / "trace.jsonl")
     assert kept
@@ -401,7 +401,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing_in_the_way(
     project: Project, clipcal: Clipcal, size: int
 ) -> None:
     with full_disk(size):
-        clipcal("profile", "spec.yaml").refused("runs/spec", "cannot be written", "--out")
+        clipcal("profile", "spec.yaml").refused("runs/spec", "cannot be written", "ree some space")
     clipcal("profile", "spec.yaml").ok()
 
 

@@ -89,6 +89,7 @@ def test_apply_shows_the_change_and_makes_it_when_asked(clipcal: Clipcal, projec
     )
     again = json.loads(clipcal("apply", state, config, "--yes", "--json").ok().stdout)
     assert again["written"] is False
+    assert again["reasons"] == json.loads(clipcal("recommend", state, "--json").stdout)["reasons"]
     assert again["changes"] == [{"key": "max_grad_norm", "before": str(threshold), "after": str(threshold)}]
 
 
@@ -98,6 +99,12 @@ def test_apply_writes_nothing_where_there_is_no_threshold(clipcal: Clipcal, proj
     answer = clipcal("apply", log, config, "--yes")
     assert answer.code == 3
     assert "no threshold to write" in answer.stderr
+    answer = clipcal("apply", log, config, "--yes", "--json")
+    assert answer.code == 3
+    found = answer.json()
+    assert (found["schema"], found["config"]) == ("clipcal.apply/1", str(config))
+    assert (found["max_norm"], found["changes"], found["written"]) == (None, [], False)
+    assert found["reasons"]
     assert config.read_text() == "max_grad_norm: 1.0\n"
 
 

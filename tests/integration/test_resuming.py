@@ -139,8 +139,8 @@ def test_a_run_that_cannot_be_written_is_refused_before_training(
 
 
 def test_a_file_that_cannot_be_opened_to_be_appended_to_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
     with pytest.raises(InputError, match=r"t: cannot be written \(Is a directory\)"):
-        (tmp_path / "t").mkdir()
         AppendOnly(tmp_path / "t")
 
 

@@ -96,7 +96,9 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, fails)
-    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)\. It is as it was"):
+    with pytest.raises(
+        InputError, match=r"cannot be written \(No space left on device\)\. It is as it was\. Free some space"
+    ):
         write(made)
     monkeypatch.undo()
     assert file.read_bytes() == OLD.encode()
@@ -162,7 +164,7 @@ def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
         (loop, "cannot be read"),
         (folder, r"is a folder; expected a config file .* It holds train\.yaml\."),
         (file.parent, "is no config file that can be edited"),
-        (file.with_name("confg.yaml"), r"no such file\. Did you mean 'config\.yaml'\?"),
+        (file.with_name("confg.yaml"), r"no such file\. Did you mean '.*/folder/config\.yaml'\?"),
         (file.with_name("other.yaml"), r"no such file\.$"),
         (tmp_path / "no" / "such.yaml", "no such file"),
         (file / "below.yaml", "cannot be read"),

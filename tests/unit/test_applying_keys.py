@@ -80,7 +80,10 @@ def test_several_candidates_are_listed(file: Path) -> None:
             "trainr.gradient_clip_val",
             "has no trainr, so gradient_clip_val cannot be put there. Did you mean 'trainer'?",
         ),
-        ("data.batch", "has no data, so batch cannot be put there. There are 'trainer', 'seed' at the top."),
+        (
+            "data.batch",
+            "has no data, so batch cannot be put there. Its keys at the top are 'trainer', 'seed'. Add data there by hand first, or name a key below one of these.",
+        ),
         ("trainer.max_epochs.x", "FILE:2: trainer.max_epochs holds no keys, so x cannot be added there."),
         ("trainer.callbacks.7", "FILE:5: trainer.callbacks holds no keys, so 7 cannot be added there."),
         ("trainer.callbacks.x", "trainer.callbacks holds no keys"),
@@ -245,9 +248,15 @@ def test_a_method_and_a_norm_are_checked(file: Path) -> None:
 
 
 def test_nothing_to_hold_on_to(file: Path) -> None:
-    assert "is empty" in refused(file, "")
-    assert "is empty" in refused(file, "# only a comment\n")
-    assert "is empty" in refused(file, "", key="max_grad_norm")
+    for text in ("", "# only a comment\n"):
+        for key in (None, "max_grad_norm"):
+            message = refused(file, text, key=key)
+            assert "is empty; expected a config" in message
+            assert "clipcal recommend RUN --for NAME" in message
+            assert "--key" not in message
+    message = refused(file, "foo: 1\n", key="trainer.clip")
+    assert "has no trainer, so clip cannot be put there. Its only key at the top is 'foo'." in message
+    assert "Add trainer there by hand first" in message
     assert "holds no keys" in refused(file, "- 1\n- 2\n", key="max_grad_norm")
     assert "no key that is known" in refused(file, "just words\n")
     assert diff(plan_of(file, "max_grad_norm: 2.4\n")) == ""

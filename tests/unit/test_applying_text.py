@@ -141,7 +141,7 @@ def test_a_new_key_stands_as_its_neighbours_do(tmp_path: Path, name: str) -> Non
         ("a.yaml", "a: 1\n\tb: 2\n", "FILE:2:"),
         ("a.yaml", "a: *nope\n", "FILE:1:4: not valid YAML: the alias *nope has no anchor."),
         ("a.yaml", "a: \x07\n", "not valid YAML"),
-        ("a.json", '{"a": 1,, }', "FILE:1:11: not valid JSON"),
+        ("a.json", '{"a": 1,, }', "FILE:1:9: not valid JSON"),
         ("a.json", "", "FILE:1:1: not valid JSON"),
         ("a.json", '{"a": "', "FILE:1:7: not valid JSON"),
         ("a.toml", "a = 1\na = 2\n", "FILE:2:6: not valid TOML: Cannot overwrite a value."),
@@ -155,6 +155,37 @@ def test_a_new_key_stands_as_its_neighbours_do(tmp_path: Path, name: str) -> Non
 )
 def test_a_broken_file_is_named_with_its_place(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
     assert words in refused(tmp_path, name, text)
+
+
+LOOSE = {
+    "a last comma": ('{"max_grad_norm": 1.0,}', "FILE:1:23: "),
+    "a last comma in a list": ('{"max_grad_norm": 1.0, "a": [1,\n]}', "FILE:2:1: "),
+    "a comment": ('{\n// why\n"max_grad_norm": 1.0}', "FILE:2:1: "),
+    "a comment before all": ('/* mine */ {"max_grad_norm": 1.0}', "FILE:1:1: "),
+}
+
+
+@pytest.mark.parametrize(("text", "place"), LOOSE.values(), ids=LOOSE)
+def test_json_with_comments_or_last_commas_goes_by_another_ending(tmp_path: Path, text: str, place: str) -> None:
+    message = refused(tmp_path, "a.json", text)
+    assert message.startswith(place), message
+    assert "not valid JSON" in message
+    assert ".jsonc" in message
+    assert "comma" in message
+    for name in ("a.jsonc", "a.json5"):
+        assert applied(tmp_path, name, text) == text.replace("1.0", "2.4")
+
+
+def test_deepspeed_reads_json_with_comments(tmp_path: Path) -> None:
+    text = '{\n  "train_micro_batch_size_per_gpu": 4, // of 8\n  "gradient_clipping": 1.0,\n}\n'
+    assert applied(tmp_path, "ds.json", text) == text.replace("1.0", "2.4")
+    unmarked = '{"gradient_clipping": 1.0,}'
+    assert "not valid JSON" in refused(tmp_path, "ds.json", unmarked)
+    assert applied(tmp_path, "ds.json", unmarked, framework="deepspeed") == unmarked.replace("1.0", "2.4")
+
+
+def test_what_json5_alone_can_say_is_refused(tmp_path: Path) -> None:
+    assert "FILE:1:2: not valid JSON" in refused(tmp_path, "a.json5", "{max_grad_norm: 1.0}")
 
 
 def test_a_billion_laughs_stay_unread(tmp_path: Path) -> None:

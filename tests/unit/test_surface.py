@@ -64,5 +64,5 @@ def test_commands_and_flags() -> None:
         "check": sorted([*common, *logs, "--max-norm", "--follow", "-f"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
         "verify": sorted([*common, "--force", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]),
-        "init": sorted(["--schema", "--force", "--quiet", "-q"]),
+        "init": sorted([*common, "--schema", "--force"]),
     }

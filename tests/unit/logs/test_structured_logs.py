@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.logs import epochs, huggingface, huggingface_console, json_columns, jsonlines, mmcv, sacred
+from clipcal.logs import epochs, huggingface, huggingface_console, json_columns, jsonlines, mmcv, read_log, sacred
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.reader import Reader
 from clipcal.logs.source import Source
@@ -69,7 +69,33 @@ class TestHuggingFace:
     def test_cut_off_in_a_row(self, tmp_path: Path) -> None:
         log = read(tmp_path, self.STATE[: self.STATE.index('"inf"')], huggingface.READER)
         same(only(log).grad_norm, 4.5, NAN)
-        assert huggingface.CUT in log.notes
+        (note,) = log.notes
+        assert note.startswith("The file is not valid JSON from line 8, column ")
+        assert "cut off?" in note
+
+    @pytest.mark.parametrize("cut", ['"log_history": [', '"epoch": 0.1, "gr'])
+    def test_cut_off_before_the_first_row_ends(self, tmp_path: Path, cut: str) -> None:
+        """It may well hold norms, once it is whole."""
+        text = self.STATE[: self.STATE.index(cut) + len(cut)]
+        with pytest.raises(InputError, match=r"log:\d+:\d+: is not valid JSON \(cut off\?\)") as refused:
+            read(tmp_path, text, huggingface.READER)
+        assert "4.38" not in str(refused.value)
+        line, column = str(refused.value).removeprefix(f"{tmp_path}/log:").split(":")[:2]
+        assert int(line) == text.count("\n") + 1
+        assert 1 <= int(column) <= len(text.splitlines()[-1]) + 1
+
+    @pytest.mark.parametrize("size", [20, 45])
+    def test_cut_off_before_the_history(self, tmp_path: Path, size: int) -> None:
+        path = tmp_path / "trainer_state.json"
+        path.write_text(self.STATE[:size])
+        with pytest.raises(InputError, match=r"trainer_state\.json:\d+:\d+: is not valid JSON \(cut off\?\)"):
+            read_log(path)
+
+    def test_a_text_log_that_begins_with_a_bracket_is_no_json_that_was_cut_off(self, tmp_path: Path) -> None:
+        path = tmp_path / "train.log"
+        path.write_text("[2024-01-01 10:00:00] begins\n[2024-01-01 10:00:01] ends\n")
+        with pytest.raises(InputError, match="no log that is known here"):
+            read_log(path)
 
     def test_deepspeed_overflow(self, tmp_path: Path) -> None:
         log = read(tmp_path, self.STATE.replace("4.5", "-1.0"), huggingface.READER)
