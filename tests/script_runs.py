@@ -132,15 +132,15 @@ def same_weights(one: Path, other: Path) -> bool:
 
 def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1, owns: Sequence[float] | None = None) -> Run:
     """What must hold for every script: with clipping off its weights are those of the script without its clip line, its norms are
-    those of an instrumented copy, and forced to clip it trains as the script does that clips there, whether it has none of its own or ``clip`` (``owns`` says which to try).
-    Gives the profile."""
+    those of an instrumented copy, and forced to clip it trains as the script does that clips there, whether it has no threshold of its
+    own or ``clip`` (``owns``: the ones to try). Gives the profile."""
     folder = kind.folder
     kind.by_itself(0.0, "--weights", "unclipped.pt", "--norms", "norms.json")
     run = kind.profiled(clip, "--weights", "off.pt")
     seen = rows_of(run.trace)
     expected = json.loads((folder / "norms.json").read_text())
     assert [row["step"] for row in seen] == list(range(kind.steps))
-    np.testing.assert_allclose([row["grad_norm"] for row in seen], expected, rtol=1e-6)
+    np.testing.assert_allclose([float(row["grad_norm"]) for row in seen], expected, rtol=1e-6)
     assert np.isfinite([row["loss"] for row in seen]).all()
     assert same_weights(folder / "unclipped.pt", folder / "off.pt")
     kind.by_itself(force, "--weights", "clipped.pt")

@@ -176,7 +176,7 @@ def _no_parent(document: Document, root: Node, path: Path) -> str:
     nodes = along(document, root, path)
     depth = len(nodes) - 1
     keys = [key for key, _ in children(nodes[-1])]
-    if not keys:
+    if not keys and not isinstance(behind(nodes[-1]), Mapping):
         return f"{document.where(nodes[-1])}: {show(path[:depth]) or 'the file'} holds no keys, so there is no {show(path)}."
     missing = show(path[: depth + 1])
     there = f"under {show(path[:depth])}" if depth else "at the top"
@@ -205,7 +205,7 @@ def _nearest(word: str, keys: Sequence[str], there: str, missing: str) -> str:
     hint = nearest(word, keys)
     if hint.startswith(" Did you mean"):
         return hint
-    listed = f"{', '.join(map(repr, keys[:12]))}{', ...' if len(keys) > 12 else ''}"
-    has = f"Its keys {there} are {listed}" if len(keys) > 1 else f"Its only key {there} is {listed}"
-    below = "one of these" if len(keys) > 1 else "that one"
-    return f" {has}. Add {missing} there by hand first, or name a key below {below}."
+    shown = f"{', '.join(map(repr, keys[:12]))}{', ...' if len(keys) > 12 else ''}"
+    has = "It has no keys" if not keys else "Its only key" if len(keys) == 1 else "Its keys"
+    are = "" if not keys else f" is {shown}" if len(keys) == 1 else f" are {shown}"
+    return f" {has} {there}{are}. Add {missing} there by hand first, or name another place with --key."

@@ -21,7 +21,7 @@ from clipcal.attaching import compiling, saving, tracebacks
 from clipcal.attaching.naming import living_modules, names_of
 from clipcal.attaching.session import ALIVE, STOP, Config, say
 from clipcal.attaching.stream import Stream
-from clipcal.watching.listening import ClipCall, in_backward, is_nested, leave_to_python, listen
+from clipcal.watching.listening import ClipCall, in_backward, is_nested, leave, leave_to_python, listen
 from clipcal.watching.observing import Hook
 
 MOST_STREAMS = 32
@@ -68,6 +68,12 @@ class Collector:
     def attach(self) -> None:
         listen(self)
         self._hook(self.before_step, self.after_step)
+
+    def detach(self) -> None:
+        """Give back what was taken."""
+        leave(self)
+        for handle in self._handles:
+            handle.remove()
 
     def leave_to_python(self) -> None:
         """The compiler is about to be used, and is not to look into what is ours."""

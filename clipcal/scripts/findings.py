@@ -38,7 +38,8 @@ def notes_on(script: Script, gathering: Gathering, trace: Trace) -> list[str]:
     """Sentences, the script's own clipping first."""
     lead = gathering.picked[0]
     names = lead.about["names"]
-    notes = [_own_clipping(script, clip, trace, len(names)) for clip in lead.seen.get("clips", [])]
+    clips = [c for c in lead.seen.get("clips", []) if c["threshold"] < float("inf")]  # inf: somebody's way to measure
+    notes = [_own_clipping(script, clip, trace, len(names)) for clip in clips]
     inner: dict[str, str] = lead.about.get("inner_clipping") or {}
     if inner:
         options = ", ".join(f"{k}={v}" for k, v in inner.items())

@@ -20,6 +20,8 @@ STEPS = 300
 SEED = "{seed}"
 _PYTHON = ("python", "pypy")
 _WITH_VALUE = ("W", "X")
+_LAUNCHERS = ("torch.distributed", "accelerate.commands")
+"""Modules whose words name the script that they run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Script:
             if word.endswith(".py"):
                 return word
             if word == "-m" and i and _is_python(self.words[i - 1]) and i + 1 < len(self.words):
-                if self.words[i + 1].startswith("torch.distributed"):
+                if self.words[i + 1].startswith(_LAUNCHERS):
                     continue
                 return self.words[i + 1]
         return self.words[0]

@@ -11,16 +11,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad
 
-_TORCH = str(Path(torch.__file__).parent)
+from clipcal.watching.calling import place
+
 _OPTIMIZER = torch.optim.Optimizer.profile_hook_step.__code__.co_filename
-_OURS = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,18 +229,7 @@ def _may_act(parameters: Tensor | list[Tensor], threshold: float, by: str, total
         threshold=threshold,
         by=by,
         total_norm=total_norm,
-        where=_caller(),
+        where=place(),
     )
     answers = [listener.before_clipping(call) for listener in list(_listeners)]
     return all(answers)
-
-
-def _caller() -> str:
-    """The nearest place on the stack that is neither torch's nor ours."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        frame = frame.f_back
-        file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, _OURS)):
-            return f"{Path(file).name}:{frame.f_lineno}"
-    return "an unknown place"

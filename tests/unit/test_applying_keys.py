@@ -82,7 +82,7 @@ def test_several_candidates_are_listed(file: Path) -> None:
         ),
         (
             "data.batch",
-            "has no data, so batch cannot be put there. Its keys at the top are 'trainer', 'seed'. Add data there by hand first, or name a key below one of these.",
+            "has no data, so batch cannot be put there. Its keys at the top are 'trainer', 'seed'. Add data there by hand first, or name another place with --key.",
         ),
         ("trainer.max_epochs.x", "FILE:2: trainer.max_epochs holds no keys, so x cannot be added there."),
         ("trainer.callbacks.7", "FILE:5: trainer.callbacks holds no keys, so 7 cannot be added there."),
@@ -256,7 +256,9 @@ def test_nothing_to_hold_on_to(file: Path) -> None:
             assert "--key" not in message
     message = refused(file, "foo: 1\n", key="trainer.clip")
     assert "has no trainer, so clip cannot be put there. Its only key at the top is 'foo'." in message
-    assert "Add trainer there by hand first" in message
+    assert "Add trainer there by hand first, or name another place with --key." in message
+    empty = file.with_suffix(".toml")
+    assert "has no a, so b cannot be put there. It has no keys at the top. Add a there" in refused(empty, "", key="a.b")
     assert "holds no keys" in refused(file, "- 1\n- 2\n", key="max_grad_norm")
     assert "no key that is known" in refused(file, "just words\n")
     assert diff(plan_of(file, "max_grad_norm: 2.4\n")) == ""
