@@ -37,10 +37,11 @@ def fetch(pending: Sequence[Observation]) -> list[Step]:
     return steps
 
 
-def _together(scalars: Sequence[Tensor]) -> list[float]:
-    if all(t.device.type == "cpu" for t in scalars):
-        return [t.item() for t in scalars]
-    device = next(t.device for t in scalars if t.device.type != "cpu")
+def _together(scalars: Sequence[Tensor | float]) -> list[float]:
+    device = next((t.device for t in scalars if isinstance(t, Tensor) and t.device.type != "cpu"), None)
+    if device is None:
+        return [t.item() if isinstance(t, Tensor) else t for t in scalars]
     wide = torch.float32 if device.type == "mps" else torch.float64
-    values: list[float] = torch.stack([t.reshape(()).to(device, wide) for t in scalars]).tolist()
+    tensors = (torch.as_tensor(t).reshape(()).to(device, wide) for t in scalars)
+    values: list[float] = torch.stack(list(tensors)).tolist()
     return values

@@ -23,6 +23,14 @@ class Norms(NamedTuple):
     grad_max: Tensor
 
 
+class Readings(NamedTuple):
+    """The same as plain numbers."""
+
+    total: float
+    per_tensor: list[float]
+    grad_max: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipRule:
     """How an arm clips: ``threshold`` is the max_norm of torch.nn.utils.clip_grad_norm_ (method "norm"), the clip_value of
@@ -50,6 +58,28 @@ def measure(grads: Sequence[Tensor], norm_type: float) -> Norms:
         per_tensor = torch.stack([_norms([g], norm_type)[0].to(device) if g.numel() else zero for g in dense])
         largest = torch.stack([_largest([g])[0].to(device) for g in dense if g.numel()] or [zero]).max()
     return Norms(torch.linalg.vector_norm(per_tensor, norm_type), per_tensor, largest)
+
+
+def is_readable(grads: Sequence[Tensor]) -> bool:
+    """Whether ``read`` can be used: dense real gradients on the CPU, none of them empty."""
+    return all(
+        g.device.type == "cpu" and not g.is_sparse and g.is_floating_point() and g.numel() and type(g) is Tensor
+        for g in grads
+    )
+
+
+def read(grads: list[Tensor]) -> Readings:
+    """``measure(grads, 2.0)`` in plain numbers, in half of its time, where a number waits for nothing (``is_readable``)."""
+    dtype = torch.float32 if grads[0].dtype in (torch.float16, torch.bfloat16) else None
+    per_tensor = [norm.item() for norm in torch._foreach_norm(grads, 2.0, dtype)]
+    total = math.sqrt(sum(norm * norm for norm in per_tensor))
+    largest = total
+    if total == total:  # a NaN is the largest element, and Python's max would not see it
+        largest = 0.0
+        for grad in grads:
+            low, high = torch.aminmax(_in_memory_order(grad))
+            largest = max(largest, high.item(), -low.item())
+    return Readings(total, per_tensor, largest)
 
 
 def _norms(grads: list[Tensor], norm_type: float) -> Tensor:

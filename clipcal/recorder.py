@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipcal.fetching import fetch
+from clipcal.gradnorm import Norms, Readings
 from clipcal.patience import Patience
 from clipcal.step import Step
 from clipcal.training import Observation
@@ -60,14 +61,16 @@ class Recorder:
         self.sink(steps[:kept], self._rows(pending[:kept]))
 
     def _rows(self, pending: Sequence[Observation]) -> NDArray[np.float32]:
-        if all(o.with_grad is None for o in pending):
-            return _numpy(torch.stack([o.norms.per_tensor for o in pending])).astype(np.float32)
+        if all(o.with_grad is None for o in pending) and not any(isinstance(o.norms, Readings) for o in pending):
+            return _numpy(torch.stack([o.norms.per_tensor for o in pending if isinstance(o.norms, Norms)]))
         rows = np.zeros((len(pending), self.num_tensors), dtype=np.float32)
         for row, o in zip(rows, pending, strict=True):
             row[slice(None) if o.with_grad is None else list(o.with_grad)] = _numpy(o.norms.per_tensor)
         return rows
 
 
-def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+def _numpy(values: Tensor | list[float]) -> NDArray[np.float32]:
+    if isinstance(values, list):
+        return np.array(values, dtype=np.float32)
+    array: NDArray[np.float32] = values.float().cpu().numpy()
     return array

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
 from clipcal.layers import LayersWriter, holds, keep_rows
-from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run, refuse_to_resume
+from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run
 from clipcal.step import Step
 from clipcal.trace import AppendOnly, Trace, lines_of, mend, read_trace, trace_of
 
@@ -38,7 +39,7 @@ class Recording:
         here = Run(folder, info)
         self._rebuilt: Path | None = None
         if self._known is not None:
-            refuse_to_resume(here)
+            _refuse_to_resume(here)
             if len(self._known) and not holds(here.layers, names, info.norm_type, len(self._known)):
                 self._rebuilt = here.layers.with_name(here.layers.name + ".partial")
 
@@ -125,6 +126,20 @@ def _known_steps(folder: Path, info: RunInfo) -> Trace:
             f"with `clipcal recommend {folder}`."
         )
     return trace
+
+
+def _refuse_to_resume(run: Run) -> None:
+    """Raise InputError where nothing can be written to a run, which its steps are trained again for. Leaves no trace."""
+    try:
+        tempfile.TemporaryFile(dir=run.folder).close()
+    except OSError as e:
+        raise cannot_write(run.folder, e) from None
+    for path in (run.trace, run.layers):
+        try:
+            if path.exists():
+                path.open("ab").close()
+        except OSError as e:
+            raise cannot_write(path, e) from None
 
 
 def _reopen(folder: Path, info: RunInfo, known: int, rebuilt: Path | None) -> Run:

@@ -12,13 +12,12 @@ import datetime
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clipcal.errors import InputError, cannot_write, is_full, nearest_path
+from clipcal.errors import InputError, is_full, nearest_path
 from clipcal.jsonfile import number, write_json
 from clipcal.recommendation import METHODS, Method
 
@@ -266,20 +265,6 @@ def _bring_back(folder: Path) -> None:
     for path in (folder / _ASIDE).iterdir():
         path.rename(folder / path.name)
     (folder / _ASIDE).rmdir()
-
-
-def refuse_to_resume(run: Run) -> None:
-    """Raise InputError where nothing can be written to a run, which its steps are trained again for. Leaves no trace."""
-    try:
-        tempfile.TemporaryFile(dir=run.folder).close()
-    except OSError as e:
-        raise cannot_write(run.folder, e) from None
-    for path in (run.trace, run.layers):
-        try:
-            if path.exists():
-                path.open("ab").close()
-        except OSError as e:
-            raise cannot_write(path, e) from None
 
 
 class Replacement:

@@ -229,7 +229,9 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
             f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
         )
     if not isinstance(data, dict):
-        raise SpecError(f"{file}:1:1: holds {'text' if isinstance(data, str) else f'a {_kind(data)}'}; expected keys such as `model:`, `data:` and `optimizer:`.")
+        raise SpecError(
+            f"{file}:1:1: holds {'text' if isinstance(data, str) else f'a {_kind(data)}'}; expected keys such as `model:`, `data:` and `optimizer:`."
+        )
     places: dict[KeyPath, Place] = {}
     _collect(node, (), places, file)
     return data, places

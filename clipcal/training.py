@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clipcal.errors import InputError, a_kind
-from clipcal.gradnorm import ClipRule, Norms, clip_, measure, scale_after
+from clipcal.gradnorm import ClipRule, Norms, Readings, clip_, measure, scale_after
 from clipcal.usercode import users_code
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,12 +50,12 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """One step, its tensors still on the device. ``with_grad`` are the indices of the tensors that had a gradient, None
+    """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
     where all had one; ``norms.per_tensor`` follows it."""
 
     step: int
-    loss: Tensor
-    norms: Norms
+    loss: Tensor | float
+    norms: Norms | Readings
     with_grad: Sequence[int] | None
     lr: Any
     seconds: float

@@ -22,7 +22,7 @@ from clipcal.attaching.naming import living_modules, names_of
 from clipcal.attaching.session import ALIVE, STOP, Config, say
 from clipcal.attaching.stream import Stream
 from clipcal.watching.listening import ClipCall, in_backward, is_nested, leave, leave_to_python, listen
-from clipcal.watching.observing import Hook
+from clipcal.watching.observing import Hook, kept
 
 MOST_STREAMS = 32
 """A script that makes an optimizer per task or per layer is not one that has one threshold."""
@@ -56,7 +56,7 @@ class Collector:
         self.session, self.config = session, config
         self.streams: dict[int, Stream] = {}
         self.picked: Stream | None = None
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor | float] = []
         self._calls: list[ClipCall] = []
         self._forcing = False
         self._rates: list[Any] | None = None
@@ -128,11 +128,12 @@ class Collector:
             stream.observer.losses.clear()
 
     def saw_loss(self, loss: Tensor) -> None:
-        kept = loss.detach().reshape(()).clone()
+        value = kept(loss)
         for stream in self.streams.values():
-            stream.observer.losses.append(kept)
-        self._losses.append(kept)
-        del self._losses[:-RECENT]
+            stream.observer.losses.append(value)
+        self._losses.append(value)
+        if len(self._losses) > RECENT:
+            del self._losses[:-RECENT]
 
     def after_backward(self) -> None:
         for stream in self.streams.values():
@@ -152,7 +153,8 @@ class Collector:
         if self._forcing or self._ended:
             return True
         self._calls.append(call)
-        del self._calls[:-RECENT]
+        if len(self._calls) > RECENT:
+            del self._calls[:-RECENT]
         for stream in self.streams.values():
             stream.note_clipping(call)
         return False

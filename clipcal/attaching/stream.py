@@ -1,10 +1,11 @@
-"""The steps of one optimizer in one process -> files that grow: ``steps.jsonl`` and ``layers.f32`` (a row of norms per step), with
-``stream.json``, which says whose they are, and ``seen.json``, what else was seen of it."""
+"""The steps of one optimizer in one process -> a file that grows, ``steps``, of rows of one length: numbers and the norm of every
+tensor. ``stream.json`` says whose they are, ``seen.json`` what else was seen of it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import struct
 import sys
 import time
 from array import array
@@ -19,10 +20,13 @@ from torch import Tensor
 from clipcal.attaching.naming import Naming
 from clipcal.attaching.session import STREAMS, write
 from clipcal.fetching import fetch
+from clipcal.gradnorm import Readings
 from clipcal.training import Observation
 from clipcal.watching.listening import ClipCall
 from clipcal.watching.observing import Observer
 
+ROW = struct.Struct("<qdddddB")
+"""Step, loss, norm, largest element, rate, seconds, skipped; then a float32 for every tensor."""
 BATCH, SECONDS = 64, 0.25
 """An accelerator waits for a fetch, so it is done for so many steps, or after so long."""
 EARLY = 16
@@ -67,7 +71,7 @@ class Stream:
         self.changes = Changes(self.params)
         self._session, self._on_flush, self._on_gradients = session, on_flush, on_gradients
         self._folder: Path | None = None
-        self._files: list[int] = []
+        self._file = -1
         self._pending: list[Observation] = []
         self._flushed, self._since = time.monotonic(), 0
 
@@ -85,9 +89,11 @@ class Stream:
             return
         if self._folder is None:
             self._folder = self._open()
-        # the layers come first: whatever instant a process is killed at, they hold at least the steps'
-        os.write(self._files[1], b"".join(self._row(o) for o in observations))
-        os.write(self._files[0], "".join(s.line() + "\n" for s in fetch(observations)).encode())
+        rows = (
+            ROW.pack(s.step, s.loss, s.grad_norm, s.grad_max, s.lr, s.seconds, s.skipped) + self._layers(o)
+            for s, o in zip(fetch(observations), observations, strict=True)
+        )
+        os.write(self._file, b"".join(rows))
 
     def note_clipping(self, call: ClipCall) -> None:
         """The script calls a clip function on some or all of these parameters; it does not act."""
@@ -107,15 +113,16 @@ class Stream:
 
     def _add(self, observation: Observation) -> None:
         self._since += 1
-        if observation.norms.total.device.type == "cpu":
+        if isinstance(observation.norms, Readings):
             self._write([observation])  # nothing to wait for, and a process that is killed or hangs leaves every step
         else:
             self._pending.append(observation)
         if observation.step < EARLY or self._since >= BATCH or time.monotonic() - self._flushed >= SECONDS:
             self._on_flush()
 
-    def _row(self, o: Observation) -> bytes:
-        values = o.norms.per_tensor.tolist()
+    def _layers(self, o: Observation) -> bytes:
+        per_tensor = o.norms.per_tensor
+        values = per_tensor if isinstance(per_tensor, list) else per_tensor.tolist()
         if o.with_grad is not None or len(values) != len(self.params):
             row = [0.0] * len(self.params)
             for i, value in zip(o.with_grad if o.with_grad is not None else range(len(values)), values, strict=True):
@@ -128,10 +135,7 @@ class Stream:
         folder = self._session / STREAMS / f"{self.rank}-{os.getpid()}-{self.number}"
         folder.mkdir(parents=True, exist_ok=True)
         optimizer = self.observer.optimizer
-        self._files = [
-            os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            for name in ("steps.jsonl", "layers.f32")
-        ]
+        self._file = os.open(folder / "steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         write(
             folder / "stream.json",
             {
@@ -167,9 +171,9 @@ class Changes:
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         self._params = params
-        self._element: Tensor | None = None
+        self._element: Tensor | float | None = None
         self._norm: Tensor | None = None
-        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._pairs: list[tuple[Tensor | float, Tensor | float]] = []
         self._ratios: list[float] = []
         self._steps = 0
         self._changed = 0
@@ -184,12 +188,16 @@ class Changes:
         if self._element is None:
             return
         now = self._one()
-        if now is not None:
-            self._pairs.append((self._element, now))
+        if now is not None and now is not self._element:
+            self._keep(self._element, now)
         if self._norm is not None and (norm := self._all()) is not None:
-            self._pairs.append((self._norm, norm))
+            self._keep(self._norm, norm)
         self._element = self._norm = None
         self._steps += 1
+
+    def _keep(self, before: Tensor | float, after: Tensor | float) -> None:
+        if isinstance(before, Tensor) or before != after:
+            self._pairs.append((before, after))
 
     def summary(self) -> dict[str, Any]:
         for before, after in self._pairs:
@@ -207,12 +215,12 @@ class Changes:
             "highest": max(self._ratios, default=1.0),
         }
 
-    def _one(self) -> Tensor | None:
+    def _one(self) -> Tensor | float | None:
         grad = self._params[-1].grad
         if grad is None or grad.is_sparse or hasattr(grad, "to_local") or not grad.numel():
             return None
-        last: Tensor = grad.detach()[(-1,) * grad.dim()]
-        return last.clone()
+        last: Tensor = grad.detach().view(-1)[-1] if grad.is_contiguous() else grad.detach()[(-1,) * grad.dim()]
+        return last.item() if last.device.type == "cpu" else last.clone()
 
     def _all(self) -> Tensor | None:
         grads = [g for p in self._params if (g := p.grad) is not None]

@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.attaching.session import STREAMS
-from clipcal.jsonfile import number
 from clipcal.step import Step
 
 Rows = NDArray[np.float32]
+
+COLUMNS = [
+    ("step", "<i8"), ("loss", "<f8"), ("grad_norm", "<f8"), ("grad_max", "<f8"), ("lr", "<f8"), ("seconds", "<f8"), ("skipped", "u1"),
+]  # fmt: skip
+"""The beginning of a row, as ``clipcal.attaching.stream`` packs it."""
 
 
 @dataclass
@@ -27,7 +31,6 @@ class Rank:
     seen: dict[str, Any]
     steps: list[Step]
     rows: list[Rows]
-    at: int = 0
 
     @property
     def rank(self) -> int:
@@ -44,20 +47,23 @@ class Rank:
         self.seen = _json(self.folder / "seen.json") or self.seen
 
     def _read_steps(self) -> None:
-        with (self.folder / "steps.jsonl").open("rb") as f:
-            f.seek(self.at)
+        row = np.dtype([*COLUMNS, ("norms", "<f4", (self.num_tensors,))])
+        with (self.folder / "steps").open("rb") as f:
+            f.seek(row.itemsize * len(self.steps))
             data = f.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines:
-            return
-        width = 4 * self.num_tensors
-        with (self.folder / "layers.f32").open("rb") as f:
-            f.seek(width * len(self.steps))
-            rows = np.frombuffer(f.read(width * len(lines)), dtype="<f4").reshape(-1, self.num_tensors)
-        self.at += len(whole)
-        self.steps += [_step(line) for line in lines]
-        self.rows += list(rows)
+        for r in np.frombuffer(data[: len(data) - len(data) % row.itemsize], dtype=row):
+            self.steps.append(
+                Step(
+                    step=int(r["step"]),
+                    loss=float(r["loss"]),
+                    grad_norm=float(r["grad_norm"]),
+                    grad_max=float(r["grad_max"]),
+                    lr=float(r["lr"]),
+                    seconds=float(r["seconds"]),
+                    skipped=bool(r["skipped"]),
+                )
+            )
+            self.rows.append(r["norms"])
 
 
 class Gathering:
@@ -140,19 +146,6 @@ def _together(steps: Sequence[Step], rows: Sequence[Rows], ranks: Sequence[Rank]
         skipped=any(s.skipped for s in steps),
     )
     return together, row
-
-
-def _step(line: bytes) -> Step:
-    row = json.loads(line)
-    return Step(
-        step=int(row["step"]),
-        loss=number(row["loss"]),
-        grad_norm=number(row["grad_norm"]),
-        grad_max=number(row["grad_max"]),
-        lr=number(row["lr"]),
-        seconds=number(row["seconds"]),
-        skipped=row.get("skipped") is True,
-    )
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipcal.gradnorm import Norms, measure
+from clipcal.gradnorm import Norms, Readings, is_readable, measure, read
 from clipcal.training import Observation
 from clipcal.watching.listening import made_step, stepped
 
@@ -36,13 +36,11 @@ class Observer:
         self.params = list(_params_of(optimizer))
         self.step = 0
         self._sink, self._on_error, self._on_gradients = sink, on_error, on_gradients
-        self.losses: list[Tensor] = []
-        self._noted: tuple[Norms, list[int] | None] | None = None
+        self.losses: list[Tensor | float] = []
+        self._readable: tuple[int, bool] = (0, False)
+        self._noted: tuple[Norms | Readings, list[int] | None] | None = None
         self._scale: Tensor | None = None
         self._before = time.perf_counter()
-
-    def saw_loss(self, loss: Tensor) -> None:
-        self.losses.append(loss.detach().reshape(()).clone())
 
     def note_before_clipping(self, scale: Tensor | None) -> None:
         """Gradients are about to be clipped, by ``scale`` where it is known: measure them now."""
@@ -87,7 +85,7 @@ class Observer:
         except Exception as e:
             self._on_error(e)
 
-    def measure(self) -> tuple[Norms, list[int] | None] | None:
+    def measure(self) -> tuple[Norms | Readings, list[int] | None] | None:
         """The norms, unscaled, with the indices of the tensors that have a gradient (None: all); None where none has."""
         groups = self.optimizer.param_groups
         if sum(len(g["params"]) for g in groups) > len(self.params):
@@ -96,13 +94,7 @@ class Observer:
         grads = [g for p in self.params if (g := p.grad) is not None]
         if not grads:
             return None
-        if hasattr(grads[0], "to_local"):  # DTensor: the shard of this rank
-            grads = [g.to_local() if hasattr(g, "to_local") else g for g in grads]
-        norms = measure(grads, 2.0)
-        factor = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself
-        if isinstance(factor, Tensor):
-            inverse = 1.0 / factor.to(norms.total.device)
-            norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
+        norms = self._norms_of(grads)
         present = (
             None if len(grads) == len(self.params) else [i for i, p in enumerate(self.params) if p.grad is not None]
         )
@@ -115,6 +107,24 @@ class Observer:
             inverse = factor.double().reciprocal().float()
             torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], inverse)
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+
+    def _norms_of(self, grads: list[Tensor]) -> Norms | Readings:
+        factor = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself
+        if self._readable[0] != len(grads):
+            self._readable = len(grads), is_readable(grads)
+        if self._readable[1]:
+            readings = read(grads)
+            if not isinstance(factor, Tensor):
+                return readings
+            by = 1.0 / factor.item()
+            return Readings(readings.total * by, [n * by for n in readings.per_tensor], readings.grad_max * by)
+        if hasattr(grads[0], "to_local"):  # DTensor: the shard of this rank
+            grads = [g.to_local() if hasattr(g, "to_local") else g for g in grads]
+        norms = measure(grads, 2.0)
+        if isinstance(factor, Tensor):
+            inverse = 1.0 / factor.to(norms.total.device)
+            norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
+        return norms
 
     def _observe_dropped(self) -> None:
         self._noted = self._scale = None
@@ -133,7 +143,7 @@ class Observer:
         rate = self.optimizer.param_groups[0].get("lr", float("nan"))
         observation = Observation(
             step=self.step,
-            loss=_sum(losses, norms.total.device),
+            loss=_sum(losses),
             norms=norms,
             with_grad=present,
             lr=rate.detach().clone() if isinstance(rate, Tensor) else float(rate),
@@ -155,12 +165,18 @@ def _params_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
                 yield p
 
 
-def _sum(losses: list[Tensor], device: torch.device) -> Tensor:
-    if len(losses) == 1:
-        return losses[0]
+def kept(loss: Tensor) -> Tensor | float:
+    """A loss as it is now: later it may be changed in place (summed over ranks, divided) for a log."""
+    return loss.item() if loss.device.type == "cpu" else loss.detach().reshape(()).clone()
+
+
+def _sum(losses: list[Tensor | float]) -> Tensor | float:
     if not losses:
-        return torch.full((), float("nan"))
-    return torch.stack([x.to(device, torch.float32) for x in losses]).sum()
+        return float("nan")
+    total = losses[0]
+    for loss in losses[1:]:
+        total = total + loss
+    return total
 
 
 def _closure_of(args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from clipcal.recording import Recording
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.training import Observation
 from clipcal.watching.listening import ClipCall, is_nested, leave, listen
-from clipcal.watching.observing import Observer
+from clipcal.watching.observing import Observer, kept
 
 
 @dataclass(kw_only=True)
@@ -108,7 +108,7 @@ class Watch:
         self._observer.losses.clear()
 
     def saw_loss(self, loss: Tensor) -> None:
-        self._observer.safely(lambda: self._observer.saw_loss(loss))
+        self._observer.safely(lambda: self._observer.losses.append(kept(loss)))
 
     def after_backward(self) -> None:
         pass
