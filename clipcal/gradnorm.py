@@ -77,8 +77,12 @@ def read(grads: list[Tensor]) -> Readings:
     if total == total:  # a NaN is the largest element, and Python's max would not see it
         largest = 0.0
         for grad in grads:
-            low, high = torch.aminmax(_in_memory_order(grad))
-            largest = max(largest, high.item(), -low.item())
+            smallest, highest = torch.aminmax(grad if grad.is_contiguous() else _in_memory_order(grad))
+            low, high = -smallest.item(), highest.item()
+            if high > largest:
+                largest = high
+            if low > largest:
+                largest = low
     return Readings(total, per_tensor, largest)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,7 @@ class Parts:
         ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
     where all had one; ``norms.per_tensor`` follows it."""
 

@@ -237,9 +237,10 @@ class Collector:
         self._asked_to_stop = self._asked_to_stop or (self.session / STOP).exists()
 
     def _stop_if_over(self) -> None:
-        steps = max((s.observer.step for s in self.streams.values()), default=0)
         if self.picked is not None:
             steps = self.picked.observer.step
+        else:
+            steps = max((s.observer.step for s in self.streams.values()), default=0)
         if self._ended or not (self._asked_to_stop or steps >= self.config.steps):
             return
         self._flush()

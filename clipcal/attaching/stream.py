@@ -3,12 +3,12 @@ tensor. ``stream.json`` says whose they are, ``seen.json`` what else was seen of
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import struct
 import sys
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipcal.attaching.growing import GrowingRows
 from clipcal.attaching.naming import Naming
 from clipcal.attaching.session import STREAMS, write
 from clipcal.fetching import fetch
@@ -25,12 +26,14 @@ from clipcal.training import Observation
 from clipcal.watching.listening import ClipCall
 from clipcal.watching.observing import Observer
 
-ROW = struct.Struct("<qdddddB")
+ROW = "<qdddddB"
 """Step, loss, norm, largest element, rate, seconds, skipped; then a float32 for every tensor."""
 BATCH, SECONDS = 64, 0.25
 """An accelerator waits for a fetch, so it is done for so many steps, or after so long."""
 EARLY = 16
 """Steps after each of which everything that was seen is told: whether a script can be watched at all shows in them."""
+OFTEN, RARELY = 10, 50
+"""Steps at whose beginning all gradients are looked at for a change by hand, and how often later."""
 MOST_CLIPS = 20
 INNER = ("clip_threshold", "max_grad_norm", "clip_grad_norm", "clipping", "grad_clip", "clip_grad", "gradient_clipping")
 """Options by which optimizers clip by themselves, inside ``step`` (Adafactor, Lamb and others)."""
@@ -44,7 +47,6 @@ class Clips:
     by: str
     threshold: float
     tensors: int
-    calls: int = 0
 
 
 class Stream:
@@ -71,7 +73,10 @@ class Stream:
         self.changes = Changes(self.params)
         self._session, self._on_flush, self._on_gradients = session, on_flush, on_gradients
         self._folder: Path | None = None
-        self._file = -1
+        self._told: dict[str, Any] = {}
+        self._file: GrowingRows | None = None
+        row = struct.Struct(f"{ROW}{len(self.params)}f")
+        self._pack, self._width = row.pack, row.size
         self._pending: list[Observation] = []
         self._flushed, self._since = time.monotonic(), 0
 
@@ -80,62 +85,59 @@ class Stream:
         pending, self._pending = self._pending, []
         self._flushed, self._since = time.monotonic(), 0
         self._write(pending)
-        if self._folder is not None:
-            seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
+        seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
+        if self._folder is not None and seen != self._told:
             write(self._folder / "seen.json", seen)
+            self._told = seen
 
     def _write(self, observations: Sequence[Observation]) -> None:
-        if not observations:
-            return
-        if self._folder is None:
-            self._folder = self._open()
-        rows = (
-            ROW.pack(s.step, s.loss, s.grad_norm, s.grad_max, s.lr, s.seconds, s.skipped) + self._layers(o)
-            for s, o in zip(fetch(observations), observations, strict=True)
-        )
-        os.write(self._file, b"".join(rows))
+        for s, o in zip(fetch(observations), observations, strict=True):
+            self._append(o, s.loss, s.grad_norm, s.grad_max, s.skipped)
+
+    def _append(self, o: Observation, loss: float, grad_norm: float, grad_max: float, skipped: bool) -> None:
+        file = self._file or self._open()
+        per_tensor = o.norms.per_tensor
+        values = per_tensor if isinstance(per_tensor, list) else per_tensor.tolist()
+        if o.with_grad is not None or len(values) != len(self.params):
+            values = self._spread(values, o.with_grad)
+        file.append(self._pack(o.step, loss, grad_norm, grad_max, float(o.lr), o.seconds, skipped, *values))
 
     def note_clipping(self, call: ClipCall) -> None:
         """The script calls a clip function on some or all of these parameters; it does not act."""
-        known = next((c for c in self.clips if (c.where, c.threshold) == (call.where, call.threshold)), None)
-        if known is None:
+        if not any((c.where, c.threshold) == (call.where, call.threshold) for c in self.clips):
             shared = sum(id(p) in self.ids for p in call.parameters)
-            if not shared or len(self.clips) >= MOST_CLIPS:
-                return
-            known = Clips(where=call.where, by=call.by, threshold=call.threshold, tensors=shared)
-            self.clips.append(known)
-        known.calls += 1
+            if shared and len(self.clips) < MOST_CLIPS:
+                self.clips.append(Clips(where=call.where, by=call.by, threshold=call.threshold, tensors=shared))
 
     def _gradients_are_there(self) -> None:
         self.changes.compare()
         if self._on_gradients is not None:
             self._on_gradients(self)
 
-    def _add(self, observation: Observation) -> None:
+    def _add(self, o: Observation) -> None:
         self._since += 1
-        if isinstance(observation.norms, Readings):
-            self._write([observation])  # nothing to wait for, and a process that is killed or hangs leaves every step
+        norms, loss = o.norms, o.loss
+        if isinstance(norms, Readings) and isinstance(loss, float):
+            # nothing to wait for, and a process that is killed or hangs leaves every step
+            skipped = o.scaled and not math.isfinite(norms.grad_max)
+            self._append(o, loss, norms.total, norms.grad_max, skipped)
         else:
-            self._pending.append(observation)
-        if observation.step < EARLY or self._since >= BATCH or time.monotonic() - self._flushed >= SECONDS:
+            self._pending.append(o)
+        if o.step < EARLY or self._since >= BATCH or time.monotonic() - self._flushed >= SECONDS:
             self._on_flush()
 
-    def _layers(self, o: Observation) -> bytes:
-        per_tensor = o.norms.per_tensor
-        values = per_tensor if isinstance(per_tensor, list) else per_tensor.tolist()
-        if o.with_grad is not None or len(values) != len(self.params):
-            row = [0.0] * len(self.params)
-            for i, value in zip(o.with_grad if o.with_grad is not None else range(len(values)), values, strict=True):
-                if i < len(row):  # parameters that were added later have a part in the total alone
-                    row[i] = value
-            values = row
-        return array("f", values).tobytes()
+    def _spread(self, values: list[float], with_grad: Sequence[int] | None) -> list[float]:
+        row = [0.0] * len(self.params)
+        for i, value in zip(range(len(values)) if with_grad is None else with_grad, values, strict=True):
+            if i < len(row):  # parameters that were added later have a part in the total alone
+                row[i] = value
+        return row
 
-    def _open(self) -> Path:
+    def _open(self) -> GrowingRows:
         folder = self._session / STREAMS / f"{self.rank}-{os.getpid()}-{self.number}"
         folder.mkdir(parents=True, exist_ok=True)
         optimizer = self.observer.optimizer
-        self._file = os.open(folder / "steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._folder, self._file = folder, GrowingRows(folder / "steps", self._width)
         write(
             folder / "stream.json",
             {
@@ -158,19 +160,21 @@ class Stream:
                 "capability": torch.backends.cpu.get_cpu_capability(),
             },
         )
-        return folder
+        return self._file
 
 
 class Changes:
     """Whether somebody changes the gradients between the backward pass and the step, by other means than a clip call.
 
-    One element is looked at in every step, since clipping scales all of them, and all norms in the first steps and in every tenth. A
+    One element is looked at in every step, since clipping scales all of them, and all norms in the first steps and rarely later. A
     GradScaler's unscaling is none, nor is a factor that is the same in every step (a mean over micro-batches): which it is, the
     ratios tell.
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         self._params = params
+        vectors = [p for p in params if p.dim() == 1 and p.numel()]
+        self._probe = [*(p for p in params if p.numel()), *vectors][-1]  # a bias, where there is one: no row of it is unused
         self._element: Tensor | float | None = None
         self._norm: Tensor | None = None
         self._pairs: list[tuple[Tensor | float, Tensor | float]] = []
@@ -181,7 +185,7 @@ class Changes:
     def look(self) -> None:
         """The backward pass is over, or the gradients were unscaled."""
         self._element = self._one()
-        self._norm = self._all() if self._steps < 10 or self._steps % 10 == 0 else None
+        self._norm = self._all() if self._steps < OFTEN or self._steps % RARELY == 0 else None
 
     def compare(self) -> None:
         """The optimizer is about to step."""
@@ -208,6 +212,8 @@ class Changes:
             self._ratios.append(is_now / was)
         self._pairs.clear()
         del self._ratios[1000:]
+        if not self._changed:
+            return {}
         return {
             "compared": self._steps,
             "changed": self._changed,
@@ -216,11 +222,11 @@ class Changes:
         }
 
     def _one(self) -> Tensor | float | None:
-        grad = self._params[-1].grad
-        if grad is None or grad.is_sparse or hasattr(grad, "to_local") or not grad.numel():
+        grad = self._probe.grad
+        if grad is None or grad.is_sparse or hasattr(grad, "to_local"):
             return None
-        last: Tensor = grad.detach().view(-1)[-1] if grad.is_contiguous() else grad.detach()[(-1,) * grad.dim()]
-        return last.item() if last.device.type == "cpu" else last.clone()
+        last = grad[-1] if grad.dim() == 1 else grad.detach()[(-1,) * grad.dim()]
+        return last.item() if grad.device.type == "cpu" else last.detach().clone()
 
     def _all(self) -> Tensor | None:
         grads = [g for p in self._params if (g := p.grad) is not None]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcal.attaching.growing import COUNT
 from clipcal.attaching.session import STREAMS
 from clipcal.step import Step
 
@@ -49,9 +50,11 @@ class Rank:
     def _read_steps(self) -> None:
         row = np.dtype([*COLUMNS, ("norms", "<f4", (self.num_tensors,))])
         with (self.folder / "steps").open("rb") as f:
-            f.seek(row.itemsize * len(self.steps))
-            data = f.read()
-        for r in np.frombuffer(data[: len(data) - len(data) % row.itemsize], dtype=row):
+            head = f.read(COUNT.size)
+            count = COUNT.unpack(head)[0] if len(head) == COUNT.size else 0
+            f.seek(COUNT.size + row.itemsize * len(self.steps))
+            data = f.read(row.itemsize * (count - len(self.steps)))
+        for r in np.frombuffer(data, dtype=row):
             self.steps.append(
                 Step(
                     step=int(r["step"]),
@@ -63,7 +66,7 @@ class Rank:
                     skipped=bool(r["skipped"]),
                 )
             )
-            self.rows.append(r["norms"])
+            self.rows.append(r["norms"].copy())
 
 
 class Gathering:

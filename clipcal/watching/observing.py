@@ -37,6 +37,7 @@ class Observer:
         self.step = 0
         self._sink, self._on_error, self._on_gradients = sink, on_error, on_gradients
         self.losses: list[Tensor | float] = []
+        self._num_groups = len(optimizer.param_groups)
         self._readable: tuple[int, bool] = (0, False)
         self._noted: tuple[Norms | Readings, list[int] | None] | None = None
         self._scale: Tensor | None = None
@@ -80,15 +81,14 @@ class Observer:
 
     def safely(self, act: Callable[[], None]) -> None:
         try:
-            with torch.no_grad():
-                act()
+            act()
         except Exception as e:
             self._on_error(e)
 
     def measure(self) -> tuple[Norms | Readings, list[int] | None] | None:
         """The norms, unscaled, with the indices of the tensors that have a gradient (None: all); None where none has."""
-        groups = self.optimizer.param_groups
-        if sum(len(g["params"]) for g in groups) > len(self.params):
+        if len(self.optimizer.param_groups) != self._num_groups:
+            self._num_groups = len(self.optimizer.param_groups)
             known = {id(p) for p in self.params}
             self.params += [p for p in _params_of(self.optimizer) if id(p) not in known]
         grads = [g for p in self.params if (g := p.grad) is not None]
@@ -105,7 +105,8 @@ class Observer:
         factor = getattr(self.optimizer, "grad_scale", None)
         if isinstance(factor, Tensor):
             inverse = factor.double().reciprocal().float()
-            torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], inverse)
+            with torch.no_grad():
+                torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], inverse)
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
 
     def _norms_of(self, grads: list[Tensor]) -> Norms | Readings:
@@ -120,11 +121,12 @@ class Observer:
             return Readings(readings.total * by, [n * by for n in readings.per_tensor], readings.grad_max * by)
         if hasattr(grads[0], "to_local"):  # DTensor: the shard of this rank
             grads = [g.to_local() if hasattr(g, "to_local") else g for g in grads]
-        norms = measure(grads, 2.0)
-        if isinstance(factor, Tensor):
-            inverse = 1.0 / factor.to(norms.total.device)
-            norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
-        return norms
+        with torch.no_grad():
+            norms = measure(grads, 2.0)
+            if isinstance(factor, Tensor):
+                inverse = 1.0 / factor.to(norms.total.device)
+                norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
+            return norms
 
     def _observe_dropped(self) -> None:
         self._noted = self._scale = None
@@ -142,14 +144,14 @@ class Observer:
         after = time.perf_counter()
         rate = self.optimizer.param_groups[0].get("lr", float("nan"))
         observation = Observation(
-            step=self.step,
-            loss=_sum(losses),
-            norms=norms,
-            with_grad=present,
-            lr=rate.detach().clone() if isinstance(rate, Tensor) else float(rate),
-            seconds=after - self._before,
-            scale=scale,
-            scaled=scaled or hasattr(self.optimizer, "found_inf"),
+            self.step,
+            _sum(losses),
+            norms,
+            present,
+            rate.detach().clone() if isinstance(rate, Tensor) else rate,
+            after - self._before,
+            scale,
+            scaled or hasattr(self.optimizer, "found_inf"),
         )
         self._before = after
         self.step += 1
@@ -184,6 +186,8 @@ def _closure_of(args: Any, kwargs: Any) -> tuple[Any, Any]:
     if kwargs.get("closure") is not None:
         return kwargs["closure"], lambda other: (args, kwargs | {"closure": other})
     # the hook's arguments begin with the optimizer itself
+    if len(args) < 2:
+        return None, None
     at = next((i for i, a in enumerate(args) if callable(a) and not isinstance(a, torch.optim.Optimizer)), None)
     if at is None:
         return None, None

@@ -35,7 +35,8 @@ for step in range(args.steps):
         torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
     optimizer.step()
 finish_on_ranks(model)
-dist.destroy_process_group()
+dist.barrier()
+os._exit(0)  # gloo's threads may abort the process while the interpreter takes itself apart
 """
 DDP = (
     PROLOGUE

@@ -1,0 +1,45 @@
+"""Rows of one length -> a file that another process reads while it grows.
+
+The file is mapped into memory: a row costs a copy and no call of the system, and is there for the reader however this process ends.
+It begins with the number of its rows.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+COUNT = struct.Struct("<q")
+_FIRST = 1 << 16
+
+
+class GrowingRows:
+    """``append`` takes bytes of ``width``. Raises OSError where the disk is full."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._width, self._count = width, 0
+        self._map: mmap.mmap | None = None
+        self._size = 0
+
+    def append(self, row: bytes) -> None:
+        begin = COUNT.size + self._count * self._width
+        end = begin + self._width
+        if self._map is None or end > self._size:
+            self._grow(end)
+        assert self._map is not None
+        self._map[begin:end] = row
+        self._count += 1
+        COUNT.pack_into(self._map, 0, self._count)  # last: what is counted is there
+
+    def _grow(self, least: int) -> None:
+        size = max(_FIRST, 2 * self._size, 2 * least)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._fd, 0, size)  # a full disk must show here: in a mapping it ends the process
+        else:
+            os.ftruncate(self._fd, size)
+        if self._map is not None:
+            self._map.close()
+        self._map, self._size = mmap.mmap(self._fd, size), size
