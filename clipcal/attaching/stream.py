@@ -174,7 +174,9 @@ class Changes:
     def __init__(self, params: Sequence[Tensor]) -> None:
         self._params = params
         vectors = [p for p in params if p.dim() == 1 and p.numel()]
-        self._probe = [*(p for p in params if p.numel()), *vectors][-1]  # a bias, where there is one: no row of it is unused
+        self._probe = [*(p for p in params if p.numel()), *vectors][
+            -1
+        ]  # a bias, where there is one: no row of it is unused
         self._element: Tensor | float | None = None
         self._norm: Tensor | None = None
         self._pairs: list[tuple[Tensor | float, Tensor | float]] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest
+from clipcal.rundir import is_run
 
 STEPS = 300
 """Optimizer steps to observe where nobody says how many: 200 after the warm-up are adequate."""
@@ -104,7 +105,7 @@ def from_words(words: Sequence[str], *, cwd: Path | None = None, **fields: Any) 
         if not (here / first).is_file():
             siblings = [p.name for p in (here / first).parent.glob("*.py")]
             raise InputError(f"{first}: there is no such script.{nearest(Path(first).name, siblings)}")
-    elif shutil.which(first, path=os.environ.get("PATH", os.defpath)) is None and not os.access(here / first, os.X_OK):
+    elif not _is_command(first, here):
         raise InputError(_not_a_command(first, here))
     blind = _isolated(words)
     if blind:
@@ -117,15 +118,25 @@ def from_words(words: Sequence[str], *, cwd: Path | None = None, **fields: Any) 
     return Script(words=tuple(words), cwd=str(here), optimizer=number, **fields)
 
 
+def _is_command(first: str, here: Path) -> bool:
+    path = here / first
+    found = path.is_file() and os.access(path, os.X_OK) and os.sep in first
+    return found or shutil.which(first, path=os.environ.get("PATH", os.defpath)) is not None
+
+
 def _not_a_command(first: str, here: Path) -> str:
     path = here / first
     if path.is_file():
         return (
-            f"{first}: is neither a spec (.yaml), a script (.py), nor a command that may be executed. Put what runs it in front: "
-            f"`clipcal profile -- bash {first}`."
+            f"{first}: is neither a spec (.yaml; `clipcal init` writes one), a script (.py), nor a command that may be executed. Put what "
+            f"runs it in front: `clipcal profile -- bash {first}`."
         )
+    if path.is_dir() and is_run(path):
+        return f"{first}: is a run directory. Did you mean `clipcal recommend {first}`?"
     if path.is_dir():
-        return f"{first}: is a directory. Did you mean `clipcal recommend {first}`?"
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml", ".py"))
+        hint = f", such as {Path(first) / inside[0]}" if inside else ""
+        return f"{first}: is a directory; name the spec or the script in it{hint}."
     return (
         f"{first}: there is no such spec, script or command. Expected a spec (.yaml; `clipcal init` writes one), a script with its "
         "arguments after `--` (`clipcal profile train.py -- --lr 0.1`), or a whole command after `--` "

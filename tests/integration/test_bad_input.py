@@ -148,7 +148,7 @@ def test_a_flag_of_the_wrong_kind_is_named_as_a_flag(
         (["profile", "spec.yaml", "--steps", 0], ["--steps", "1"]),
         (["profile", "spec.yaml", "--steps", "few"], ["--steps", "integer"]),
         (["profile", "spec.yaml", "--stepz", 3], ["--stepz", "--steps"]),
-        (["profile"], ["SPEC"]),
+        (["profile"], ["SOURCE"]),
         (["verify", "runs/spec", "--seeds", 0], ["--seeds", "1"]),
     ],
 )
@@ -175,9 +175,10 @@ def test_a_misspelt_file_name_is_answered_with_the_one_that_is_there(project: Pr
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("train.py", ["train.py", "spec (.yaml)", "clipcal init"]),
-        ("spec.json", ["spec.json", "spec (.yaml)"]),
-        ("folder", ["folder", "run directory", "clipcal recommend folder"]),
+        ("train.py", ["train.py", "nothing was recorded", "torch"]),
+        ("spec.json", ["spec.json", "spec (.yaml", "clipcal init"]),
+        ("folder", ["folder", "is a directory", "folder/inner.yaml"]),
+        ("runs/there", ["runs/there", "run directory", "clipcal recommend runs/there"]),
         ("folder.yaml", ["folder.yaml", "cannot be read"]),
         ("latin.yaml", ["latin.yaml", "UTF-8"]),
     ],
@@ -188,9 +189,12 @@ def test_what_is_no_spec_is_refused_with_what_to_give_instead(
 ) -> None:
     project.text("print('training')\n", "train.py")
     (project.folder / "folder").mkdir()
+    (project.folder / "folder" / "inner.yaml").write_text("")
+    (project.folder / "runs" / "there").mkdir(parents=True)
+    (project.folder / "runs" / "there" / "run.json").write_text("{}")
     (project.folder / "folder.yaml").mkdir()
     (project.folder / "latin.yaml").write_bytes("name: größe\n".encode("latin-1"))
-    clipcal(command, source).refused(*words)
+    clipcal(command, source, "-q").refused(*words)
 
 
 # What a target names
