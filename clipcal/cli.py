@@ -15,6 +15,7 @@ from clipcal.commands.check import check
 from clipcal.commands.init import init
 from clipcal.commands.profile import profile
 from clipcal.commands.recommend import recommend
+from clipcal.commands.sources import SourceCommand
 from clipcal.commands.verify import verify
 
 app = typer.Typer(
@@ -26,7 +27,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # with rich, `--help` alone takes 1.8 times as long as importing typer and rich
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (calibrate, profile, recommend, verify, check, apply, init):
+for training in (calibrate, profile):
+    app.command(cls=SourceCommand)(training)
+for command in (recommend, verify, check, apply, init):
     app.command()(command)
 
 

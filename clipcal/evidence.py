@@ -169,7 +169,7 @@ def _of_run(run: Run, source: str) -> Evidence:
         caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps{why}.")
     if info.status == "stopped" and info.reason and not guarded:
         caveats.append(f"The profile stopped early: {info.reason}.")
-    caveats += [f"{note[:1].upper()}{note[1:]}." for note in info.notes]
+    caveats += [_sentence(note) for note in info.notes]
     method = info.method
     norms = trace.grad_norm
     if method == "value":
@@ -201,7 +201,7 @@ def _evidence(
     dropped = int(trace.skipped.sum())
     if dropped:
         caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
-    caveats += [f"{p[:1].upper()}{p[1:]}." for p in trace.problems]
+    caveats += [_sentence(p) for p in trace.problems]
     norms, trace = norms[~trace.skipped], trace.taken()
     last, joined = last_run(Columns(norms=norms, losses=None, lrs=None, steps=trace.step))
     rows = last.norms.size
@@ -230,3 +230,9 @@ def read_choice(run: Run) -> Choice | None:
         return None
     whole = isinstance(choice.name, str) and isinstance(choice.reason, str)
     return choice if whole and 0 < choice.max_norm < math.inf else None
+
+
+def _sentence(note: str) -> str:
+    """The note with a capital, but where it begins with the name of a file."""
+    first = note.split(" ", 1)[0]
+    return f"{note[:1].upper()}{note[1:]}." if first.isalnum() else f"{note}."

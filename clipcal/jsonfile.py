@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from clipcal.errors import InputError
+from clipcal.errors import cannot_write
 
 _WORDS = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
 
@@ -63,9 +63,7 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(temporary, path)
         temporary = None
     except OSError as e:
-        raise InputError(
-            f"{path}: cannot be written ({e.strerror}). What was there before is kept; free some space, or choose another place with --out."
-        ) from None
+        raise cannot_write(path, e, "What was there before is kept.") from None
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)

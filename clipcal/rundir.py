@@ -245,9 +245,17 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
         raise InputError(f"{folder}: holds other files and no run; name another directory with --out.")
     if not force:
         raise InputError(
-            f"{folder}: already holds a run ({_state(folder)}). Read it with `clipcal recommend {folder}`, go on with it by "
-            "`clipcal profile --resume`, replace it with --force, or write elsewhere with --out."
+            f"{folder}: already holds a run ({_state(folder)}). Read it with `clipcal recommend {folder}`, {_further(folder)}, "
+            "replace it with --force, or write elsewhere with --out."
         )
+
+
+def _further(folder: Path) -> str:
+    """What can be done with a run that is there, by how it ended."""
+    with contextlib.suppress(InputError):
+        if open_run(folder).info.status in ("complete", "stopped"):
+            return f"train its threshold with `clipcal verify {folder}`, make it longer with --resume and more --steps"
+    return f"go on with it by `clipcal profile` with --resume and --out {folder}"
 
 
 def _state(folder: Path) -> str:

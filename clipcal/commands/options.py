@@ -64,7 +64,9 @@ Jobs = Annotated[
 ]
 Others = Annotated[
     list[float] | None,
-    typer.Option("--max-norm", help="Another threshold to train beside; may be repeated.", show_default=False),
+    typer.Option(
+        "--max-norm", metavar="FLOAT", help="Another threshold to train beside; may be repeated.", show_default=False
+    ),
 ]
 For = Annotated[
     str | None, typer.Option("--for", help="Print only the snippet for this framework.", show_default=False)

@@ -58,6 +58,7 @@ def profile(
             optimizer=optimizer,
             scratch=scratch,
             trackers=trackers,
+            resume=resume,
         )
         run = run_profile(what, folder, force=force, resume=resume, threads=threads, quiet=quiet)
         from clipcal.profiled import summary

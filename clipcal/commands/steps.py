@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +36,16 @@ def read_source(
     optimizer: str | None,
     scratch: bool,
     trackers: bool,
+    resume: bool = False,
 ) -> tuple[Spec | Script, Path]:
-    """What to train, and the run directory. Raises InputError."""
+    """What to train, and the run directory. A run that is gone on with has its own number of steps. Raises InputError."""
     first = Path(words[0])
     if first.suffix.lower() not in (".yaml", ".yml"):
         script = _read_script(words, steps, seed, device, threads, optimizer, scratch, trackers)
-        return script, out or Path("runs") / script.name
+        folder = out or Path("runs") / script.name
+        if resume and steps is None and (known := _steps_of(folder)):
+            script = replace(script, steps=known)
+        return script, folder
     if len(words) > 1:
         raise InputError(f"{first}: a spec takes no arguments of its own (found {words[1]!r}). Its values stand in it.")
     flags = {"--optimizer": optimizer, "--scratch": scratch, "--trackers": trackers}
@@ -47,7 +55,17 @@ def read_source(
     from clipcal.spec import load_spec
 
     spec = load_spec(first, steps=steps, seed=seed, device=device)
-    return spec, out or Path("runs") / spec.name
+    folder = out or Path("runs") / spec.name
+    if resume and steps is None and (known := _steps_of(folder)):
+        spec = load_spec(first, steps=known, seed=seed, device=device)
+    return spec, folder
+
+
+def _steps_of(folder: Path) -> int | None:
+    """How many steps a run was to have; None where that cannot be read."""
+    from clipcal.rundir import is_run, open_run
+
+    return open_run(folder).info.steps or None if is_run(folder) else None
 
 
 def _read_script(
@@ -90,6 +108,18 @@ def prepare(source: Spec | Script) -> None:
         warm_up(str(pick_device(source.fields.device)))
 
 
+def _resuming(source: Spec | Script, folder: Path) -> str:
+    from clipcal.scripts.script import Script
+
+    if not isinstance(source, Script):
+        return shlex.join(["clipcal", "profile", str(source.file), "--out", str(folder), "--resume"])
+    is_file = source.words[0].endswith(".py")
+    before, after = (source.words[:1], source.words[1:]) if is_file else ((), source.words)
+    return shlex.join(
+        ["clipcal", "profile", *before, "--out", str(folder), "--resume", *(["--", *after] if after else [])]
+    )
+
+
 def run_profile(
     source: Spec | Script, folder: Path, *, force: bool, resume: bool, threads: int | None, quiet: bool
 ) -> Run:
@@ -102,6 +132,7 @@ def run_profile(
     is_script = isinstance(source, Script)
     total = source.steps if isinstance(source, Script) else source.fields.steps
     with (
+        _nothing_is_written(folder),
         interruptible() as asked,
         prints_to_stderr(),
         # what a script prints itself would tear a live view
@@ -124,8 +155,8 @@ def run_profile(
             note(f"stopped early: {run.info.reason}")
     if run.info.status == "interrupted":
         note(
-            f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it; the profile command with "
-            f"--out {run.folder} --resume goes on with it."
+            f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, "
+            f"`{_resuming(source, run.folder)}` goes on with it."
         )
         raise typer.Exit(INTERRUPTED)
     if not quiet:
@@ -150,6 +181,31 @@ def save(run: Run, recommendation: Recommendation, *, quiet: bool) -> None:
     except InputError as e:
         if not quiet:
             print(f"note: {e}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _nothing_is_written(folder: Path) -> Iterator[None]:
+    from clipcal.rundir import is_run
+
+    before = is_run(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not before and not is_run(folder):
+            stop("interrupted before anything was recorded; nothing was written", INTERRUPTED)
+        raise
+
+
+@contextlib.contextmanager
+def _arms_are_kept(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop(
+            f"interrupted; {run.folder} keeps the profile and the arms that had ended. `clipcal verify {run.folder}` trains the rest for "
+            "the recommended threshold.",
+            INTERRUPTED,
+        )
 
 
 def run_verify(
@@ -181,7 +237,10 @@ def run_verify(
     from clipcal import live, verifying
     from clipcal.console import stderr_console
 
-    with live.arms_view(stderr_console(), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress):
+    with (
+        _arms_are_kept(run),
+        live.arms_view(stderr_console(), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress),
+    ):
         return verifying.verify(
             run,
             max_norm=max_norm,
@@ -215,6 +274,6 @@ def run_choose(
     from clipcal.console import stderr_console
     from clipcal.trials import Trials
 
-    with live.arms_view(stderr_console(), run.info.steps, quiet=quiet) as (on_plan, on_progress):
+    with _arms_are_kept(run), live.arms_view(stderr_console(), run.info.steps, quiet=quiet) as (on_plan, on_progress):
         trials = Trials(run, jobs=jobs, on_plan=on_plan, on_progress=on_progress)
         return choosing.choose(trials, recommendation, others=others, seeds=seeds)
