@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,9 @@ def verdicts(times: dict[str, Any], memory: dict[str, Any]) -> list[str]:
             ratio = m["ratio_same_imports"]
             answer = judged(ratio, ratio, ratio, at_most=TARGET_MEMORY)
             imports = f"; clipcal's imports add {m['imports'] / 2**20:.1f} MiB once, with them x {m['ratio']:.4f}"
-            lines.append(f"{title}: peak memory of recording x {ratio:.4f}, target <= {TARGET_MEMORY}{imports}: {answer}")
+            lines.append(
+                f"{title}: peak memory of recording x {ratio:.4f}, target <= {TARGET_MEMORY}{imports}: {answer}"
+            )
     return lines
 
 

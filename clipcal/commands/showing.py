@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipcal._version import __version__
 from clipcal.commands.answering import NO, stop
+from clipcal.errors import InputError
 
 if TYPE_CHECKING:
     from clipcal.choosing import Outcome
@@ -76,9 +77,21 @@ def show_snippet(recommendation: Recommendation, run: Run | None) -> None:
     from clipcal.snippets import SNIPPETS
 
     out = console.stdout_console()
-    others = sorted(SNIPPETS.keys() - {"pytorch"}, key=lambda name: (name not in USUAL, name))
-    text = snippet_of("pytorch", recommendation, run)
-    console.show(out, console.pasted("PyTorch", text, others))
+    name = _framework_of(run)
+    others = sorted(SNIPPETS.keys() - {name}, key=lambda other: (other not in USUAL, other))
+    try:
+        text = snippet_of(name, recommendation, run)
+    except InputError:  # it cannot be said in that framework's words
+        name, text = "pytorch", snippet_of("pytorch", recommendation, run)
+    console.show(out, console.pasted("PyTorch" if name == "pytorch" else SNIPPETS[name].title, text, others))
+
+
+def _framework_of(run: Run | None) -> str:
+    """The framework that the run's script lets clip, where that was seen."""
+    from clipcal.snippets import SNIPPETS
+
+    name = str(run.info.source.get("framework")) if run is not None else ""
+    return name if name in SNIPPETS else "pytorch"
 
 
 def show_one_snippet(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:

@@ -13,6 +13,16 @@ from clipcal.trace import Trace
 
 CONSTANT = 1e-3
 """Factors that differ by less are one: a mean over micro-batches or ranks, taken by hand."""
+FRAMEWORKS = {
+    "transformers": "huggingface",
+    "trl": "trl",
+    "accelerate": "accelerate",
+    "lightning": "lightning",
+    "pytorch_lightning": "lightning",
+    "mmengine": "mmengine",
+    "stable_baselines3": "stable-baselines3",
+}
+"""The package that a script lets clip -> whose snippet is pasted."""
 FUNCTIONS = {"norm": "clip_grad_norm_", "value": "clip_grad_value_"}
 
 
@@ -68,6 +78,15 @@ def in_use(gathering: Gathering) -> float | None:
         if c["by"] == "norm" and c["tensors"] >= len(lead.about["names"]) and 0 < c["threshold"] < float("inf")
     ]
     return float(thresholds[0]) if thresholds else None
+
+
+def framework(gathering: Gathering) -> str | None:
+    """Whose words the threshold is pasted in, where the script's clip call shows it: ``train.py:12 (transformers)``."""
+    for clip in gathering.picked[0].seen.get("clips", []):
+        package = str(clip["where"]).rpartition("(")[2].removesuffix(")")
+        if package in FRAMEWORKS:
+            return FRAMEWORKS[package]
+    return None
 
 
 def _own_clipping(script: Script, clip: dict[str, Any], trace: Trace, num_tensors: int) -> str:

@@ -126,14 +126,20 @@ def test_lightning(tmp_path: Path, automatic: bool) -> None:
     check(tmp_path / "run", module.mine.after, 0.5)
 
 
-def test_accelerate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["objects", "accelerator"])
+def test_accelerate(tmp_path: Path, by: str) -> None:
     accelerate = pytest.importorskip("accelerate")
+    from clipcal.integrations.accelerate import watch
+
     torch.manual_seed(0)
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
     listening = Listening(net.parameters(), lr=1e-2)
+    with pytest.raises(clipcal.InputError, match="0 models and 0 optimizers"):
+        watch(accelerator, tmp_path / "run")
     model, optimizer = accelerator.prepare(net, listening)
-    with clipcal.watch(model, optimizer, tmp_path / "run"):
+    folder = tmp_path / "run"
+    with watch(accelerator, folder) if by == "accelerator" else clipcal.watch(model, optimizer, folder):
         for _ in range(12):
             with accelerator.accumulate(model):
                 x = torch.randn(16, 8)
