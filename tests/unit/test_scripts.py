@@ -163,7 +163,7 @@ def test_read_is_measure_in_numbers() -> None:
                 [fast.total, fast.grad_max], [float(slow.total), float(slow.grad_max)], rtol=1e-6
             )
     assert not is_readable([torch.empty(0)])
-    with torch.sparse.check_sparse_tensor_invariants():
+    with torch.sparse.check_sparse_tensor_invariants():  # type: ignore[no-untyped-call]
         assert not is_readable([torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (3,))])
 
 
@@ -173,7 +173,9 @@ def test_names_come_from_the_model_without_what_wraps_it() -> None:
     wrapped = torch.nn.Module()
     wrapped.add_module("module", inner)
     loose = torch.nn.Parameter(torch.zeros(2))
-    params: list[torch.Tensor] = [*inner[1].parameters()][:1] + [loose, *inner[0].parameters()][:2] + [other.bias]
+    params: list[torch.Tensor] = []
+    for owner, name in ((inner[1], "weight"), (None, ""), (inner[0], "weight"), (other, "bias")):
+        params.append(loose if owner is None else owner.get_parameter(name))
     naming = names_of(params, [wrapped, inner, inner[0], inner[1], other])
     assert naming.names == ["1.weight", "parameter 1", "0.weight", "bias"]
     assert [id(p) for p in naming.order[:2]] == [id(inner[0].weight), id(inner[1].weight)]
