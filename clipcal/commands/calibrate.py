@@ -23,7 +23,8 @@ from clipcal.commands.options import (
     Trackers,
 )
 from clipcal.commands.showing import show_choice, show_recommendation, show_snippet, show_verification
-from clipcal.commands.steps import prepare, read, read_source, run_choose, run_profile, save
+from clipcal.commands.sources import prepare, read_source
+from clipcal.commands.steps import read, run_choose, run_profile, save
 
 
 def calibrate(

@@ -22,7 +22,8 @@ from clipcal.commands.options import (
     Threads,
     Trackers,
 )
-from clipcal.commands.steps import read_source, run_profile
+from clipcal.commands.sources import read_source
+from clipcal.commands.steps import run_profile
 
 
 def profile(

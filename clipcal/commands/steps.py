@@ -1,18 +1,17 @@
-"""The steps that commands are made of: read a spec, profile, read a threshold, verify, choose."""
+"""The steps that commands are made of: profile, read a threshold, verify, choose."""
 
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from clipcal.commands.answering import INTERRUPTED, NO, stop
+from clipcal.commands.sources import resuming
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,101 +22,6 @@ if TYPE_CHECKING:
     from clipcal.scripts.script import Script
     from clipcal.spec import Spec
     from clipcal.verification import Verification
-
-
-def read_source(
-    words: list[str],
-    out: Path | None,
-    *,
-    steps: int | None,
-    seed: int | None,
-    device: str | None,
-    threads: int | None,
-    optimizer: str | None,
-    scratch: bool,
-    trackers: bool,
-    resume: bool = False,
-) -> tuple[Spec | Script, Path]:
-    """What to train, and the run directory. A run that is gone on with has its own number of steps. Raises InputError."""
-    first = Path(words[0])
-    if first.suffix.lower() not in (".yaml", ".yml"):
-        script = _read_script(words, steps, seed, device, threads, optimizer, scratch, trackers)
-        folder = out or Path("runs") / script.name
-        if resume and steps is None and (known := _steps_of(folder)):
-            script = replace(script, steps=known)
-        return script, folder
-    if len(words) > 1:
-        raise InputError(f"{first}: a spec takes no arguments of its own (found {words[1]!r}). Its values stand in it.")
-    flags = {"--optimizer": optimizer, "--scratch": scratch, "--trackers": trackers}
-    given = next((flag for flag, value in flags.items() if value), None)
-    if given:
-        raise InputError(f"{given} is for scripts, and {first} is a spec, which says by itself what is trained.")
-    from clipcal.spec import load_spec
-
-    spec = load_spec(first, steps=steps, seed=seed, device=device)
-    folder = out or Path("runs") / spec.name
-    if resume and steps is None and (known := _steps_of(folder)):
-        spec = load_spec(first, steps=known, seed=seed, device=device)
-    return spec, folder
-
-
-def _steps_of(folder: Path) -> int | None:
-    """How many steps a run was to have; None where that cannot be read."""
-    from clipcal.rundir import is_run, open_run
-
-    return open_run(folder).info.steps or None if is_run(folder) else None
-
-
-def _read_script(
-    words: list[str],
-    steps: int | None,
-    seed: int | None,
-    device: str | None,
-    threads: int | None,
-    optimizer: str | None,
-    scratch: bool,
-    trackers: bool,
-) -> Script:
-    from clipcal.scripts.script import STEPS, from_words
-
-    if device is not None:
-        raise InputError(
-            f"--device {device}: a script picks its device by itself; say so in its own arguments, after --."
-        )
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps {steps}: expected a number greater than 0.")
-    return from_words(
-        words,
-        steps=STEPS if steps is None else steps,
-        seed=seed or 0,
-        optimizer=optimizer,
-        scratch=scratch,
-        trackers=trackers,
-        threads=threads,
-    )
-
-
-def prepare(source: Spec | Script) -> None:
-    """Have the process that workers are forked from import torch while this one profiles."""
-    from clipcal.scripts.script import Script
-
-    if not isinstance(source, Script):
-        from clipcal.arms import warm_up
-        from clipcal.runners.spec import pick_device
-
-        warm_up(str(pick_device(source.fields.device)))
-
-
-def _resuming(source: Spec | Script, folder: Path) -> str:
-    from clipcal.scripts.script import Script
-
-    if not isinstance(source, Script):
-        return shlex.join(["clipcal", "profile", str(source.file), "--out", str(folder), "--resume"])
-    is_file = source.words[0].endswith(".py")
-    before, after = (source.words[:1], source.words[1:]) if is_file else ((), source.words)
-    return shlex.join(
-        ["clipcal", "profile", *before, "--out", str(folder), "--resume", *(["--", *after] if after else [])]
-    )
 
 
 def run_profile(
@@ -156,7 +60,7 @@ def run_profile(
     if run.info.status == "interrupted":
         note(
             f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, "
-            f"`{_resuming(source, run.folder)}` goes on with it."
+            f"`{resuming(source, run.folder)}` goes on with it."
         )
         raise typer.Exit(INTERRUPTED)
     if not quiet:
