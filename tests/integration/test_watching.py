@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,10 +206,25 @@ def test_nothing_is_left_of_it(tmp_path: Path) -> None:
     """Every function that was listened to is the one that it was, and the optimizer has no hook."""
     cells = [nn.utils.clip_grad_norm_, nn.utils.clip_grads_with_norm_, clip_grad_value_]
 
-    def state() -> list[Any]:
-        held = [c.cell_contents for f in cells for c in f.__closure__ or ()]
-        return [torch.autograd.backward, torch.amp.GradScaler.scale, *held]
+    optimizers = sys.modules["torch.optim.optimizer"]
+    places: list[Any] = [
+        torch,
+        torch.autograd,
+        torch.amp.GradScaler,
+        torch.optim.Optimizer,
+        torch.optim.SGD,
+        nn.Module,
+        nn.utils,
+    ]
+    places += [torch.Tensor, torch.nn.utils.clip_grad, optimizers, sys, random]
 
+    def state() -> dict[Any, Any]:
+        held = {("cell", i): c.cell_contents for i, c in enumerate(c for f in cells for c in f.__closure__ or ())}
+        hooks = optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks
+        found = {(place, name): value for place in places for name, value in vars(place).items() if callable(value)}
+        return found | held | {("hooks", i): dict(h) for i, h in enumerate(hooks)}
+
+    torch.optim.SGD(net().parameters(), lr=0.1)  # the first one lets torch wrap its own
     before = state()
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
