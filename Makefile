@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test lint bench bench-overhead bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test lint bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -44,6 +44,9 @@ bench: bench-overhead
 bench-overhead: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.jobs
+
+bench-watching: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.watching
 
 bench-recommend: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.traces.run

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,11 @@ SMALL = Workload(
     quick_rounds=30,
     memory_steps=0,
 )
-WATCHED = {"transformer": WORKLOADS["transformer"], "lstm": WORKLOADS["lstm"], "small": SMALL}
+WATCHED = {
+    "transformer": replace(WORKLOADS["transformer"], rounds=60),
+    "lstm": replace(WORKLOADS["lstm"], rounds=100),
+    "small": SMALL,
+}
 
 
 def time_workload(name: str, num_rounds: int) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1, owns: Se
     kind.by_itself(force, "--weights", "clipped.pt")
     assert not same_weights(folder / "clipped.pt", folder / "unclipped.pt"), "this threshold never acts"
     for own in (0.0, clip) if owns is None else owns:
+        (folder / "forced.pt").unlink(missing_ok=True)  # clipcal would put it back
         gathering = kind.forced(force, own, "--weights", "forced.pt", optimizer=optimizer)
         assert [len(rank.steps) for rank in gathering.picked] == [kind.steps] * len(gathering.picked)
         assert same_weights(folder / "clipped.pt", folder / "forced.pt")

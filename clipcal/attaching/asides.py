@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +18,7 @@ JOURNAL = "saved"
 BEGAN = "config.json"
 """Written by the parent just before the script starts: what is younger was made by it. The clock is that of the files."""
 _SYSTEM = tuple(f"{os.sep}{name}{os.sep}" for name in ("dev", "proc", "sys"))
-_CACHES = ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-_CACHE_FOLDERS = ("__pycache__", ".cache", ".triton")
+_CACHES = tuple(f"{os.sep}{name}{os.sep}" for name in ("__pycache__", ".cache", ".triton"))
 
 
 class Journal:
@@ -93,8 +91,7 @@ class Journal:
 
     def _follow(self) -> None:
         """Read what other processes wrote."""
-        rows = rows_from(self._path, self._read)
-        for size, (kind, path, *rest) in rows:
+        for size, (kind, path, *rest) in rows_from(self._path, self._read):
             self._read += size
             if kind == "copied":  # it is written in place, and looks as old as before
                 self.ours.add(path)
@@ -103,24 +100,18 @@ class Journal:
 
 
 def rows_from(journal: str, start: int = 0) -> list[tuple[int, list[Any]]]:
-    """The whole lines after ``start`` bytes, each with its length."""
+    """The lines after ``start`` bytes, each with its length. One that is not whole, of a full disk, is none."""
     import json
 
-    found = []
+    found: list[tuple[int, list[Any]]] = []
     with open(journal, "rb") as f:
         f.seek(start)
         for line in f:
-            if line.endswith(b"\n"):
+            with contextlib.suppress(ValueError):
                 found.append((len(line), json.loads(line)))
     return found
 
 
 def lies_elsewhere(path: str) -> bool:
     """Whether it is no work of the user's: a device, a cache, a lock."""
-    if path.startswith(_SYSTEM) or path.endswith(".lock"):
-        return True
-    if any(f"{os.sep}{name}{os.sep}" in path for name in _CACHE_FOLDERS):
-        return True
-    caches = [os.environ[name] for name in _CACHES if os.environ.get(name)]
-    caches.append(os.path.join(tempfile.gettempdir(), "torchinductor_"))
-    return path.startswith(tuple(os.path.realpath(cache) for cache in caches))
+    return path.startswith(_SYSTEM) or path.endswith(".lock") or any(cache in path for cache in _CACHES)

@@ -28,6 +28,8 @@ MOST_STREAMS = 32
 """A script that makes an optimizer per task or per layer is not one that has one threshold."""
 SETTLED = 2
 """Steps after which every optimizer of the loop has made one, so that the one to record can be picked."""
+WAIT = 5
+"""Times the steps that were asked for: so long an optimizer that was named is waited for while another one steps."""
 RECENT = 64
 """Losses and clip calls that are kept for an optimizer that has not made its first step."""
 
@@ -239,8 +241,9 @@ class Collector:
     def _stop_if_over(self) -> None:
         if self.picked is not None:
             steps = self.picked.observer.step
-        else:
-            steps = max((s.observer.step for s in self.streams.values()), default=0)
+        else:  # one that was asked for by number may begin later than others
+            patience = 1 if self.config.optimizer is None else WAIT
+            steps = max((s.observer.step for s in self.streams.values()), default=0) // patience
         if self._ended or not (self._asked_to_stop or steps >= self.config.steps):
             return
         self._flush()

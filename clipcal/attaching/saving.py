@@ -80,8 +80,6 @@ class Watcher:
     def safely(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
         """What we do ourselves raises events too, which are not looked at. After the session nothing is."""
         try:
-            if action == self.before_open and not args[2] & _WRITES:
-                return
             if self._journal.is_over or getattr(self._inside, "busy", False):
                 return
             self._inside.busy = True
@@ -105,7 +103,7 @@ class Watcher:
     # What the script is about to do
 
     def before_open(self, path: Any, mode: Any, flags: int) -> None:
-        if not isinstance(path, int) and not flags & os.O_EXCL:
+        if flags & _WRITES and not flags & os.O_EXCL and not isinstance(path, int):
             self._before_writing(path, anew=bool(flags & os.O_TRUNC))
 
     def before_truncate(self, path: Any, length: int) -> None:
@@ -251,8 +249,8 @@ def _is_folder(path: str) -> bool:
 
 def _place(path: Any, folder_fd: int | None) -> str:
     """Where the name itself stands, whatever it may link to."""
-    path = os.fsdecode(path)
-    if folder_fd is not None and folder_fd >= 0 and not os.path.isabs(path):
-        path = os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), path)
-    folder, name = os.path.split(os.path.abspath(path))
+    within = os.fsdecode(path)
+    if folder_fd is not None and folder_fd >= 0 and not os.path.isabs(within):
+        within = os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), within)
+    folder, name = os.path.split(os.path.abspath(within))
     return os.path.join(os.path.realpath(folder), name)

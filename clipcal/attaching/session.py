@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE, SHIFT = "CLIPCAL_SESSION", "CLIPCAL_SEED_SHIFT"
-CONFIG, STOP, ALIVE, STREAMS, SAVED = "config.json", "stop", "alive", "streams", "saved"
+CONFIG, STOP, ALIVE, STREAMS = "config.json", "stop", "alive", "streams"
 
 
 @dataclass(frozen=True, kw_only=True)

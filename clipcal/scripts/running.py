@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -12,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from clipcal.attaching import session as talk
 from clipcal.attaching.session import Config
 from clipcal.errors import ClipcalError, InputError, UserCodeError
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.processes import Processes
+from clipcal.scripts.saved import notes_on, put_back
 from clipcal.scripts.script import Script
 from clipcal.step import Step
 
@@ -81,8 +81,10 @@ def run(
         try:
             code = _watch(session, processes, gathering, config.steps, on_rows, should_stop)
         finally:
-            processes.end()
-            saved = _put_back(session)
+            try:
+                processes.end()
+            finally:
+                saved = put_back(session)
         on_rows(gathering, *gathering.poll(at_end=True))
         _raise_refusal(session)
         enough = gathering.given >= config.steps or should_stop()
@@ -92,7 +94,7 @@ def run(
         if not gathering.given:
             raise _nothing_seen(script, session, gathering, code)
         return Ending(
-            gathering=gathering, steps=gathering.given, code=code, failed=failed, notes=_notes_on_saved(script, saved)
+            gathering=gathering, steps=gathering.given, code=code, failed=failed, notes=notes_on(script, saved)
         )
 
 
@@ -225,40 +227,3 @@ def hint(script: Script) -> str:
     if script.trackers:
         return ""
     return " It ran with trackers and the Hugging Face hub switched off (WANDB_MODE, HF_HUB_OFFLINE, ...); --trackers leaves them on."
-
-
-@dataclass(frozen=True)
-class _Saved:
-    path: Path
-    aside: Path | None
-
-
-def _put_back(session: Path) -> list[_Saved]:
-    """Files that the script wrote over are again what they were."""
-    saved = []
-    for listing in sorted(session.glob(f"{talk.SAVED}-*")):
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            row: dict[str, Any] = json.loads(line)
-            saved.append(_Saved(Path(row["path"]), Path(row["aside"]) if row["aside"] else None))
-    for file in saved:
-        if file.aside is not None and file.aside.exists():
-            os.replace(file.aside, file.path)
-    return saved
-
-
-def _notes_on_saved(script: Script, saved: Sequence[_Saved]) -> list[str]:
-    notes = []
-    back = [s.path for s in saved if s.aside is not None]
-    new = [s.path for s in saved if s.aside is None and s.path.exists()]
-    if back:
-        notes.append(
-            f"{script.path} saved over {_listed(back)}; what was there before was put back. --scratch runs it in an empty directory"
-        )
-    if new and not script.scratch:
-        notes.append(f"{script.path} saved {_listed(new)}, from a run of a few hundred steps")
-    return notes
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    names = list(dict.fromkeys(os.path.relpath(p) for p in paths))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -212,7 +212,9 @@ def test_trackers_are_off_unless_wanted(project: Project, clipcal: Clipcal) -> N
     seen = []
     for more in ((), ("--trackers",)):
         clipcal("profile", "train.py", "-q", "--force", *more).ok()
-        seen.append(json.loads((project.folder / "env.json").read_text()))
+        written = project.folder / "env.json"
+        seen.append(json.loads(written.read_text()))
+        written.unlink()  # or it would be put back after the second run
     assert seen[0]["WANDB_MODE"] == "disabled"
     assert seen[0]["HF_HUB_OFFLINE"] == "1"
     assert "WANDB_MODE" not in seen[1]

@@ -59,7 +59,8 @@ def numpy_is_there(numpy: Any) -> None:
     seed(own_stream())
 
 
-def torch_is_there(torch: Any) -> None:
+def load_ours() -> None:
+    """Make ``clipcal`` this package, wherever it lies: the script may run in an environment that does not have it."""
     package = os.path.dirname(os.path.dirname(HERE))
     if "clipcal" not in sys.modules:
         place = os.path.join(package, "__init__.py")
@@ -69,12 +70,30 @@ def torch_is_there(torch: Any) -> None:
         module = importlib.util.module_from_spec(spec)
         sys.modules["clipcal"] = module
         spec.loader.exec_module(module)
+
+
+def torch_is_there(torch: Any) -> None:
+    load_ours()
     if SHIFT:
         torch.manual_seed(torch.initial_seed() + SHIFT)
         torch.manual_seed = torch.random.manual_seed = shifted(torch.manual_seed)
     from clipcal.attaching.collector import attach
 
     attach(SESSION)
+
+
+def safetensors_is_there(safetensors: Any) -> None:
+    from clipcal.attaching import saving
+
+    saving.safetensors_is_there(safetensors)
+
+
+def keep_files() -> None:
+    """From the first line on: a script that clears its output folder does so before it imports torch."""
+    load_ours()
+    from clipcal.attaching import saving
+
+    saving.begin(SESSION)
 
 
 class WhenImported:
@@ -119,7 +138,9 @@ def begin() -> None:
     if SHIFT:
         random.seed = shifted(seed)
     seed(own_stream())
-    sys.meta_path.insert(0, WhenImported({"numpy": numpy_is_there, "torch": torch_is_there}))
+    actions = {"numpy": numpy_is_there, "torch": torch_is_there, "safetensors": safetensors_is_there}
+    sys.meta_path.insert(0, WhenImported(actions))
+    keep_files()
 
 
 def load_shadowed() -> None:
