@@ -93,7 +93,10 @@ class Collector:
     # What torch tells
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Hook | None:
-        if self._ended or is_nested():
+        if self._ended:
+            self._stop_if_over()
+            return None
+        if is_nested():
             return None
         if in_backward():
             self._end("refused", IN_BACKWARD)
@@ -244,7 +247,7 @@ class Collector:
         else:  # one that was asked for by number may begin later than others
             patience = 1 if self.config.optimizer is None else WAIT
             steps = max((s.observer.step for s in self.streams.values()), default=0) // patience
-        if self._ended or not (self._asked_to_stop or steps >= self.config.steps):
+        if not self._asked_to_stop and (self._ended or steps < self.config.steps):
             return
         self._flush()
         self._stops += 1
@@ -258,7 +261,7 @@ class Collector:
     def _end(self, kind: str, text: str) -> None:
         if self._ended:
             return
-        self._ended = True
+        self._ended = self._asked_to_stop = True
         with contextlib.suppress(Exception):
             say(self.session, kind, text)
 

@@ -117,15 +117,17 @@ def _watch(
             on_rows(gathering, *found)
         if code is not None:
             return code
-        _raise_refusal(session)
-        if over is None and (should_stop() or gathering.given >= steps):
+        refused = any(session.glob("refused-*")) or any(session.glob("failed-*"))
+        if over is None and (refused or should_stop() or gathering.given >= steps):
             over = time.monotonic()
             (session / talk.STOP).touch()
         if over is not None:
             trained = processes.is_running([int(r.about["pid"]) for r in gathering.picked])
             if not trained and left is None:
                 left = time.monotonic()
-            if time.monotonic() - over > GRACE or (left is not None and time.monotonic() - left > leave):
+            if time.monotonic() - over > (LAUNCHER if refused else GRACE) or (
+                left is not None and time.monotonic() - left > leave
+            ):
                 return None
         time.sleep(LOOK)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from script_runs import PROLOGUE, Kind, check
+from script_runs import PROLOGUE, Kind, check, environment
 
 from clipcal.layers import read_layers
 from clipcal.trace import read_trace
@@ -99,3 +100,34 @@ def test_two_ranks(tmp_path: Path, name: str) -> None:
     layers, trace = read_layers(run.layers), read_trace(run.trace)
     assert list(layers.names) == [f"{i}.{kind}" for i in (0, 2, 3) for kind in ("weight", "bias")]
     np.testing.assert_allclose(np.linalg.norm(layers.norms, axis=1), trace.grad_norm, rtol=1e-6)
+
+
+def test_flat_shards_are_refused(tmp_path: Path) -> None:
+    """FSDP1 clips by a method of its own."""
+    text = """
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+model = FullyShardedDataParallel(net, device_id=torch.device("cpu"))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(20):
+    optimizer.zero_grad()
+    model(torch.randn(3, 8)).pow(2).mean().backward()
+    model.clip_grad_norm_(1.0)
+    optimizer.step()
+os._exit(0)
+"""
+    (tmp_path / "train.py").write_text(PROLOGUE + RANKS + text)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "train.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "clipcal", "profile", "--", *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "FullyShardedDataParallel (FSDP1)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
