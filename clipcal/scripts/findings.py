@@ -64,6 +64,11 @@ def notes_on(script: Script, gathering: Gathering, trace: Trace) -> list[str]:
         notes.append(
             "something changes the gradients between the backward pass and the step; the norms are those at the step"
         )
+    if gathering.num_unlike:
+        notes.append(
+            f"the ranks have different gradients at {gathering.num_unlike} of {len(trace)} steps, so nothing sums them up before the step "
+            "(is the model wrapped in DistributedDataParallel?); the norms are those of rank 0"
+        )
     if trace.skipped.any():
         notes.append(f"the GradScaler dropped {int(trace.skipped.sum())} of {len(trace)} steps; they are marked")
     return notes

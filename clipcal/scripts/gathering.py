@@ -17,6 +17,8 @@ from clipcal.step import Step
 
 Rows = NDArray[np.float32]
 
+UNLIKE = 1e-3
+"""How far, relatively, the norms of ranks may be apart that share their gradients."""
 COLUMNS = [
     ("step", "<i8"), ("loss", "<f8"), ("grad_norm", "<f8"), ("grad_max", "<f8"), ("lr", "<f8"), ("seconds", "<f8"), ("skipped", "u1"),
 ]  # fmt: skip
@@ -70,13 +72,15 @@ class Rank:
 
 
 class Gathering:
-    """``poll`` gives the steps that are complete on every rank since the last call."""
+    """``poll`` gives the steps that are complete on every rank since the last call. ``num_unlike`` of them had another norm on another
+    rank, where all should have the same gradients."""
 
     def __init__(self, session: Path) -> None:
         self.ranks: dict[str, Rank] = {}
         self.picked: list[Rank] = []
         self.others: list[Rank] = []
         self.given = 0
+        self.num_unlike = 0
         self._folder = session / STREAMS
 
     def poll(self, *, at_end: bool = False) -> tuple[list[Step], Rows]:
@@ -93,7 +97,9 @@ class Gathering:
         ready = min(len(r.steps) for r in self.picked)
         steps, rows = [], []
         for i in range(self.given, ready):
-            step, row = _together([r.steps[i] for r in self.picked], [r.rows[i] for r in self.picked], self.picked)
+            of_ranks = [r.steps[i] for r in self.picked]
+            step, row = _together(of_ranks, [r.rows[i] for r in self.picked], self.picked)
+            self.num_unlike += not self.picked[0].about["sharded"] and _are_unlike(of_ranks)
             steps.append(step)
             rows.append(row)
         self.given = max(self.given, ready)
@@ -149,6 +155,11 @@ def _together(steps: Sequence[Step], rows: Sequence[Rows], ranks: Sequence[Rank]
         skipped=any(s.skipped for s in steps),
     )
     return together, row
+
+
+def _are_unlike(steps: Sequence[Step]) -> bool:
+    norms = [s.grad_norm for s in steps if np.isfinite(s.grad_norm)]
+    return len(norms) > 1 and max(norms) - min(norms) > UNLIKE * max(norms)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

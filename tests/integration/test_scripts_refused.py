@@ -89,6 +89,17 @@ for _ in range(20):
     clipcal("profile", "fused.py", "-q").refused("inside the backward pass", "Step after loss.backward()")
 
 
+def test_deepspeed(project: Project, clipcal: Clipcal) -> None:
+    """It has no build for this machine: a class of its name stands in, as the living model by which it is told."""
+    text = LOOP.format(before="pass", after="").replace(
+        "optimizer = ", "class DeepSpeedEngine(nn.Sequential): pass\nmodel = DeepSpeedEngine(model)\noptimizer = "
+    )
+    project.code(text, "train.py")
+    clipcal("profile", "train.py", "-q").refused(
+        "DeepSpeed clips inside its engine", "get_global_grad_norm", "clipcal recommend"
+    )
+
+
 BY_HAND = {
     "scaled": """
     total = torch.norm(torch.stack([p.grad.norm() for p in model.parameters()]))

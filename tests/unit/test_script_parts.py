@@ -135,6 +135,16 @@ def test_a_step_counts_when_every_rank_has_it(tmp_path: Path) -> None:
     assert len(gathering.poll()[0]) == 20
 
 
+def test_ranks_that_do_not_share_their_gradients_are_counted(tmp_path: Path) -> None:
+    norms = np.ones((30, 2))
+    stream(tmp_path, 0, 2, norms, [True, True], sharded=False)
+    norms[5:9] *= 1.01
+    stream(tmp_path, 1, 2, norms, [False, False], sharded=False)
+    gathering = Gathering(tmp_path)
+    assert {s.grad_norm for s in gathering.poll()[0]} == {np.sqrt(2)}
+    assert gathering.num_unlike == 4
+
+
 def test_rows_are_there_while_the_file_grows(tmp_path: Path) -> None:
     rows = GrowingRows(tmp_path / "rows", 40)
     for i in range(20_000):
