@@ -55,7 +55,8 @@ def read_source(
     trackers: bool,
     resume: bool = False,
 ) -> tuple[Spec | Script, Path]:
-    """What to train, and the run directory. A run that is gone on with has its own number of steps. Raises InputError."""
+    """What to train, and the run directory. A run that is gone on with keeps the number of steps that it was
+    begun with, unless the spec wants more. Raises InputError."""
     first = Path(words[0])
     if first.suffix.lower() not in (".yaml", ".yml"):
         script = _read_script(words, steps, seed, device, threads, optimizer, scratch, trackers)
@@ -73,8 +74,8 @@ def read_source(
 
     spec = load_spec(first, steps=steps, seed=seed, device=device)
     folder = out or Path("runs") / spec.name
-    if resume and steps is None and (known := _steps_of(folder)):
-        spec = load_spec(first, steps=known, seed=seed, device=device)
+    if resume and steps is None and (_steps_of(folder) or 0) > spec.fields.steps:
+        spec = load_spec(first, steps=_steps_of(folder), seed=seed, device=device)
     return spec, folder
 
 

@@ -18,7 +18,7 @@ from conftest import Clipcal, Project, rows_of, snapshot
 
 from clipcal.errors import InputError
 from clipcal.layers import read_layers
-from clipcal.rundir import Replacement, RunInfo
+from clipcal.rundir import Replacement, RunInfo, open_run
 from clipcal.trace import AppendOnly
 
 COUNTING = """
@@ -189,3 +189,15 @@ class Failing(Net):
         caveats = clipcal("recommend", "runs/spec", "--json").json()["caveats"]
         assert f"The profile {words}" in caveats
     assert len(read_layers(project.run() / "layers.f32").norms) == 60
+
+
+def test_resume_keeps_the_number_of_steps_that_was_asked_for(project: Project, clipcal: Clipcal) -> None:
+    clipcal("profile", "spec.yaml", "-n", 30).ok()
+    run = open_run(project.run())
+    run.save(steps=50, status="interrupted")  # as Ctrl-C leaves it, with 20 steps to go
+    clipcal("profile", "spec.yaml", "--resume").ok()
+    assert len(rows_of(project.run() / "trace.jsonl")) == 50
+    clipcal("profile", "spec.yaml", "--resume").refused("nothing is left to do")
+    project.spec(steps=60)
+    clipcal("profile", "spec.yaml", "--resume").ok()
+    assert len(rows_of(project.run() / "trace.jsonl")) == 60
