@@ -3,7 +3,8 @@
 Time: twin models in one process take turns of a few steps, in an order that is drawn anew each round. For its turn, the watched twin
 has clipcal's collector attached, as the script's own process has it: losses, norms, their files, all on its clock. Attaching and
 detaching are not: a script is attached to once. Beside it what people do today to see their norms, ``clip_grad_norm_`` with an
-infinite threshold and ``.item()``. CPU time of the thread, one torch thread, ratios of a round's turns.
+infinite threshold and ``.item()``. CPU time of the thread, one torch thread, ratios of a round's turns. A process per workload: what
+another one left on the heap makes a step of a millisecond, and whatever is added to it, several per cent slower.
 Memory: each arm in a process of its own, by its peak resident size, with glibc's mmap threshold pinned (see ``overhead``).
 For information: the same inside Hugging Face's Trainer and Lightning (``trainers``), and whole commands from start to end, which
 adds clipcal's own process: it starts, looks for new rows while the script trains, and writes the run.
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,12 @@ def rounds_of(steps: Sequence[float], block: int) -> list[float]:
     return [statistics.fmean(steps[i : i + block]) for i in range(0, len(steps), block)]
 
 
+def in_process(*arguments: str, env: Mapping[str, str] = os.environ) -> Any:
+    """What this module prints for these arguments, in a process of its own."""
+    command = [sys.executable, "-m", __spec__.name, *arguments]
+    return json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
 def memory_child(arm: str, name: str) -> None:
     """Train one arm in this process and print its peak."""
     torch.set_num_threads(1)
@@ -183,11 +190,7 @@ def memory_child(arm: str, name: str) -> None:
 
 
 def measure_memory(name: str) -> dict[str, Any]:
-    peaks = {}
-    for arm in MEMORY_ARMS:
-        command = [sys.executable, "-m", __spec__.name, "--child", arm, name]
-        done = subprocess.run(command, env=os.environ | PINNED, stdout=subprocess.PIPE, text=True, check=True)
-        peaks[arm] = json.loads(done.stdout)["peak"]
+    peaks = {arm: in_process("--memory", arm, name, env=os.environ | PINNED)["peak"] for arm in MEMORY_ARMS}
     bare, same_imports, watched = (peaks[arm] for arm in MEMORY_ARMS)
     return {
         "peaks": peaks,
@@ -264,16 +267,20 @@ def verdicts(times: dict[str, Any], memory: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What being watched costs a training script.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
-    parser.add_argument("--child", nargs=2, metavar=("ARM", "WORKLOAD"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=2, metavar=("ARM", "WORKLOAD"), help=argparse.SUPPRESS)
+    parser.add_argument("--time", nargs=2, metavar=("WORKLOAD", "ROUNDS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        memory_child(*args.child)
+    if args.memory:
+        memory_child(*args.memory)
+        return
+    if args.time:
+        print(json.dumps(time_workload(args.time[0], int(args.time[1]))))
         return
     from benchmarks.trainers import TRAINERS, time_trainer
 
     labels = {"watched": "watched by clipcal", "item": "clip_grad_norm_ + .item()"}
     memory = {name: measure_memory(name) for name in WATCHED if WATCHED[name].memory_steps}
-    times = {name: time_workload(name, w.quick_rounds if args.quick else w.rounds) for name, w in WATCHED.items()}
+    times = {n: in_process("--time", n, str(w.quick_rounds if args.quick else w.rounds)) for n, w in WATCHED.items()}
     for unit in ("cpu", "wall"):
         print_arms(f"median ms ({unit})", {WATCHED[n].title: r[unit] for n, r in times.items()}, labels)
     trainers = {}

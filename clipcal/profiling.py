@@ -210,6 +210,8 @@ def _why_nan_from_the_start(spec: Spec, parts: Parts) -> str:
     text = "The loss is not finite from the first step on, before any update, so no threshold can help."
     fresh = build(spec, seed=spec.fields.seed, device=parts.device)
     for place, tensor in _floats_in(next(iter(fresh.data())), "batch"):
+        if not tensor.numel():
+            return f"{text} The first batch has no element in {place}, of shape {tuple(tensor.shape)}: check its batch_size."
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             return f"{text} The first batch holds {bad} non-finite value{'s' * (bad > 1)} in {place}, of shape {tuple(tensor.shape)}: clean the data."

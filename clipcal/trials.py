@@ -81,7 +81,8 @@ def _check_same_start(trained: Sequence[tuple[Arm, Trace]], device: str) -> None
                 raise InputError(
                     f"The arms of seed {seed} do not start alike: the first grad norm is {norm:.9g} in {name} and {value:.9g} in "
                     f"{other}, so they cannot be compared. The code or the data changed since the profile (profile again with "
-                    "--force), or they do not follow the seed (give the factory an argument named `seed`)."
+                    "--force), they do not follow the seed (give the factory an argument named `seed`), or something in a module is kept "
+                    "from one training to the next (a counter, a cache)."
                 )
 
 

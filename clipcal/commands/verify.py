@@ -9,6 +9,7 @@ from clipcal.commands.options import Force, Jobs, Json, Others, Quiet, RunArg, S
 from clipcal.commands.showing import show_verification
 from clipcal.commands.steps import read, run_verify, save
 from clipcal.errors import InputError
+from clipcal.verification import SCHEMA
 
 
 def verify(
@@ -37,6 +38,16 @@ def verify(
                 f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
             )
         save(evidence.run, recommendation, quiet=quiet)
+        if json and recommendation.max_norm is None and not other:
+            nothing: dict[str, object] = {
+                "schema": SCHEMA,
+                "verdict": None,
+                "max_norm": None,
+                "arms": [],
+                "comparison": None,
+            }
+            print_json(nothing | {"reasons": list(recommendation.reasons)})
+            raise typer.Exit(NO)
         verification = run_verify(
             evidence.run, recommendation, other or [], seeds, steps, jobs, force=force, quiet=quiet, spaced=False
         )

@@ -452,6 +452,12 @@ def test_a_module_that_fails_on_import_is_shown_with_its_own_error(
             id="one generator for ever",
         ),
         pytest.param(
+            "",
+            {"data": {"_target_": "toy.batches", "batch_size": 0}},
+            ["not finite from the first step", "first batch has no element in batch[0], of shape (0, 4)", "batch_size"],
+            id="batches of nothing",
+        ),
+        pytest.param(
             "def spoilt(seed=0):\n    for x, y in batches():\n        x[0, 0] = float('nan')\n        yield x, y\n",
             {"data": {"_target_": "toy.spoilt"}},
             ["not finite from the first step", "first batch holds 1 non-finite value", "(8, 4)", "clean the data"],
@@ -1148,6 +1154,11 @@ def test_too_few_steps_are_an_answer_and_not_a_guess(project: Project, clipcal: 
 def test_verify_without_a_threshold_says_so_and_trains_nothing(project: Project, clipcal: Clipcal) -> None:
     clipcal("profile", "spec.yaml", "-n", 5).ok()
     clipcal("verify", "runs/spec").saying_no("nothing to verify", "--max-norm")
+    answer = clipcal("verify", "runs/spec", "--json")
+    assert answer.code == 3
+    assert answer.json()["verdict"] is None
+    assert answer.json()["arms"] == []
+    assert answer.json()["reasons"]
     assert not (project.run() / "arms").exists()
 
 
