@@ -35,7 +35,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: bench-overhead
 	$(BIN)/python -m benchmarks.startup
