@@ -254,4 +254,5 @@ def test_any_command_line(project: Project, clipcal: Clipcal, launch: str) -> No
     assert len(rows_of(run.trace)) == 15
     if launch == "shell":  # nothing has to be said twice
         arms = clipcal("verify", "runs/any", "--max-norm", "0.5", "--seeds", "1", "--json", "-q").json()["arms"]
-        assert [arm["steps"] for arm in arms] == [15, 15]
+        assert {arm["steps"] for arm in arms} == {15}
+        assert len(arms) > 1
