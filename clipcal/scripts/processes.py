@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-_PR_SET_PDEATHSIG = 1
+_DYING_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as e:
+        sys.exit(f"{sys.argv[2]}: cannot be started ({e.strerror}).")
+"""
+"""On Linux a command is killed when this process is: a shell script would go on with its next line. Asked for in a process that then
+becomes the command, since to ask for it between fork and exec (``preexec_fn``) is not safe beside other threads."""
 SHELLS = ("bash", "sh", "dash", "zsh", "fish", "ksh", "make", "env", "xargs")
 
 
@@ -26,14 +35,13 @@ class Processes:
         self._mark = mark.encode()
         self.is_shell = Path(argv[0]).name in SHELLS or Path(argv[0]).suffix == ".sh"
         self._child = subprocess.Popen(
-            list(argv),
+            _with_parent(argv),
             cwd=cwd,
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # a Ctrl-C is ours to handle, and the whole group can be ended
-            preexec_fn=_dying_with_parent(),
         )
 
     def ended(self) -> int | None:
@@ -79,13 +87,8 @@ class Processes:
         return found
 
 
-def _dying_with_parent() -> Callable[[], None] | None:
-    """On Linux, a child that is killed when this process is: a shell script would go on with its next line."""
+def _with_parent(argv: Sequence[str]) -> list[str]:
+    """The words that start the command, so that it ends with this process."""
     if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    return ask
+        return list(argv)
+    return [sys.executable, "-I", "-S", "-c", _DYING_WITH_PARENT, str(os.getpid()), *argv]

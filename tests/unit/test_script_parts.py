@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -211,3 +212,22 @@ def test_changes_between_the_backward_pass_and_the_step(factors: list[float], ch
     assert summary["changed"] >= changed
     assert summary["lowest"] == pytest.approx(min(factors), rel=1e-5)
     assert summary["highest"] == pytest.approx(max(f for f in factors if f < 1), rel=1e-5)
+
+
+FORKED = """
+import os, sys
+os.register_at_fork(before=lambda: print("forked", flush=True))
+from pathlib import Path
+from clipcal.scripts.processes import Processes
+made = Processes(["sh", "-c", "echo $PPID $WORD"], cwd=Path("."), env={**os.environ, "WORD": "said"}, mark="WORD=said", output=1)
+while made.ended() is None:
+    pass
+print(os.getpid(), made.ended())
+"""
+
+
+def test_a_script_is_started_beside_threads_without_a_fork() -> None:
+    """A copy of a process with threads (torch's, JAX's) may wait forever for a lock that none of its threads will give back."""
+    told = subprocess.run([PYTHON, "-c", FORKED], capture_output=True, text=True, check=True).stdout.split()
+    parent, word, itself, code = told
+    assert (parent, word, code) == (itself, "said", "0")
