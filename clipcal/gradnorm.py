@@ -71,19 +71,27 @@ def is_readable(grads: Sequence[Tensor]) -> bool:
 def read(grads: list[Tensor]) -> Readings:
     """``measure(grads, 2.0)`` in plain numbers, in half of its time, where a number waits for nothing (``is_readable``)."""
     dtype = torch.float32 if grads[0].dtype in (torch.float16, torch.bfloat16) else None
-    per_tensor = [norm.item() for norm in torch._foreach_norm(grads, 2.0, dtype)]
-    total = math.sqrt(sum(norm * norm for norm in per_tensor))
+    per_tensor = list(map(_item, torch._foreach_norm(grads, 2.0, dtype)))
+    total = math.hypot(*per_tensor)
+    if not total < math.inf:
+        total = sum(per_tensor)  # of an inf and a NaN, hypot makes an inf
     largest = total
     if total == total:  # a NaN is the largest element, and Python's max would not see it
         largest = 0.0
-        for grad in grads:
-            smallest, highest = torch.aminmax(grad if grad.is_contiguous() else _in_memory_order(grad))
-            low, high = -smallest.item(), highest.item()
-            if high > largest:
-                largest = high
-            if low > largest:
-                largest = low
+        for norm, grad in zip(per_tensor, grads, strict=True):
+            if norm * _ROUNDED > largest:  # no element is larger than the norm of its tensor
+                smallest, highest = _aminmax(grad if grad.is_contiguous() else _in_memory_order(grad))
+                low, high = -smallest.item(), highest.item()
+                if low > high:
+                    high = low
+                if high > largest:
+                    largest = high
     return Readings(total, per_tensor, largest)
+
+
+_ROUNDED = 1 + 1e-6
+"""More than the rounding of a norm to a float32."""
+_item, _aminmax = Tensor.item, torch.aminmax
 
 
 def _norms(grads: list[Tensor], norm_type: float) -> Tensor:

@@ -10,27 +10,27 @@ import mmap
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 COUNT = struct.Struct("<q")
 _FIRST = 1 << 16
 
 
 class GrowingRows:
-    """``append`` takes bytes of ``width``. Raises OSError where the disk is full."""
+    """``append`` takes the values of one ``row``. Raises OSError where the disk is full."""
 
-    def __init__(self, path: Path, width: int) -> None:
+    def __init__(self, path: Path, row: struct.Struct) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        self._width, self._count = width, 0
+        self._pack_into, self._width, self._count = row.pack_into, row.size, 0
         self._map: mmap.mmap | None = None
         self._size = 0
 
-    def append(self, row: bytes) -> None:
+    def append(self, *values: Any) -> None:
         begin = COUNT.size + self._count * self._width
-        end = begin + self._width
-        if self._map is None or end > self._size:
-            self._grow(end)
+        if begin + self._width > self._size:
+            self._grow(begin + self._width)
         assert self._map is not None
-        self._map[begin:end] = row
+        self._pack_into(self._map, begin, *values)
         self._count += 1
         COUNT.pack_into(self._map, 0, self._count)  # last: what is counted is there
 

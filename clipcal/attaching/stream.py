@@ -34,6 +34,8 @@ EARLY = 16
 """Steps after each of which everything that was seen is told: whether a script can be watched at all shows in them."""
 OFTEN, RARELY = 10, 50
 """Steps at whose beginning all gradients are looked at for a change by hand, and how often later."""
+ALWAYS, SOMETIMES = 200, 4
+"""Steps in all of which one element is looked at, and how often later."""
 MOST_CLIPS = 20
 INNER = ("clip_threshold", "max_grad_norm", "clip_grad_norm", "clipping", "grad_clip", "clip_grad", "gradient_clipping")
 """Options by which optimizers clip by themselves, inside ``step`` (Adafactor, Lamb and others)."""
@@ -75,8 +77,7 @@ class Stream:
         self._folder: Path | None = None
         self._told: dict[str, Any] = {}
         self._file: GrowingRows | None = None
-        row = struct.Struct(f"{ROW}{len(self.params)}f")
-        self._pack, self._width = row.pack, row.size
+        self._row = struct.Struct(f"{ROW}{len(self.params)}f")
         self._pending: list[Observation] = []
         self._flushed, self._since = time.monotonic(), 0
 
@@ -100,7 +101,7 @@ class Stream:
         values = per_tensor if isinstance(per_tensor, list) else per_tensor.tolist()
         if o.with_grad is not None or len(values) != len(self.params):
             values = self._spread(values, o.with_grad)
-        file.append(self._pack(o.step, loss, grad_norm, grad_max, float(o.lr), o.seconds, skipped, *values))
+        file.append(o.step, loss, grad_norm, grad_max, float(o.lr), o.seconds, skipped, *values)
 
     def note_clipping(self, call: ClipCall) -> None:
         """The script calls a clip function on some or all of these parameters; it does not act."""
@@ -137,7 +138,7 @@ class Stream:
         folder = self._session / STREAMS / f"{self.rank}-{os.getpid()}-{self.number}"
         folder.mkdir(parents=True, exist_ok=True)
         optimizer = self.observer.optimizer
-        self._folder, self._file = folder, GrowingRows(folder / "steps", self._width)
+        self._folder, self._file = folder, GrowingRows(folder / "steps", self._row)
         write(
             folder / "stream.json",
             {
@@ -166,7 +167,7 @@ class Stream:
 class Changes:
     """Whether somebody changes the gradients between the backward pass and the step, by other means than a clip call.
 
-    One element is looked at in every step, since clipping scales all of them, and all norms in the first steps and rarely later. A
+    One element is looked at in most steps, since clipping scales all of them, and all norms in the first steps and rarely later. A
     GradScaler's unscaling is none, nor is a factor that is the same in every step (a mean over micro-batches): which it is, the
     ratios tell.
     """
@@ -181,25 +182,26 @@ class Changes:
         self._norm: Tensor | None = None
         self._pairs: list[tuple[Tensor | float, Tensor | float]] = []
         self._ratios: list[float] = []
-        self._steps = 0
-        self._changed = 0
+        self._steps = self._compared = self._changed = 0
 
     def look(self) -> None:
         """The backward pass is over, or the gradients were unscaled."""
-        self._element = self._one()
-        self._norm = self._all() if self._steps < OFTEN or self._steps % RARELY == 0 else None
+        if self._steps < ALWAYS or self._steps % SOMETIMES == 0:
+            self._element = self._one()
+            self._norm = self._all() if self._steps < OFTEN or self._steps % RARELY == 0 else None
 
     def compare(self) -> None:
         """The optimizer is about to step."""
+        self._steps += 1
         if self._element is None:
             return
+        self._compared += 1
         now = self._one()
         if now is not None and now is not self._element:
             self._keep(self._element, now)
         if self._norm is not None and (norm := self._all()) is not None:
             self._keep(self._norm, norm)
         self._element = self._norm = None
-        self._steps += 1
 
     def _keep(self, before: Tensor | float, after: Tensor | float) -> None:
         if isinstance(before, Tensor) or before != after:
@@ -217,7 +219,7 @@ class Changes:
         if not self._changed:
             return {}
         return {
-            "compared": self._steps,
+            "compared": self._compared,
             "changed": self._changed,
             "lowest": min(self._ratios, default=1.0),
             "highest": max(self._ratios, default=1.0),
@@ -225,10 +227,10 @@ class Changes:
 
     def _one(self) -> Tensor | float | None:
         grad = self._probe.grad
-        if grad is None or grad.is_sparse or hasattr(grad, "to_local"):
+        if grad is None or grad.is_sparse or (type(grad) is not Tensor and hasattr(grad, "to_local")):
             return None
         last = grad[-1] if grad.dim() == 1 else grad.detach()[(-1,) * grad.dim()]
-        return last.item() if grad.device.type == "cpu" else last.detach().clone()
+        return last.item() if grad.is_cpu else last.detach().clone()
 
     def _all(self) -> Tensor | None:
         grads = [g for p in self._params if (g := p.grad) is not None]

@@ -169,7 +169,7 @@ def _params_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 def kept(loss: Tensor) -> Tensor | float:
     """A loss as it is now: later it may be changed in place (summed over ranks, divided) for a log."""
-    return loss.item() if loss.device.type == "cpu" else loss.detach().reshape(()).clone()
+    return loss.item() if loss.is_cpu else loss.detach().reshape(()).clone()
 
 
 def _sum(losses: list[Tensor | float]) -> Tensor | float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -93,16 +94,11 @@ def test_another_text_is_another_fingerprint(tmp_path: Path) -> None:
 
 def stream(session: Path, rank: int, world: int, norms: np.ndarray, counts: list[bool], sharded: bool) -> None:
     """What rank ``rank`` leaves: ``norms`` (steps, tensors)."""
-    import struct
-
     folder = session / "streams" / f"{rank}-{100 + rank}-1"
     folder.mkdir(parents=True)
-    row = struct.Struct(f"{ROW}{norms.shape[1]}f")
-    rows = GrowingRows(folder / "steps", row.size)
+    rows = GrowingRows(folder / "steps", struct.Struct(f"{ROW}{norms.shape[1]}f"))
     for i, values in enumerate(norms):
-        rows.append(
-            row.pack(i, 1.0 + rank, float(np.linalg.norm(values)), float(values.max()), 0.1, 0.01, False, *values)
-        )
+        rows.append(i, 1.0 + rank, float(np.linalg.norm(values)), float(values.max()), 0.1, 0.01, False, *values)
     about = {"number": 1, "pid": 100 + rank, "rank": rank, "world": world, "optimizer": "SGD", "num_parameters": 9}
     about |= {"names": [str(i) for i in range(norms.shape[1])], "counts": counts, "sharded": sharded}
     (folder / "stream.json").write_text(json.dumps(about))
@@ -147,7 +143,7 @@ def test_ranks_that_do_not_share_their_gradients_are_counted(tmp_path: Path) -> 
 
 
 def test_rows_are_there_while_the_file_grows(tmp_path: Path) -> None:
-    rows = GrowingRows(tmp_path / "rows", 40)
+    rows = GrowingRows(tmp_path / "rows", struct.Struct("40s"))
     for i in range(20_000):
         rows.append(i.to_bytes(40, "little"))
         if i in (0, 1, 1637, 19_999):
@@ -159,14 +155,14 @@ def test_rows_are_there_while_the_file_grows(tmp_path: Path) -> None:
 def test_read_is_measure_in_numbers() -> None:
     torch.manual_seed(0)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        for special in (None, float("nan"), float("inf"), -float("inf")):
+        for special in (None, float("nan"), float("inf"), -float("inf"), (float("nan"), float("inf"))):
             grads = [
                 torch.randn(50, 30, dtype=dtype),
                 -3 * torch.rand(7, dtype=dtype),
                 torch.randn(4, 3, dtype=dtype).T,
             ]
             if special is not None:
-                grads[1][2] = special
+                grads[1][2:4], grads[0][7, 7] = torch.tensor(special), -float("inf")
             assert is_readable(grads)
             fast, slow = read(grads), measure(grads, 2.0)
             np.testing.assert_allclose(fast.per_tensor, slow.per_tensor.double(), rtol=1e-6)
@@ -212,6 +208,22 @@ def test_changes_between_the_backward_pass_and_the_step(factors: list[float], ch
     assert summary["changed"] >= changed
     assert summary["lowest"] == pytest.approx(min(factors), rel=1e-5)
     assert summary["highest"] == pytest.approx(max(f for f in factors if f < 1), rel=1e-5)
+
+
+def test_changes_late_in_a_run() -> None:
+    """Not every step is looked at for ever, but somebody who clips by hand in one of three is found."""
+    p = torch.nn.Parameter(torch.randn(5))
+    changes = Changes([p])
+    for step in range(800):
+        p.grad = torch.randn_like(p)
+        changes.look()
+        if step >= 400 and step % 3 == 0:
+            p.grad.data.mul_(0.5)
+        changes.compare()
+    summary = changes.summary()
+    assert 200 < summary["compared"] < 800
+    assert 30 < summary["changed"] < 134
+    assert summary["lowest"] == 0.5
 
 
 FORKED = """
