@@ -63,7 +63,7 @@ _WORDS = {
 
 def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     """Find the layers that make the spikes. Raises InputError where the norms of the tensors are not known."""
-    layers, rows = _aligned(evidence)
+    layers, rows = aligned(evidence)
     kind, peaks, stable = _peaks(evidence.norms, recommendation)
     most = max(MOST // len(layers.names), 100)
     # a threshold per tensor meets the largest of them
@@ -89,7 +89,7 @@ def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     )
 
 
-def _aligned(evidence: Evidence) -> tuple[Layers, Rows]:
+def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
     """The run's layers, and which row of them each row of the evidence is: a profile writes the row of every step, also of
     those that are left out of the evidence, and a killed one may hold some more."""
     if evidence.run is None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from clipcal.errors import cannot_write
+from clipcal.wholefile import write_whole
 
 _WORDS = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
 
@@ -49,27 +47,5 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write to a temporary file beside ``path`` and rename: a reader sees the old file or the new one, never half.
-
-    Raises InputError where it cannot be written (a full disk, a folder without permission).
-    """
-    text = dumps(value, indent=1) + "\n"
-    temporary = None
-    try:
-        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(fd, "w", encoding="utf-8") as f:
-            f.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as e:
-        raise cannot_write(path, e, "What was there before is kept.") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Raises InputError where it cannot be written (a full disk, a folder without permission)."""
+    write_whole(path, dumps(value, indent=1) + "\n", then="What was there before is kept.")

@@ -46,7 +46,7 @@ def loss_response(excess: Array, losses: Array, among: Sequence[float] = LEVELS)
     1993). ``among``: the levels to look at. None where too little is known.
     """
     excess, losses = excess[-LATEST:], losses[-LATEST:]
-    change = _changes(losses)
+    change = loss_changes(losses)
     known = np.isfinite(change) & np.isfinite(excess)
     n = excess.size
     shift = np.arange(n)
@@ -96,7 +96,7 @@ def is_stuck(losses: Array) -> bool:
     return move <= STUCK * abs(float(np.median(first))) and move <= 3 * noise + 1e-6 * abs(float(np.median(first)))
 
 
-def _changes(losses: Array) -> Array:
+def loss_changes(losses: Array) -> Array:
     """Log change of the loss around each step (n,); where losses are <= 0, the change in units of their scatter."""
     changes = np.full(losses.size, np.nan)
     finite = losses[np.isfinite(losses)]
