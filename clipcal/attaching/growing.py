@@ -12,7 +12,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-COUNT = struct.Struct("<q")
+COUNT = struct.Struct("q")
+"""In the order of this machine, as a view stores it: at once. ``pack_into`` clears its bytes first, and a reader would see that."""
 _FIRST = 1 << 16
 
 
@@ -23,6 +24,7 @@ class GrowingRows:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         self._pack_into, self._width, self._count = row.pack_into, row.size, 0
         self._map: mmap.mmap | None = None
+        self._counted: memoryview | None = None
         self._size = 0
 
     def append(self, *values: Any) -> None:
@@ -30,9 +32,10 @@ class GrowingRows:
         if begin + self._width > self._size:
             self._grow(begin + self._width)
         assert self._map is not None
+        assert self._counted is not None
         self._pack_into(self._map, begin, *values)
         self._count += 1
-        COUNT.pack_into(self._map, 0, self._count)  # last: what is counted is there
+        self._counted[0] = self._count  # last: what is counted is there
 
     def _grow(self, least: int) -> None:
         size = max(_FIRST, 2 * self._size, 2 * least)
@@ -40,6 +43,8 @@ class GrowingRows:
             os.posix_fallocate(self._fd, 0, size)  # a full disk must show here: in a mapping it ends the process
         else:
             os.ftruncate(self._fd, size)
-        if self._map is not None:
+        if self._map is not None and self._counted is not None:
+            self._counted.release()
             self._map.close()
         self._map, self._size = mmap.mmap(self._fd, size), size
+        self._counted = memoryview(self._map)[: COUNT.size].cast("q")

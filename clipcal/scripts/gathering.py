@@ -55,7 +55,7 @@ class Rank:
             head = f.read(COUNT.size)
             count = COUNT.unpack(head)[0] if len(head) == COUNT.size else 0
             f.seek(COUNT.size + row.itemsize * len(self.steps))
-            data = f.read(row.itemsize * (count - len(self.steps)))
+            data = f.read(row.itemsize * max(count - len(self.steps), 0))
         for r in np.frombuffer(data, dtype=row):
             self.steps.append(
                 Step(

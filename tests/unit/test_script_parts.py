@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.attaching.growing import GrowingRows
+from clipcal.attaching.growing import COUNT, GrowingRows
 from clipcal.attaching.naming import names_of
 from clipcal.attaching.stream import ROW, Changes
 from clipcal.errors import InputError
@@ -150,6 +150,32 @@ def test_rows_are_there_while_the_file_grows(tmp_path: Path) -> None:
             data = (tmp_path / "rows").read_bytes()
             assert int.from_bytes(data[:8], "little") == i + 1
             assert int.from_bytes(data[8 + 40 * i : 48 + 40 * i], "little") == i
+
+
+WRITES = """
+import struct, sys
+from pathlib import Path
+from clipcal.attaching.growing import GrowingRows
+rows = GrowingRows(Path(sys.argv[1]), struct.Struct("q"))
+for i in range(400_000):
+    rows.append(i + 1)
+"""
+
+
+def test_the_count_is_never_seen_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(bytes(COUNT.size))
+    with subprocess.Popen([PYTHON, "-c", WRITES, str(path)]) as writer, path.open("rb", buffering=0) as f:
+        before = 0
+        while writer.poll() is None:
+            f.seek(0)
+            head = f.read(COUNT.size)
+            (count,) = COUNT.unpack(head) if len(head) == COUNT.size else (0,)  # before the first row
+            assert count >= before
+            if count > before:
+                f.seek(8 * count)
+                assert f.read(8) == count.to_bytes(8, sys.byteorder), "what is counted is there"
+            before = count
 
 
 def test_read_is_measure_in_numbers() -> None:
