@@ -111,7 +111,7 @@ def train_arms(
         queue.close()
 
 
-_PRELOAD = ["torch", "torch._dynamo", "clipcal.recorder", "clipcal.runners.spec"]
+_PRELOAD = ["torch", "torch._dynamo", "clipcal.recorder", "clipcal.runners.spec", "clipcal.parallel.leading"]
 """What every worker needs; torch's optimizers import torch._dynamo when the first one is built, which takes a second."""
 
 
@@ -191,7 +191,24 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def train_in_turn(
+    source: Mapping[str, Any],
+    arms: Sequence[tuple[Arm, Path]],
+    *,
+    steps: int,
+    device: str,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Train arms one after another in this process, which the other ranks of torchrun train with."""
+    for arm, path in arms:
+        train_arm(*_planned(source, arm, steps), path, device, on_progress or (lambda progress: None))
+
+
 def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+    train_arm(*_planned(source, arm, steps), path, device, _QUEUE.put if _QUEUE is not None else lambda progress: None)
+
+
+def _planned(source: Mapping[str, Any], arm: Arm, steps: int) -> tuple[Any, Arm, ClipRule | None]:
     from clipcal.gradnorm import ClipRule
     from clipcal.spec import from_source
 
@@ -200,15 +217,17 @@ def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, devi
     rule = None
     if arm.max_norm is not None:
         rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
-    train_arm(spec, arm, rule, path, device)
+    return spec, arm, rule
 
 
-def train_arm(spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: str) -> None:
+def train_arm(
+    spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: str, report: OnProgress = lambda progress: None
+) -> None:
     """Train one arm in this process; its trace grows under another name and is renamed when whole."""
     import torch
 
+    from clipcal.parallel.leading import parts_for
     from clipcal.recorder import Recorder
-    from clipcal.runners.spec import build
     from clipcal.targets import importable_from
     from clipcal.trace import AppendOnly, lines_of
     from clipcal.training import train
@@ -220,12 +239,12 @@ def train_arm(spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: st
 
     def write(rows: Sequence[Any], per_tensor: Any) -> None:
         file.append(lines_of(rows))
-        if _QUEUE is not None and rows:
-            _QUEUE.put(Progress(arm=arm, steps=rows[-1].step + 1, loss=rows[-1].loss))
+        if rows:
+            report(Progress(arm=arm, steps=rows[-1].step + 1, loss=rows[-1].loss))
 
     try:
         with importable_from([spec.folder, spec.cwd]):
-            parts = build(spec, seed=arm.seed, device=torch.device(device))
+            parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
             recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write, give_up=True)
             for observation in train(
                 parts,
@@ -241,5 +260,4 @@ def train_arm(spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: st
     finally:
         file.close()
     os.replace(growing, path)
-    if _QUEUE is not None:
-        _QUEUE.put(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))
+    report(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))

@@ -149,6 +149,8 @@ def histogram(
     for (log, label), (start, _) in zip(ticks, spans(ticks), strict=True):
         canvas.put(base, left + axis.cell(log), glyphs.tick, QUIET)
         canvas.put(base + 1, start, label)
+    if ticks and not "".join(canvas.chars[base + 1][:6]).strip():
+        canvas.put(base + 1, 0, "norm", QUIET)
     return canvas.lines() + _wrapped(note, width, indent=left if width >= 60 else 0)
 
 

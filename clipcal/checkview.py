@@ -8,7 +8,7 @@ from rich.text import Text
 
 from clipcal.charts import histogram, timeline
 from clipcal.checking.fitting import in_warm_up_alone
-from clipcal.console import FEWEST_DRAWN, bullets, columns, label, number
+from clipcal.console import FEWEST_DRAWN, VERDICT_STYLES, bullets, label, number, table
 from clipcal.reasons import percent
 
 if TYPE_CHECKING:
@@ -95,21 +95,20 @@ def meaning(c: Check) -> str:
 
 
 def quarters(c: Check) -> list[Text]:
-    """The quarters of the run as a table, below the warm-up that belongs to none of them."""
+    """The quarters of the run as a table, below the warm-up that belongs to none of them. Where the norms do not tell how
+    the threshold acts, those of a quarter do not tell either."""
     rows = [("steps", "median norm", "clipped", "mean scale", "")]
     for q in (*([c.warm_up] if c.warm_up else []), *c.quarters):
         rows.append(
             (
                 f"{q.first_step:,} to {q.last_step:,}",
                 "-" if q.median is None else number(q.median),
-                "-" if q.clipped is None else f"{q.clipped:.1%}",
+                "-" if q.clipped is None or c.verdict is None else f"{q.clipped:.1%}",
                 "-" if q.mean_scale is None else f"{q.mean_scale:.3f}",
-                "warm-up" if q is c.warm_up else q.verdict or "-",
+                "warm-up" if q is c.warm_up else (c.verdict and q.verdict) or "-",
             )
         )
-    styles = {"warm-up": "dim", "limiter": "yellow", "brake": "red"}
-    lines = columns(rows, left=(0, 4))
-    return [Text(line, "dim" if i == 0 else styles.get(rows[i][4], ""), no_wrap=True) for i, line in enumerate(lines)]
+    return table(rows, left=(0, 4), styles=[VERDICT_STYLES.get(row[4], "") for row in rows], marked=4)
 
 
 def line(c: Check) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -15,8 +16,11 @@ from clipcal.commands.check import check
 from clipcal.commands.init import init
 from clipcal.commands.profile import profile
 from clipcal.commands.recommend import recommend
+from clipcal.commands.report import report
+from clipcal.commands.runs import runs
 from clipcal.commands.sources import SourceCommand
 from clipcal.commands.verify import verify
+from clipcal.ranks import ranks_here
 
 app = typer.Typer(
     name="clipcal",
@@ -29,18 +33,29 @@ app = typer.Typer(
 )
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, apply, init):
+for command in (recommend, verify, check, apply, report, runs, init):
     app.command()(command)
 
 
 def main() -> None:
     """The console script. Everything that clipcal says no with ends here, as a paragraph and an exit code."""
+    ranks = ranks_here()
+    if ranks is not None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what was chosen for it
+    if ranks is not None and ranks.rank > 0:
+        from clipcal.parallel.following import follow
+
+        sys.exit(follow())
     outlets.watch()
     try:
         try:
             app()
         finally:
             outlets.flush()
+            if ranks is not None:
+                from clipcal.parallel.group import dismiss
+
+                dismiss()
     except outlets.OutputLost as e:
         if e.reason is not None:  # `clipcal recommend RUN | head -1` is no error to speak of
             print(f"error: {e}", file=sys.stderr)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from clipcal.charts import histogram, timeline
+from clipcal.folding import folded
 from clipcal.reasons import percent
 from clipcal.recommendation import Choice, Recommendation
 
@@ -42,6 +43,9 @@ _JUDGEMENTS = {
     "costs": ("costs", "yellow"),
     "fails": ("fails", "red"),
 }
+VERDICT_STYLES = {"inactive": "dim", "limiter": "yellow", "brake": "red", "warm-up": "dim"}
+"""What a threshold is to a part of the steps, besides the word for it."""
+
 _LABELS = {"norm": "max_norm", "value": "clip_value", "per_tensor": "max_norm per tensor"}
 
 
@@ -59,17 +63,18 @@ def number(value: float | None) -> str:
 
 def headline(r: Recommendation) -> list[Text]:
     """The answer in one line, and what its verdict means in another."""
-    meaning = Text(_meaning(r), "dim")
+    below = Text(meaning(r), "dim")
     if r.max_norm is None:
-        return [Text.assemble(("no threshold", "bold red"), f"   {r.verdict}"), meaning]
+        return [Text.assemble(("no threshold", "bold red"), f"   {r.verdict}"), below]
     line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}")
     line.append(f"   confidence {r.confidence}")
     if r.interval:
         line.append(f"   interval {number(r.interval[0])} to {number(r.interval[1])}")
-    return [line, meaning]
+    return [line, below]
 
 
-def _meaning(r: Recommendation) -> str:
+def meaning(r: Recommendation) -> str:
+    """What the verdict means, in words."""
     if r.verdict == "stable" and r.clipped.stable:  # chosen by training, or an answer whose net is narrow
         return f"no spikes were seen; the threshold acts on {percent(r.clipped.stable)} of the stable steps"
     return _VERDICTS[r.verdict]
@@ -79,7 +84,7 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int
     """The answer, its pictures, and the reasons."""
     lines = headline(r)
     if len(norms) >= FEWEST_DRAWN:
-        healthy = _last_stable(r, trace)
+        healthy = last_stable(r, trace)
         lines.append(Text())
         lines += histogram(
             norms,
@@ -108,7 +113,7 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int
     return lines
 
 
-def _last_stable(r: Recommendation, trace: Trace) -> int | None:
+def last_stable(r: Recommendation, trace: Trace) -> int | None:
     """The last step of the healthy part of a diverging run, as far as the answer tells it."""
     if r.verdict != "diverging" or r.stable is None:
         return None
@@ -134,11 +139,14 @@ def printable(text: str, *, ascii: bool = False) -> str:
 
 def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
     """A snippet under its title, and how to get another framework's."""
-    few, more = ", ".join(others[:OTHERS]), len(others) - OTHERS
-    head = Text.assemble(
-        (f"Paste this ({title})", "bold"), (f"   others: --for {few}{f' and {more} more' * (more > 0)}", "dim")
-    )
-    return [Text(), head, *(Text(f"  {line}") for line in text.splitlines())]
+    code = [Text(f"  {line}") for line in text.splitlines()]
+    return [Text(), Text(f"Paste this ({title})", "bold"), *code, Text(other_frameworks(others), "dim")]
+
+
+def other_frameworks(names: Sequence[str]) -> str:
+    """Which other frameworks' snippets there are, the first ones by name."""
+    few, more = ", ".join(names[:OTHERS]), len(names) - OTHERS
+    return f"others: --for {few}{f' and {more} more' * (more > 0)}"
 
 
 def choice(c: Choice, *, method: str, ascii: bool) -> list[Text]:
@@ -149,10 +157,15 @@ def choice(c: Choice, *, method: str, ascii: bool) -> list[Text]:
 
 def verification(v: Verification, *, method: str = "norm", ascii: bool) -> list[Text]:
     """The verdict in one line, the arms as a table, the reasons."""
-    word, style = _JUDGEMENTS[v.verdict]
-    compared = _difference(v.comparison, ascii=ascii) or _where_lost(v.arms)
-    head = Text.assemble((f"{label(method)} {v.max_norm:g}: {word}", f"bold {style}"), f"   {compared}")
+    compared = _difference(v.comparison, ascii=ascii) or where_lost(v.arms)
+    style = f"bold {_JUDGEMENTS[v.verdict][1]}"
+    head = Text.assemble((f"{label(method)} {v.max_norm:g}: {judgement(v)}", style), f"   {compared}")
     return [head, Text(), *arms_table(v.arms), Text(), *bullets("Why", v.reasons, ascii=ascii)]
+
+
+def judgement(v: Verification) -> str:
+    """The verdict in words."""
+    return _JUDGEMENTS[v.verdict][0]
 
 
 def _difference(c: Comparison, *, ascii: bool) -> str:
@@ -164,7 +177,7 @@ def _difference(c: Comparison, *, ascii: bool) -> str:
     return f"final loss {c.loss_difference:+.3g}{give_or_take} against unclipped, {c.seeds} seed{'s' * (c.seeds != 1)}"
 
 
-def _where_lost(arms: Sequence[ArmResult]) -> str:
+def where_lost(arms: Sequence[ArmResult]) -> str:
     """Where there is no final loss to compare: what is trained to find out why may live on beside them."""
     lost = sorted(a.diverged_at for a in arms if a.diverged_at is not None)
     which = "every arm is lost" if len(lost) == len(arms) else "lost unclipped and clipped"
@@ -188,8 +201,25 @@ def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
                 "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
             )
         )
-    lines = columns(rows, left=(0,))
-    return [Text(line, "dim" if i == 0 else "red" if rows[i][2] == "lost" else "") for i, line in enumerate(lines)]
+    return table(rows, left=(0,), styles=["", *("red" if row[2] == "lost" else "" for row in rows[1:])], marked=2)
+
+
+def table(
+    rows: Sequence[Sequence[str]], *, left: Sequence[int], styles: Sequence[str], marked: int | None = None
+) -> list[Text]:
+    """Rows, of which the first is the head, as ``columns``. The style of a row is that of its cell in the column ``marked``
+    alone, where it says what the cell says; None for the whole row."""
+    answer = []
+    for i, (line, row) in enumerate(zip(columns(rows, left=left), rows, strict=True)):
+        if i == 0 or marked is None:
+            answer.append(Text(line, styles[i] if i else "dim", no_wrap=True))
+            continue
+        answer.append(Text(line, no_wrap=True))
+        start = 2 + sum(max(len(r[k]) for r in rows) + 2 for k in range(marked))
+        if styles[i]:
+            at = line.index(row[marked], start)
+            answer[-1].stylize(styles[i], at, at + len(row[marked]))
+    return answer
 
 
 def columns(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:
@@ -202,12 +232,23 @@ def columns(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:
     return [("  " + "  ".join(row)).rstrip() for row in cells]
 
 
-def stdout_console() -> Console:
-    return Console(highlight=False, emoji=False, markup=False)
+def stdout_console(*, plain: bool = False) -> Console:
+    return _console(stderr=False, plain=plain)
 
 
-def stderr_console() -> Console:
-    return Console(stderr=True, highlight=False, emoji=False, markup=False)
+def stderr_console(*, plain: bool = False) -> Console:
+    return _console(stderr=True, plain=plain)
+
+
+def _console(*, stderr: bool, plain: bool) -> Console:
+    """A stream to write to, coloured by rich's own rules: on a terminal that is not dumb, without NO_COLOR, and where
+    FORCE_COLOR asks for it. ``plain`` is none of it: no colour, and lines that nothing here wraps."""
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False, force_terminal=False if plain else None)
+
+
+def is_screen(console: Console) -> bool:
+    """Whether lines can be drawn over: not on a dumb terminal, nor in a log that FORCE_COLOR colours."""
+    return console.is_interactive and console.file.isatty()
 
 
 def picture_width(console: Console) -> int:
@@ -219,15 +260,12 @@ def is_ascii(console: Console) -> bool:
 
 
 def show(console: Console, lines: Iterable[Text]) -> None:
-    """Print; on a terminal sentences wrap under their own start, in a pipe no line is cut or wrapped."""
+    """Print; on a terminal what is too long goes on under its own start, in a pipe no line is cut or wrapped. Sentences
+    are no wider than the pictures beside them."""
+    width = picture_width(console)
     for line in lines:
-        if console.is_terminal and line.plain.startswith(("  • ", "  - ")):
-            for i, part in enumerate(line[4:].wrap(console, console.width - 4)):
-                console.print(Text(line.plain[:4] if i == 0 else "    ") + part, soft_wrap=True)
-        elif console.is_terminal and not line.no_wrap:
-            console.print(line)
-        else:
-            console.print(line, soft_wrap=True)
+        for part in folded(line, width) if console.is_terminal else [line]:
+            console.print(part, soft_wrap=True)
 
 
 def note(text: str) -> None:

@@ -4,6 +4,7 @@
     ├── InputError        2   bad usage or input: a flag, a file, a run directory
     │   └── SpecError     2   the same, with a place in the spec: file:line:column
     └── UserCodeError     4   the user's own training code raised; carries its traceback without clipcal's frames
+        └── RankLost      4   another process of the training is gone
 
 Only ``clipcal.cli`` catches them. A message is one short paragraph: what is wrong, where, what was expected, what to try.
 """
@@ -47,6 +48,10 @@ class UserCodeError(ClipcalError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class RankLost(UserCodeError):
+    """One of several ranks is gone, and with it the training of all."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

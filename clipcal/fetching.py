@@ -14,12 +14,15 @@ from clipcal.training import Observation
 
 def fetch(pending: Sequence[Observation]) -> list[Step]:
     """One transfer for all the scalars of all the steps."""
-    scalars = [t for o in pending for t in (o.loss, o.norms.total, o.norms.grad_max, o.scale) if t is not None]
+    scalars = [
+        t for o in pending for t in (o.loss, o.norms.total, o.norms.grad_max, o.scale, o.rank_spread) if t is not None
+    ]
     values = iter(_together(scalars))
     steps = []
     for o in pending:
         loss, grad_norm, grad_max = next(values), next(values), next(values)
         scale = None if o.scale is None else next(values)
+        rank_spread = None if o.rank_spread is None else next(values)
         # the GradScaler drops a step exactly where an unscaled gradient is not finite
         skipped = o.scaled and not math.isfinite(grad_max)
         steps.append(
@@ -32,6 +35,7 @@ def fetch(pending: Sequence[Observation]) -> list[Step]:
                 seconds=o.seconds,
                 scale=scale,
                 skipped=skipped,
+                rank_spread=rank_spread,
             )
         )
     return steps

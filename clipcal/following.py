@@ -15,9 +15,10 @@ from rich.text import Text
 from clipcal import checkview
 from clipcal.charts import timeline
 from clipcal.checking import Check, check
-from clipcal.console import bullets, is_ascii, picture_width, printable
+from clipcal.console import bullets, is_ascii, is_screen, picture_width, printable
 from clipcal.errors import InputError
 from clipcal.evidence import Evidence, load
+from clipcal.folding import folded
 
 POLL = 1.0
 """Seconds between two looks at the file."""
@@ -80,7 +81,7 @@ def _signature(source: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _view(console: Console) -> Iterator[tuple[Show, Say]]:
-    if not console.is_terminal:
+    if not is_screen(console):
         yield (
             lambda evidence, c: console.print(checkview.line(c), soft_wrap=True),
             lambda text: console.print(text, soft_wrap=True),
@@ -90,7 +91,9 @@ def _view(console: Console) -> Iterator[tuple[Show, Say]]:
     with Live(console=console, auto_refresh=False) as live:
 
         def show(evidence: Evidence, c: Check) -> None:
-            live.update(Group(*_screen(c, evidence, picture_width(console), ascii)), refresh=True)
+            width = picture_width(console)
+            lines = (part for line in _screen(c, evidence, width, ascii) for part in folded(line, width))
+            live.update(Group(*lines), refresh=True)
 
         yield show, lambda text: live.update(Text(printable(text, ascii=ascii)), refresh=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_
 
 from clipcal.errors import InputError
 from clipcal.recommendation import Method
@@ -117,9 +117,19 @@ def _in_memory_order(grad: Tensor) -> Tensor:
     return grad.permute(sorted(range(grad.dim()), key=grad.stride, reverse=True))
 
 
+def joined(per_tensor: Tensor, largest: Tensor, norm_type: float) -> Norms:
+    """The norms of shards (ranks, tensors) and their largest elements (ranks,) -> those of the whole tensors."""
+    whole = torch.linalg.vector_norm(per_tensor, norm_type, dim=0)
+    return Norms(torch.linalg.vector_norm(whole, norm_type), whole, largest.max())
+
+
 def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule: ClipRule) -> None:
     """Clip the gradients of ``params`` in place, with torch's own functions, so that an arm trains as the user's run will."""
-    if rule.method == "norm":
+    if rule.method != "value" and any(hasattr(g, "to_local") for g in grads):
+        # shards take a norm that is sharded too, which torch makes itself
+        for some in [list(params)] if rule.method == "norm" else [[p] for p in params]:
+            clip_grad_norm_(some, rule.threshold, rule.norm_type)
+    elif rule.method == "norm":
         clip_grads_with_norm_(params, rule.threshold, norms.total)
     elif rule.method == "value":
         if any(g.is_sparse for g in grads):
@@ -133,9 +143,14 @@ def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule:
             clip_grads_with_norm_(p, rule.threshold, norm)
 
 
-def scale_after(grads: Sequence[Tensor], norms: Norms, rule: ClipRule) -> Tensor:
+def scale_after(
+    grads: Sequence[Tensor],
+    norms: Norms,
+    rule: ClipRule,
+    measured: Callable[[Sequence[Tensor], float], Norms] = measure,
+) -> Tensor:
     """The factor by which clipping shortened the whole gradient, 1.0 where it did not act. 0-D, on the device."""
     if rule.method == "norm":
         return (rule.threshold / (norms.total + 1e-6)).clamp(max=1.0)
-    after = measure(grads, rule.norm_type).total
+    after = measured(grads, rule.norm_type).total
     return torch.where(norms.total > 0, after / norms.total, torch.ones_like(after)).clamp(max=1.0)

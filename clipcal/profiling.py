@@ -17,6 +17,7 @@ from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
 from clipcal.gradnorm import ClipRule
 from clipcal.layers import LayersWriter
+from clipcal.parallel.leading import parts_for
 from clipcal.patience import PATIENCE
 from clipcal.recorder import Recorder
 from clipcal.recording import OnSteps, Recording
@@ -85,7 +86,7 @@ def profile(
         refuse_to_replace(folder, force=force)
     device = pick_device(spec.fields.device)
     with num_threads(threads or default_threads()), importable_from([spec.folder, spec.cwd]):
-        parts = build(spec, seed=spec.fields.seed, device=device)
+        parts = parts_for(spec, seed=spec.fields.seed, device=device)
         tensors = parts.named_tensors()
         info = RunInfo(
             name=spec.name,
@@ -95,6 +96,7 @@ def profile(
             seeds=[spec.fields.seed],
             device=str(device),
             threads=torch.get_num_threads(),
+            world_size=1 if parts.ranks is None else parts.ranks.world,
             method=spec.fields.clip.method,
             norm_type=spec.fields.clip.norm_type,
             num_parameters=sum(p.numel() for _, p in tensors),
@@ -124,7 +126,8 @@ def _record_under(
     for path in growing:
         path.unlink(missing_ok=True)
     try:
-        parts = build(spec, seed=spec.fields.seed, device=device)
+        rule = ClipRule(method=clip.method, threshold=guard, norm_type=clip.norm_type)
+        parts = parts_for(spec, seed=spec.fields.seed, device=device, rule=rule)
         layers = LayersWriter(growing[0], [n for n, _ in parts.named_tensors()], clip.norm_type)
         trace = AppendOnly(growing[1])
 
@@ -134,7 +137,6 @@ def _record_under(
             on_steps(steps)
 
         recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
-        rule = ClipRule(method=clip.method, threshold=guard, norm_type=clip.norm_type)
         with contextlib.closing(layers), contextlib.closing(trace):
             for observation in train(parts, steps=spec.fields.steps, norm_type=clip.norm_type, clip=rule):
                 recorder.add(observation)

@@ -75,9 +75,9 @@ class RunInfo:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def environment(self) -> tuple[str, int, str, tuple[tuple[str, str], ...]]:
+    def environment(self) -> tuple[str, int, int, str, tuple[tuple[str, str], ...]]:
         """What must be equal for two arms to be equal bit for bit."""
-        return self.device, self.threads, self.platform, tuple(sorted(self.versions.items()))
+        return self.device, self.threads, self.world_size, self.platform, tuple(sorted(self.versions.items()))
 
 
 @dataclass(frozen=True)

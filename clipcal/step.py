@@ -14,7 +14,8 @@ class Step:
     absolute gradient element, ``seconds`` the wall time since the step before.
 
     ``scale`` is the factor that clipping applied (None where clipping was off); ``skipped`` marks a step that the
-    GradScaler dropped.
+    GradScaler dropped. ``rank_spread`` is the largest norm of a rank's own gradient over the median of all ranks', None where it is not
+    known.
     """
 
     step: int
@@ -25,6 +26,7 @@ class Step:
     seconds: float
     scale: float | None = None
     skipped: bool = False
+    rank_spread: float | None = None
 
     def line(self) -> str:
         row: dict[str, Any] = {
@@ -37,6 +39,8 @@ class Step:
         }
         if self.scale is not None:
             row["scale"] = self.scale
+        if self.rank_spread is not None:
+            row["rank_spread"] = self.rank_spread
         if self.skipped:
             row["skipped"] = True
         return dumps(row)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clipcal.console import columns, label, number, points, printable
+from clipcal.console import VERDICT_STYLES, columns, label, number, points, printable, table
 from clipcal.culprits import power, times
 
 if TYPE_CHECKING:
     from clipcal.attribution import LayerShare
-    from clipcal.culprits import Culprits
+    from clipcal.culprits import Culprits, Peaks
     from clipcal.recommendation import Method
     from clipcal.replay import Replayed
 
-_STYLES = {"inactive": "dim", "guard": "", "limiter": "yellow", "brake": "red"}
 _SCALED = {"norm": "gradient", "value": "largest element", "per_tensor": "largest tensor"}
+_LEFT = (0, 5, 6)  # the columns of the rules that start at one place
 _NARROWEST = 20  # columns of a layer's name on a terminal: below that lines break where the terminal breaks them
 
 
@@ -26,33 +26,32 @@ def comparison(rows: Sequence[Replayed], *, method: Method = "norm", width: int 
     """Every rule on one trace, the highest threshold first. ``width`` is that of the terminal, None in a pipe: where the line
     is too short, what a rule is gives way to whose it is, and then to nothing."""
     first, ordered = rows[0], sorted(rows, key=lambda r: -r.threshold)
-    table: list[tuple[str, ...]] = [("  rule", label(method).split()[0], first.over, "spikes", "mean scale", "verdict")]
+    cells: list[tuple[str, ...]] = [("  rule", label(method).split()[0], first.over, "spikes", "mean scale", "verdict")]
     for r in ordered:
         name = f"{'>' if r.chosen else ' '} {r.name}"
-        table.append((name, number(r.threshold), _share(r.clipped), _share(r.clipped_spikes), _scale(r), r.verdict))
+        cells.append((name, number(r.threshold), _share(r.clipped), _share(r.clipped_spikes), _scale(r), r.verdict))
     for last in (
         ["what it is", *(f"{r.label} ({r.source})" for r in ordered)],
         ["source", *(r.source for r in ordered)],
-        [""] * len(table),
+        [""] * len(cells),
     ):
-        lines = columns([(*row, cell) for row, cell in zip(table, last, strict=True)], left=(0, 5, 6))
-        if width is None or max(map(len, lines)) <= width:
+        whole = [(*row, cell) for row, cell in zip(cells, last, strict=True)]
+        if width is None or max(map(len, columns(whole, left=_LEFT))) <= width:
             break
-    styles = ["dim", *("bold green" if r.chosen else _STYLES[r.verdict] for r in ordered)]
+    lines = table(whole, left=_LEFT, styles=["", *(VERDICT_STYLES.get(r.verdict, "") for r in ordered)], marked=5)
+    for r, line in zip(ordered, lines[1:], strict=True):
+        if r.chosen:
+            line.stylize("bold green")
     moving = [r.name for r in rows if r.adaptive]
     sentences = [
         f"{first.over}, spikes: the share of these steps that a rule clips. mean scale: the factor that it leaves of the "
-        f"{_SCALED[method]}, over all {first.over} steps.",
+        f"{scaled_by(method)}, over all {first.over} steps.",
         f"inactive: clips nothing. guard: under 5% of the {first.over} steps. limiter: under half. brake: half or more.",
     ]
     if first.over == "finite":
-        title = f"Compared on {count(first.num_steps, 'step')} with a finite norm"
         sentences.insert(
             0, "No stable steps and no spikes could be told apart here: the shares are of all finite steps."
         )
-    else:
-        spikes = f"and {count(first.num_spikes, 'spike')}" if first.num_spikes else "(there are no spikes)"
-        title = f"Compared on {count(first.num_steps, 'stable step')} {spikes}"
     if moving:
         sentences.append(
             f"{' and '.join(moving)} move{'s' * (len(moving) == 1)} from step to step: the threshold is the last one, the shares "
@@ -64,10 +63,24 @@ def comparison(rows: Sequence[Replayed], *, method: Method = "norm", width: int 
     )
     return [
         Text(),
-        Text(title, "bold"),
-        *(Text(line, style, no_wrap=True) for line, style in zip(lines, styles, strict=True)),
+        Text(rules_title(first), "bold"),
+        *lines,
+        Text(),
         *points(sentences, ascii=ascii),
     ]
+
+
+def rules_title(first: Replayed) -> str:
+    """What the rules are judged by."""
+    if first.over == "finite":
+        return f"Compared on {count(first.num_steps, 'step')} with a finite norm"
+    spikes = f"and {count(first.num_spikes, 'spike')}" if first.num_spikes else "(there are no spikes)"
+    return f"Compared on {count(first.num_steps, 'stable step')} {spikes}"
+
+
+def scaled_by(method: Method) -> str:
+    """What the factor of a clipping method is on."""
+    return _SCALED[method]
 
 
 def _share(share: float | None) -> str:
@@ -82,13 +95,7 @@ def layers(c: Culprits, *, most: int = 10, width: int | None, ascii: bool) -> li
     """What makes the spikes: the conclusion, and the ``most`` layers with the largest shares. ``width`` is that of the
     terminal, None in a pipe: a name that is too long for its line goes on in the next."""
     found = c.attribution
-    peaks = {
-        "spikes": f"Layers at the {count(c.num_peaks, 'spike')}, against {count(c.num_stable, 'stable step')}",
-        "tail": f"Layers at the {count(c.num_peaks, 'step')} far above the rest, against the other {c.num_stable:,}",
-        "runaway": f"Layers in the {count(c.num_peaks, 'finite step')} of the divergence, against {count(c.num_stable, 'stable step')}",
-        "largest": f"No spikes: layers at the largest 1% of the steps ({c.num_peaks:,}), against the other {c.num_stable:,}",
-    }
-    answer = [Text(), Text(peaks[c.peaks], "bold"), *points((c.conclusion, *c.notes), ascii=ascii)]
+    answer = [Text(), Text(layers_title(c), "bold"), *points((c.conclusion, *c.notes), ascii=ascii)]
     if not found.layers:
         return answer
     shown, rest = found.layers[:most], found.layers[most:]
@@ -116,7 +123,7 @@ def layers(c: Culprits, *, most: int = 10, width: int | None, ascii: bool) -> li
         for row, style in zip(rows, styles, strict=False)
         for i, part in enumerate(_fold(row[4], None if width is None else max(width - numbers, _NARROWEST)))
     ]
-    lines = columns([(*cells, part) for cells, part, _ in folded], left=(4,))
+    lines = table([(*cells, part) for cells, part, _ in folded], left=(4,), styles=[style for _, _, style in folded])
     there = "at the spikes" if c.peaks == "spikes" else "in those steps"
     whole = (
         "how often the largest tensor of all is in this layer"
@@ -125,7 +132,9 @@ def layers(c: Culprits, *, most: int = 10, width: int | None, ascii: bool) -> li
     )
     return [
         *answer,
-        *(Text(line, style, no_wrap=True) for line, (_, _, style) in zip(lines, folded, strict=True)),
+        Text(),
+        *lines,
+        Text(),
         *points(
             [
                 f"share: {whole} {there}, each step counting alike. stable: the same in the others. usual: the median norm in the "
@@ -134,6 +143,17 @@ def layers(c: Culprits, *, most: int = 10, width: int | None, ascii: bool) -> li
             ascii=ascii,
         ),
     ]
+
+
+def layers_title(c: Culprits) -> str:
+    """Which steps are looked at, and against which."""
+    titles: dict[Peaks, str] = {
+        "spikes": f"Layers at the {count(c.num_peaks, 'spike')}, against {count(c.num_stable, 'stable step')}",
+        "tail": f"Layers at the {count(c.num_peaks, 'step')} far above the rest, against the other {c.num_stable:,}",
+        "runaway": f"Layers in the {count(c.num_peaks, 'finite step')} of the divergence, against {count(c.num_stable, 'stable step')}",
+        "largest": f"No spikes: layers at the largest 1% of the steps ({c.num_peaks:,}), against the other {c.num_stable:,}",
+    }
+    return titles[c.peaks]
 
 
 def _name(layer: LayerShare) -> str:

@@ -10,14 +10,42 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from clipcal.errors import InputError, a_kind
+from clipcal.errors import InputError, UserCodeError, a_kind
 from clipcal.gradnorm import ClipRule, Norms, Readings, clip_, measure, scale_after
 from clipcal.usercode import users_code
+
+
+class Ranks(Protocol):
+    """What the loop asks where several processes train one arm (``clipcal.parallel``)."""
+
+    rank: int
+    world: int
+
+    def goes_on(self) -> bool:
+        """Asked before every step, by all: whether it is made."""
+        ...
+
+    def ends(self) -> None:
+        """Told where the arm is given up before its last step."""
+        ...
+
+    def look_at(self, error: Exception) -> None:
+        """Raises RankLost where an error is but the echo of another rank's."""
+        ...
+
+    def micro_batch(self, *, last: bool) -> AbstractContextManager[Any]: ...
+
+    def norms(self, grads: Sequence[Tensor], norm_type: float) -> Norms: ...
+
+    def measure(
+        self, grads: Sequence[Tensor], norm_type: float, loss: Tensor
+    ) -> tuple[Norms, Tensor, Tensor | None]: ...
+
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,7 +53,8 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(kw_only=True)
 class Parts:
     """What a source builds for one arm, owned by that arm. ``batch_loss(model, batch)`` gives a scalar, and ``called`` is what
-    errors call it; ``data`` is called for a pass over the batches, again each time a pass ends."""
+    errors call it; ``data`` is called for a pass over the batches, again each time a pass ends. ``inner`` is the model without what wraps
+    it for several ``ranks``."""
 
     model: nn.Module
     data: Callable[[], Iterable[Any]]
@@ -37,10 +66,12 @@ class Parts:
     accumulate: int = 1
     called: str = "The forward pass"
     notes: list[str] = field(default_factory=list)
+    inner: nn.Module | None = None
+    ranks: Ranks | None = None
 
     def named_tensors(self) -> list[tuple[str, Tensor]]:
         """The optimizer's parameters by the model's names, in the optimizer's order."""
-        names = {id(p): n for n, p in self.model.named_parameters()}
+        names = {id(p): n for n, p in (self.inner or self.model).named_parameters()}
         return [
             (names.get(id(p), f"optimizer.param_groups[{g}][{i}]"), p)
             for g, group in enumerate(self.optimizer.param_groups)
@@ -50,7 +81,7 @@ class Parts:
 
 class Observation(NamedTuple):
     """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
-    where all had one; ``norms.per_tensor`` follows it."""
+    where all had one; ``norms.per_tensor`` follows it. ``rank_spread`` is the largest norm of a rank's own gradient over their median."""
 
     step: int
     loss: Tensor | float
@@ -60,6 +91,7 @@ class Observation(NamedTuple):
     seconds: float
     scale: Tensor | None
     scaled: bool
+    rank_spread: Tensor | None = None
 
 
 def train(
@@ -75,12 +107,20 @@ def train(
     params = [p for _, p in tensors]
     scaler = torch.amp.GradScaler(parts.device.type) if PRECISIONS[parts.precision] is torch.float16 else None
     batches = _batches(parts)
+    ranks = parts.ranks
     parts.model.train()
     before = time.perf_counter()
     for step in range(steps):
+        if ranks is not None and not ranks.goes_on():
+            return
         with users_code("optimizer.zero_grad", step):
             optimizer.zero_grad(set_to_none=True)
-        loss = _forward_and_backward(parts, batches, scaler, params, step)
+        try:
+            loss = _forward_and_backward(parts, batches, scaler, params, step)
+        except UserCodeError as e:
+            if ranks is not None:
+                ranks.look_at(e)
+            raise
         present = [i for i, p in enumerate(params) if p.grad is not None]
         if not present:
             raise InputError(_no_gradients(parts, tensors))
@@ -88,7 +128,7 @@ def train(
             scaler.unscale_(optimizer)
         if step == 0:
             _note_sparse(parts, params)
-        norms, scale = _measure_and_clip([params[i] for i in present], norm_type, clip)
+        norms, loss, spread, scale = _measure_and_clip([params[i] for i in present], norm_type, clip, loss, ranks)
         rates = [group["lr"] for group in optimizer.param_groups] if "lr" in optimizer.param_groups[0] else []
         lr = rates[0] * lr_scale if rates else float("nan")
         with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step", step):
@@ -104,7 +144,7 @@ def train(
                 else:
                     parts.scheduler.step()
         after = time.perf_counter()
-        yield Observation(
+        observation = Observation(
             step=step,
             loss=loss,
             norms=norms,
@@ -113,7 +153,14 @@ def train(
             seconds=after - before,
             scale=scale,
             scaled=scaler is not None,
+            rank_spread=spread,
         )
+        try:
+            yield observation
+        except GeneratorExit:
+            if ranks is not None and step + 1 < steps:
+                ranks.ends()
+            raise
         before = after
 
 
@@ -129,34 +176,42 @@ def _forward_and_backward(
     losses: list[Tensor] = []
     # a second backward pass does not always raise: where it does not, every gradient would be twice what it is
     untouched = step == 0 and all(p.grad is None for p in params)
-    for _ in range(parts.accumulate):
+    for i in range(parts.accumulate):
         batch = next(batches)
         autocast: AbstractContextManager[Any] = (
             torch.autocast(parts.device.type, dtype=dtype) if dtype else nullcontext()
         )
-        with users_code(parts.called, step), autocast:
-            loss = parts.batch_loss(parts.model, batch)
-        if untouched and not losses and any(p.grad is not None for p in params):
-            raise InputError(
-                f"{parts.called}: clipcal calls backward itself; return the loss without calling .backward()."
-            )
-        _check_loss(loss, parts.called, step)
-        losses.append(loss.detach().clone())  # CUDA graphs of a compiled step write the next loss to the same place
-        part = loss / parts.accumulate if parts.accumulate > 1 else loss
-        with users_code("The backward pass", step):
-            (scaler.scale(part) if scaler else part).backward()
+        with nullcontext() if parts.ranks is None else parts.ranks.micro_batch(last=i + 1 == parts.accumulate):
+            with users_code(parts.called, step), autocast:
+                loss = parts.batch_loss(parts.model, batch)
+            if untouched and not losses and any(p.grad is not None for p in params):
+                raise InputError(
+                    f"{parts.called}: clipcal calls backward itself; return the loss without calling .backward()."
+                )
+            _check_loss(loss, parts.called, step)
+            losses.append(loss.detach().clone())  # CUDA graphs of a compiled step write the next loss to the same place
+            part = loss / parts.accumulate if parts.accumulate > 1 else loss
+            with users_code("The backward pass", step):
+                (scaler.scale(part) if scaler else part).backward()
     return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
 
-def _measure_and_clip(params: Sequence[Tensor], norm_type: float, clip: ClipRule | None) -> tuple[Norms, Tensor | None]:
-    """The norms before any clipping, and the factor that clipping applied, None without it."""
+def _measure_and_clip(
+    params: Sequence[Tensor], norm_type: float, clip: ClipRule | None, loss: Tensor, ranks: Ranks | None
+) -> tuple[Norms, Tensor, Tensor | None, Tensor | None]:
+    """The norms before any clipping, the loss of all ranks, their spread, and the factor that clipping applied, None without it."""
     grads = [p.grad for p in params if p.grad is not None]
-    norms = measure(grads, norm_type)
+    spread = None
+    if ranks is None:
+        norms = measure(grads, norm_type)
+    else:
+        norms, loss, spread = ranks.measure(grads, norm_type, loss)
     if clip is None:
-        return norms, None
-    own = norms if clip.norm_type == norm_type else measure(grads, clip.norm_type)
+        return norms, loss, spread, None
+    whole = measure if ranks is None else ranks.norms
+    own = norms if clip.norm_type == norm_type else whole(grads, clip.norm_type)
     clip_(grads, params, own, clip)
-    return norms, scale_after(grads, own, clip)
+    return norms, loss, spread, scale_after(grads, own, clip, whole)
 
 
 def _note_sparse(parts: Parts, params: Sequence[Tensor]) -> None:
@@ -186,8 +241,10 @@ class _scaled_rates:
 
 
 def _batches(parts: Parts) -> Iterator[Any]:
-    """The batches of one pass after the other, on the device."""
+    """The batches of one pass after the other, on the device; where several ranks train, every so-manieth of them."""
     passes = 0
+    rank, world = (0, 1) if parts.ranks is None else (parts.ranks.rank, parts.ranks.world)
+    dealt = 0
     while True:
         count = 0
         with users_code("Iterating over the data"):
@@ -198,9 +255,11 @@ def _batches(parts: Parts) -> Iterator[Any]:
                     batch = next(iterator)
                 except StopIteration:
                     break
-                batch = to_device(batch, parts.device)
-            count += 1
-            yield batch
+                mine = dealt % world == rank
+                batch = to_device(batch, parts.device) if mine else None
+            count, dealt = count + 1, dealt + 1
+            if mine:
+                yield batch
         if count == 0:
             raise InputError(
                 "The data is empty: it gave no batch at all. Check the dataset's length, and that batch_size with "

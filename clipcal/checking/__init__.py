@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
     first = min(int(rows[0]) for rows in (stable, spikes) if rows.size) if known else 0
 
     def part(rows: NDArray[np.int64]) -> Part:
-        return _part(rows, norms, steps, usable, above, scale if pile is None else None)
+        counted = _part(rows, norms, steps, usable, above, scale if pile is None else None)
+        return counted if verdict is not None else replace(counted, clipped=None, verdict=None)
 
     quarters = tuple(part(rows) for rows in np.array_split(np.arange(first, norms.size), 4) if rows.size)
     warm_up = part(np.arange(first)) if first else None

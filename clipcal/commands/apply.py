@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipcal.commands.answering import NO, print_json, said_no, stop
-from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.commands.options import Json, Pattern, Plain, Quiet, RunOrLog, Tag, WhichRun
 from clipcal.commands.steps import read
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def apply(
     tag: Tag = None,
     run: WhichRun = None,
     pattern: Pattern = None,
+    plain: Plain = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +75,12 @@ def apply(
             return
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
-        show(stdout_console(), map(_coloured, applying.diff(plan).splitlines()))
+        if plain:
+            from clipcal import plainview
+
+            plainview.say(plainview.changes(plan))
+        else:
+            show(stdout_console(), map(_coloured, applying.diff(plan).splitlines()))
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
         elif yes and not quiet:

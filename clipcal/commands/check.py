@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clipcal.commands.answering import NO, print_json, said_no
-from clipcal.commands.options import Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.commands.options import Json, Pattern, Plain, Plot, Quiet, RunOrLog, Tag, WhichRun
 from clipcal.commands.outlets import BROKEN_PIPE, reader_gone
 from clipcal.errors import InputError
 
@@ -27,6 +27,8 @@ def check(
     tag: Tag = None,
     run: WhichRun = None,
     pattern: Pattern = None,
+    plot: Plot = None,
+    plain: Plain = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,6 +42,12 @@ def check(
 
         if follow and json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
+        if follow and plot is not None:
+            raise InputError("--follow watches and --plot draws one picture: ask for one or the other.")
+        if plot is not None:
+            from clipcal.plotting.saving import check_file
+
+            check_file(plot)
         if follow and str(source) == "-":
             raise InputError("--follow watches a log as it grows and needs a file: standard input is read to its end.")
         if follow:
@@ -47,12 +55,24 @@ def check(
             from clipcal.following import follow as watch
 
             gone = reader_gone()
-            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=stdout_console(), gone=gone)
+            out = stdout_console(plain=plain)
+            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
             raise typer.Exit(BROKEN_PIPE)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         answer = checked(evidence, max_norm)
+        if plot is not None:
+            from clipcal.console import note
+            from clipcal.plotting.pictures import draw_check
+
+            draw_check(evidence, answer, plot)
+            if not quiet:
+                note(f"wrote {plot}")
         if json:
             print_json(answer.as_dict())
+        elif plain:
+            from clipcal import plainview
+
+            plainview.say(plainview.check(answer, evidence.trace, evidence.norms))
         else:
             from clipcal import checkview, console
 

@@ -55,6 +55,32 @@ Out = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        envvar="CLIPCAL_PLAIN",
+        help="Words instead of pictures, tables, colours and live views: for screen readers and logs.",
+    ),
+]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Also write the curves there, live, as TensorBoard event files: a run each for the profile and the arms.",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Also draw it for a paper, as .png, .svg or .pdf. Needs matplotlib: the extra plots.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads per run.  [default: half the cores; a script's own]")

@@ -14,16 +14,18 @@ from clipcal.commands.options import (
     Json,
     Optimizer,
     Out,
+    Plain,
     Quiet,
     Scratch,
     Seed,
     Source,
     Steps,
+    TensorBoard,
     Threads,
     Trackers,
 )
 from clipcal.commands.sources import read_source
-from clipcal.commands.steps import run_profile
+from clipcal.commands.steps import curves, run_profile
 
 
 def profile(
@@ -39,6 +41,8 @@ def profile(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")
     ] = False,
+    tensorboard: TensorBoard = None,
+    plain: Plain = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -61,7 +65,10 @@ def profile(
             trackers=trackers,
             resume=resume,
         )
-        run = run_profile(what, folder, force=force, resume=resume, threads=threads, quiet=quiet)
+        with curves(tensorboard, folder, quiet=quiet) as board:
+            run = run_profile(
+                what, folder, force=force, resume=resume, threads=threads, quiet=quiet, plain=plain, board=board
+            )
         from clipcal.profiled import summary
 
         answer = summary(run)

@@ -21,18 +21,48 @@ if TYPE_CHECKING:
     from clipcal.rundir import Run
     from clipcal.scripts.script import Script
     from clipcal.spec import Spec
+    from clipcal.tensorboarding import Board
     from clipcal.verification import Verification
 
 
+@contextlib.contextmanager
+def curves(logdir: Path | None, folder: Path, *, quiet: bool) -> Iterator[Board | None]:
+    """What writes the curves of a run for TensorBoard, where they are wanted. Raises InputError where it could not."""
+    if logdir is None:
+        yield None
+        return
+    from clipcal.console import note
+    from clipcal.tensorboarding import Board
+
+    board = Board(logdir, folder, (lambda text: None) if quiet else note)
+    try:
+        yield board
+    finally:
+        board.close()
+
+
 def run_profile(
-    source: Spec | Script, folder: Path, *, force: bool, resume: bool, threads: int | None, quiet: bool
+    source: Spec | Script,
+    folder: Path,
+    *,
+    force: bool,
+    resume: bool,
+    threads: int | None,
+    quiet: bool,
+    plain: bool = False,
+    board: Board | None = None,
 ) -> Run:
     from clipcal import live
     from clipcal.console import note, stderr_console
+    from clipcal.ranks import ranks_here
+    from clipcal.rundir import is_run
     from clipcal.scripts.script import Script
     from clipcal.stdio import interruptible, prints_to_stderr
 
-    console = stderr_console()
+    ranks = ranks_here()
+    # torchrun has started all processes again after it lost one: what they recorded before is gone on with
+    resume = resume or (ranks is not None and ranks.restarts > 0 and is_run(folder))
+    console = stderr_console(plain=plain)
     is_script = isinstance(source, Script)
     total = source.steps if isinstance(source, Script) else source.fields.steps
     with (
@@ -40,8 +70,13 @@ def run_profile(
         interruptible() as asked,
         prints_to_stderr(),
         # what a script prints itself would tear a live view
-        live.profile_view(console, total, asked=asked, quiet=quiet, plain=is_script) as (on_steps, on_guard),
+        live.profile_view(console, total, asked=asked, quiet=quiet, plain=is_script, spoken=plain) as (
+            on_steps,
+            on_guard,
+        ),
     ):
+        if board:
+            on_steps, on_guard = board.of_profile(on_steps, on_guard)
         options: dict[str, Any] = {"force": force, "resume": resume, "on_steps": on_steps, "on_guard": on_guard}
         options |= {"should_stop": asked, "command": sys.argv}
         if isinstance(source, Script):
@@ -123,6 +158,8 @@ def run_verify(
     force: bool,
     quiet: bool,
     spaced: bool,
+    plain: bool = False,
+    board: Board | None = None,
 ) -> Verification:
     from clipcal.arms import warm_up
 
@@ -143,8 +180,10 @@ def run_verify(
 
     with (
         _arms_are_kept(run),
-        live.arms_view(stderr_console(), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress),
+        live.arms_view(stderr_console(plain=plain), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress),
     ):
+        if board:
+            on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
         return verifying.verify(
             run,
             max_norm=max_norm,
@@ -167,6 +206,8 @@ def run_choose(
     *,
     quiet: bool,
     spaced: bool,
+    plain: bool = False,
+    board: Board | None = None,
 ) -> Outcome:
     from clipcal.arms import warm_up
 
@@ -178,6 +219,9 @@ def run_choose(
     from clipcal.console import stderr_console
     from clipcal.trials import Trials
 
-    with _arms_are_kept(run), live.arms_view(stderr_console(), run.info.steps, quiet=quiet) as (on_plan, on_progress):
+    view = live.arms_view(stderr_console(plain=plain), run.info.steps, quiet=quiet)
+    with _arms_are_kept(run), view as (on_plan, on_progress):
+        if board:
+            on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
         trials = Trials(run, jobs=jobs, on_plan=on_plan, on_progress=on_progress)
         return choosing.choose(trials, recommendation, others=others, seeds=seeds)

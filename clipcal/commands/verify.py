@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import typer
 
 from clipcal.commands.answering import NO, print_json, said_no
-from clipcal.commands.options import Force, Jobs, Json, Others, Quiet, RunArg, Seeds, Steps
+from clipcal.commands.options import Force, Jobs, Json, Others, Plain, Plot, Quiet, RunArg, Seeds, Steps, TensorBoard
 from clipcal.commands.showing import show_verification
-from clipcal.commands.steps import read, run_verify, save
+from clipcal.commands.steps import curves, read, run_verify, save
 from clipcal.errors import InputError
 from clipcal.verification import SCHEMA
 
@@ -18,6 +20,9 @@ def verify(
     seeds: Seeds = 3,
     steps: Steps = None,
     jobs: Jobs = None,
+    plot: Plot = None,
+    tensorboard: TensorBoard = None,
+    plain: Plain = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -27,7 +32,11 @@ def verify(
     From the same seeds, weights and batches as the profile. Where training is lost, a tenth of the learning rate is tried
     too. Exit code 3 where clipping costs something or training is lost all the same.
     """
-    with said_no():
+    with said_no(), ExitStack() as opened:
+        if plot is not None:
+            from clipcal.plotting.saving import check_file
+
+            check_file(plot)
         if run.is_dir():
             from clipcal.rundir import open_run
 
@@ -37,6 +46,7 @@ def verify(
             raise InputError(
                 f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
             )
+        board = opened.enter_context(curves(tensorboard, evidence.run.folder, quiet=quiet))
         save(evidence.run, recommendation, quiet=quiet)
         if json and recommendation.max_norm is None and not other:
             nothing: dict[str, object] = {
@@ -49,10 +59,29 @@ def verify(
             print_json(nothing | {"reasons": list(recommendation.reasons)})
             raise typer.Exit(NO)
         verification = run_verify(
-            evidence.run, recommendation, other or [], seeds, steps, jobs, force=force, quiet=quiet, spaced=False
+            evidence.run,
+            recommendation,
+            other or [],
+            seeds,
+            steps,
+            jobs,
+            force=force,
+            quiet=quiet,
+            spaced=False,
+            plain=plain,
+            board=board,
         )
+        if board:
+            board.recommend(recommendation)
         if json:
             print_json(verification.as_dict())
         else:
-            show_verification(evidence.run, verification)
+            show_verification(evidence.run, verification, plain=plain)
+        if plot is not None:  # last: what was trained is told, whatever becomes of the picture
+            from clipcal.console import note
+            from clipcal.plotting.pictures import draw_verification
+
+            draw_verification(evidence.run, plot)
+            if not quiet:
+                note(f"wrote {plot}")
     raise typer.Exit(0 if verification.verdict in ("holds", "no_difference") else NO)

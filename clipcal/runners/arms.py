@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
-from clipcal.arms import Arm, OnProgress, train_arms
-from clipcal.profiling import environment
+from clipcal.arms import Arm, OnProgress, train_arms, train_in_turn
+from clipcal.errors import InputError
+from clipcal.profiling import environment, num_threads
+from clipcal.ranks import ranks_here
 from clipcal.rundir import Run
 from clipcal.runners.spec import pick_device
 from clipcal.spec import from_source
@@ -24,6 +26,17 @@ class SpecTrainer:
         self.first_seed: int = from_source(info.source).fields.seed
         self.device = str(pick_device(info.device))
         self._jobs = jobs or default_jobs(self.device, info.threads)
+        self._ranks = ranks_here()
+        if info.world_size != (self._ranks.world if self._ranks else 1):
+            how = (
+                f"torchrun --nproc-per-node {info.world_size} -m clipcal"
+                if info.world_size > 1
+                else "clipcal, without torchrun,"
+            )
+            raise InputError(
+                f"{run.folder}: was profiled on {info.world_size} rank{'s' * (info.world_size > 1)}, and its arms have to be trained in the "
+                f"same way: run {how} verify {run.folder}."
+            )
         here = environment()
         self.same_machine = (
             info.versions == here["versions"] and info.platform == here["platform"] and info.device == self.device
@@ -31,6 +44,10 @@ class SpecTrainer:
         self.machine: dict[str, str] = here["versions"] | {"platform": here["platform"], "threads": str(info.threads)}
 
     def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+        if self._ranks is not None:
+            with num_threads(self._info.threads):
+                train_in_turn(self._info.source, arms, steps=steps, device=self.device, on_progress=on_progress)
+            return
         train_arms(
             self._info.source,
             arms,

@@ -44,18 +44,16 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def build(spec: Spec, *, seed: int, device: torch.device) -> Parts:
-    """Seed everything, then build in the order in which a script would: model, data, loss, optimizer, scheduler.
+def build(
+    spec: Spec, *, seed: int, device: torch.device, wrap: Callable[[nn.Module], nn.Module] = lambda model: model
+) -> Parts:
+    """Seed everything, then build in the order in which a script would: model, data, loss, optimizer, scheduler. ``wrap`` makes of the
+    model what is trained on several ranks, with the same parameters, or in their place.
 
     Nothing is drawn from torch's generator besides what the user's code draws, so a script that seeds and builds in this
     order trains the same run, bit for bit. Raises SpecError for what the spec got wrong.
     """
     fields = spec.fields
-    if fields.parallel != "none":
-        raise SpecError(
-            f"{spec.where(('parallel',))}: `parallel: {fields.parallel}` cannot be trained by this version yet; "
-            "profile on one device with `parallel: none`."
-        )
     seed_everything(seed)
     builder = Builder(spec.where, seed)
     model = builder.build(fields.model, ("model",))
@@ -65,6 +63,7 @@ def build(spec: Spec, *, seed: int, device: torch.device) -> Parts:
         model.to(device)
     data = _data(spec, builder)
     batch_loss = _batch_loss(spec, builder, device)
+    trained_as = wrap(model)
     optimizer = builder.build(
         fields.optimizer,
         ("optimizer",),
@@ -84,7 +83,8 @@ def build(spec: Spec, *, seed: int, device: torch.device) -> Parts:
     if fields.precision == "fp16" and device.type == "mps":
         raise InputError("precision fp16 needs a GradScaler, which torch does not have for MPS. Use bf16 or fp32.")
     parts = Parts(
-        model=model,
+        model=trained_as,
+        inner=model,
         data=data,
         batch_loss=batch_loss,
         optimizer=optimizer,

@@ -111,6 +111,7 @@ def test_norms_after_clipping_show_how_often_and_not_how_strongly(tmp_path: Path
     other = checked(tmp_path, np.minimum(STABLE, 0.9), 2.0)
     assert (other.verdict, other.fits) == (None, None)
     assert "logged after clipping" in other.reasons[0]
+    assert {(q.clipped, q.verdict) for q in other.quarters} == {(None, None)}
 
 
 def test_too_little_to_tell(tmp_path: Path) -> None:

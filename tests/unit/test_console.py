@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from clipcal import calibration, console
+from clipcal import calibration, console, folding, live
+from clipcal.arms import Arm
 from clipcal.recommendation import Choice, Recommendation
+from clipcal.snippets import SNIPPETS, snippet
+from clipcal.stdio import Interrupt
+from clipcal.step import Step
 from clipcal.trace import Floats, Trace
 from clipcal.verification import ArmResult, Comparison, Verification
 
@@ -179,3 +185,96 @@ def test_a_difference_without_an_interval() -> None:
         console.verification(v, ascii=True)[0].plain
         == "max_norm 2.4: holds   final loss -1.2 against unclipped, 1 seed"
     )
+
+
+# --- what is too long for a line
+
+
+def test_a_headline_goes_on_at_a_field() -> None:
+    line = Text.assemble(
+        ("max_norm 0.1 does not fit", "bold red"), "   brake   acts on 100% of the stable steps   leaves 45%"
+    )
+    assert [part.plain for part in folding.folded(line, 80)] == [
+        "max_norm 0.1 does not fit   brake   acts on 100% of the stable steps",
+        "  leaves 45%",
+    ]
+    for width in range(1, 120):
+        parts = folding.folded(line, width)
+        assert "".join(p.plain for p in parts).replace(" ", "") == line.plain.replace(" ", "")
+        if width > 20:
+            assert max(p.cell_len for p in parts) <= width
+        bold = [p.plain[s.start : s.end] for p in parts for s in p.spans if s.style == "bold red"]
+        assert "".join(bold).replace(" ", "") == "max_norm0.1doesnotfit"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("framework", [name for name in SNIPPETS if name != "detectron2-yaml"])  # no norm there
+def test_a_snippet_on_a_narrow_terminal_is_pasted_as_it_was(framework: str, width: int) -> None:
+    """Lines of comments may break, as comments; a line of code that breaks would be another program."""
+    text = snippet(framework, max_norm=0.34, provenance="calibrated by clipcal on 300 steps of configs/char_lstm.yaml")
+    out = io.StringIO()
+    screen = Console(file=out, force_terminal=True, width=width, highlight=False, emoji=False, color_system=None)
+    console.show(screen, console.pasted("It", text, []))
+    pasted = [line.removeprefix("  ") for line in out.getvalue().splitlines()[2:-1]]
+
+    def code(lines: list[str]) -> list[str]:
+        return [line for line in lines if line.strip() and not line.strip().startswith("#")]
+
+    def comments(lines: list[str]) -> str:
+        return " ".join(line.strip().lstrip("# ") for line in lines if line.strip().startswith("#"))
+
+    assert code(pasted) == code(text.splitlines())
+    assert comments(pasted) == comments(text.splitlines())
+
+
+def test_sentences_are_no_wider_than_the_pictures_beside_them() -> None:
+    out = io.StringIO()
+    screen = Console(file=out, force_terminal=True, width=200, color_system=None)
+    console.show(screen, [*console.points(["word " * 100], ascii=False)])
+    assert 100 < max(map(len, out.getvalue().splitlines())) <= 120
+
+
+# --- where lines can be drawn over
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def profiled(out: io.StringIO, **env: str) -> str:
+    screen = Console(file=out, width=80, highlight=False, _environ=env)
+    with live.profile_view(screen, 10, asked=Interrupt(), quiet=False) as (on_steps, _):
+        for i in range(10):
+            on_steps([Step(step=i, loss=2.0, grad_norm=1.0, grad_max=0.1, lr=1.0, seconds=0.1)])
+    return out.getvalue()
+
+
+def test_a_live_view_is_for_a_terminal_that_can_be_drawn_over() -> None:
+    assert "\x1b[" in profiled(Terminal(), TERM="xterm")
+    for text in (
+        profiled(io.StringIO()),
+        profiled(Terminal(), TERM="dumb"),
+        profiled(io.StringIO(), TERM="xterm", FORCE_COLOR="1"),  # a log that is coloured
+    ):
+        assert "\x1b" not in text
+        assert text.splitlines()[-1].startswith("step 10/10: loss 2, norm 1, ")
+
+
+def test_a_live_view_has_the_terminals_own_colours() -> None:
+    out = Terminal()
+    screen = Console(file=out, width=80, _environ={"TERM": "xterm", "COLORTERM": "truecolor"})
+    course = live.Course(10)
+    course.add([Step(step=i, loss=2.0, grad_norm=1.0, grad_max=0.1, lr=1.0, seconds=0.1) for i in range(5)])
+    screen.print(live.profile_screen(course, width=80, ascii=False, stopping=False))
+    codes = set(re.findall(r"\x1b\[([0-9;]*)m", out.getvalue()))
+    assert codes
+    assert not any(code.startswith(("38", "48")) for code in codes), "a colour that is chosen for one ground"
+
+
+def test_where_there_is_nothing_to_train_no_view_is_drawn() -> None:
+    out = Terminal()
+    screen = Console(file=out, width=80, _environ={"TERM": "xterm"})
+    with live.arms_view(screen, 10, quiet=False) as (plan, _):
+        plan([], [Arm(name="unclipped", max_norm=None, seed=0)])
+    assert out.getvalue() == ""

@@ -22,9 +22,16 @@ def append(path: Path, norms: Sequence[float], **row: Any) -> None:
             f.write(json.dumps({"step": i, "grad_norm": norm} | row) + "\n")
 
 
+class Screen(io.StringIO):
+    """A terminal, as far as rich asks."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def watched(path: Path, events: Sequence[Callable[[], None]], *, terminal: bool = False, **options: Any) -> str:
     """What is printed while ``events`` happen, one between two looks, and then Ctrl-C."""
-    out = io.StringIO()
+    out = Screen() if terminal else io.StringIO()
     pending = list(events)
 
     def sleep(seconds: float) -> None:
@@ -95,6 +102,14 @@ def test_what_only_the_user_can_answer_ends_the_watch(tmp_path: Path) -> None:
         follow(log, max_norm=None, tag="other_grad_norm", console=console)
     with pytest.raises(InputError, match="is not there"):
         follow(tmp_path / "none", max_norm=3.0, console=console)
+
+
+def test_a_dumb_terminal_gets_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    log = tmp_path / "log.jsonl"
+    append(log, CALM)
+    lines = watched(log, [lambda: append(log, CALM)], terminal=True).splitlines()
+    assert [line.split("   ")[0] for line in lines] == ["step 99", "step 199"]
 
 
 def test_on_a_terminal_the_picture_is_drawn_again(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "jsonfile", "step"),
+    ("_version", "errors", "ranks", "wholefile", "jsonfile", "step"),
     ("recommendation", "verification", "stdio", "starter"),
     ("trace", "usercode", "losses", "rundir", "logs"),
-    ("layers", "stats", "baselines", "canvas", "charts", "patience"),
+    ("layers", "stats", "baselines", "canvas", "charts", "folding", "patience"),
     (
         "guarding",
         "reasons",
@@ -33,11 +33,17 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "applying",
         "profiled",
         "reprofiling",
+        "recordframes",
+        "eventfiles",
+        "pasting",
     ),
-    ("console", "tables", "checkview", "following"),
+    ("figures",),
+    ("console", "tables", "checkview", "plainview", "following", "tensorboarding"),
+    ("plotting", "reporting"),
     ("spec", "targets", "gradnorm", "training", "fetching", "recorder"),
+    ("sourcediff", "listing", "comparing", "runsview", "comparisonview"),
     ("recording",),
-    ("runners", "profiling"),
+    ("runners", "profiling", "parallel"),
     ("watching",),
     ("attaching",),
     ("scripts",),
@@ -50,7 +56,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 TRAINING_SIDE = {
     "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
-    "watching", "integrations", "attaching", "scripts", "retraining",
+    "watching", "integrations", "attaching", "scripts", "retraining", "parallel",
 }  # fmt: skip
 
 
@@ -108,7 +114,9 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
         "import clipcal; clipcal.recommend([1.0] * 50)",
         "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli import app\napp(standalone_mode=False)",
         "import clipcal.evidence, clipcal.console, clipcal.snippets, clipcal.logs, clipcal.following, clipcal.applying",
+        "import clipcal.reporting.writing",
         "import clipcal.spec; clipcal.spec.json_schema()",
+        "import clipcal.comparing, clipcal.comparisonview, clipcal.scripts.script",
         "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.retraining, clipcal.live, clipcal.choosing",
     ],
 )

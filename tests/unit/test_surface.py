@@ -53,16 +53,20 @@ def test_commands_and_flags() -> None:
         name: sorted(flag for p in sub.params for flag in p.opts if flag.startswith("-"))
         for name, sub in command.commands.items()  # type: ignore[attr-defined]
     }
-    common = ["--json", "--quiet", "-q"]
+    common = ["--json", "--plain", "--quiet", "-q"]
     training = ["--device", "--force", "--out", "--seed", "--steps", "--threads", "-n", "-o"]
-    training += ["--optimizer", "--scratch", "--trackers"]
+    training += ["--optimizer", "--scratch", "--trackers", "--tensorboard"]
     logs = ["--tag", "--run", "--pattern"]
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
         "profile": sorted([*common, *training, "--resume"]),
-        "recommend": sorted([*common, *logs, "--for", "--compare", "--layers"]),
-        "check": sorted([*common, *logs, "--max-norm", "--follow", "-f"]),
+        "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot"]),
+        "check": sorted([*common, *logs, "--max-norm", "--follow", "-f", "--plot"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
-        "verify": sorted([*common, "--force", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]),
-        "init": sorted([*common, "--schema", "--force"]),
+        "verify": sorted(
+            [*common, "--plot", "--force", "--tensorboard", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]
+        ),
+        "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
+        "runs": common,
+        "init": ["--force", "--json", "--quiet", "--schema", "-q"],
     }

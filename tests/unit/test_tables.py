@@ -58,7 +58,8 @@ def test_the_comparison_in_a_pipe() -> None:
     assert any("half the mean (Pascanu 2013)" in line for line in table)
     thresholds = [next(float(word) for word in line.split() if word[0].isdigit()) for line in table]
     assert thresholds == sorted(thresholds, reverse=True)
-    assert [line.split()[0] for line in lines[3 + len(rows) :]] == ["•"] * 4
+    assert lines[3 + len(rows)] == ""
+    assert [line.split()[0] for line in lines[4 + len(rows) :]] == ["•"] * 4
 
 
 def test_words_of_the_comparison() -> None:
@@ -98,18 +99,20 @@ GPT = [
 
 def test_the_layers_in_a_pipe() -> None:
     lines = shown(tables.layers(culprits(GPT), width=None, ascii=False), terminal=False, width=80)
-    assert lines[:4] == [
+    assert lines[:5] == [
         "",
         "Layers at the 5 spikes, against 1,050 stable steps",
         "  • One layer makes the spikes.",
         "  • A note.",
+        "",
     ]
-    assert lines[4].split() == ["share", "stable", "usual", "reaches", "layer", "(its", "largest", "tensor)"]
-    assert lines[5].startswith("  >  99")
-    assert " x  transformer.h.0.attn.c_attn (weight 99." in lines[5]
-    assert lines[15].endswith("2 other layers")
-    assert lines[16].startswith("  • share: of the squared norm at the spikes")
-    assert len(lines) == 17
+    assert lines[5].split() == ["share", "stable", "usual", "reaches", "layer", "(its", "largest", "tensor)"]
+    assert lines[6].startswith("  >  99")
+    assert " x  transformer.h.0.attn.c_attn (weight 99." in lines[6]
+    assert lines[16].endswith("2 other layers")
+    assert lines[17] == ""
+    assert lines[18].startswith("  • share: of the squared norm at the spikes")
+    assert len(lines) == 19
 
 
 def test_one_layer_more_than_shown_is_shown() -> None:
@@ -150,13 +153,13 @@ def test_ascii_and_hostile_names() -> None:
 
 def test_the_largest_tensor_of_all() -> None:
     lines = shown(tables.layers(culprits(GPT, norm_type=float("inf")), width=None, ascii=False), terminal=False)
-    assert lines[5].startswith("  > 100.0%")
+    assert lines[6].startswith("  > 100.0%")
     assert "share: how often the largest tensor of all is in this layer at the spikes" in lines[-1]
 
 
 def test_tensors_of_no_layer_have_no_brackets() -> None:
     lines = shown(tables.layers(culprits(["scale", "shift", "a.weight"]), width=None, ascii=False), terminal=False)
-    assert lines[5].endswith("  scale")
+    assert lines[6].endswith("  scale")
 
 
 def test_nothing_to_compare_is_a_sentence() -> None:

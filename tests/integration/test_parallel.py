@@ -1,0 +1,244 @@
+"""``torchrun -m clipcal``: ranks that train one arm leave what a single process leaves on the joined batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Project
+
+from clipcal.layers import read_layers
+
+NET = '''
+import os, time
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """Blocks to shard, one that is never used, and a tensor that does not divide by the ranks."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(5, 7), nn.Linear(7, 7)])
+        self.unused = nn.Linear(3, 3)
+        self.outer = nn.Linear(7, 1)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.outer(x)
+
+
+def batches(seed=0, wait=0.0, fails_on=None, bad_rank=None):
+    g = torch.Generator().manual_seed(seed)
+    i = 0
+    while True:
+        if fails_on is not None and i >= 20 and os.environ.get("RANK") == fails_on:
+            raise ValueError("a shard that cannot be read")
+        time.sleep(wait)
+        x = torch.randn(8, 5, generator=g)
+        loud = 50.0 if bad_rank is not None and i % 2 == bad_rank and i // 2 == 12 else 1.0
+        yield x, loud * x.sum(1, keepdim=True)
+        i += 1
+'''
+
+
+def spec(project: Project, **changes: Any) -> Path:
+    project.code(NET, "net.py")
+    fields = {
+        "model": {"_target_": "net.Net"},
+        "data": {"_target_": "net.batches"},
+        "loss": {"_target_": "torch.nn.MSELoss"},
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
+        "steps": 20,
+        "device": "cpu",
+    }
+    path = project.folder / f"{changes.get('name', 'spec')}.yaml"
+    path.write_text(json.dumps(fields | changes))
+    return path
+
+
+def torchrun(project: Project, ranks: int, *words: str, options: tuple[str, ...] = ()) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return [*launcher, *options, "-m", "clipcal", *words]
+
+
+def run(project: Project, environment: dict[str, str], command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def trace(folder: Path, name: str = "trace.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def info(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
+
+
+def same(a: list[dict[str, Any]], b: list[dict[str, Any]], *keys: str) -> None:
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        for key in keys:
+            assert one[key] == pytest.approx(other[key], rel=1e-5), (key, one["step"])
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environment.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("ddp", 2), ("fsdp2", 2), ("fsdp2", 4), ("ddp", 4)])
+def test_ranks_are_one_process_on_the_joined_batch(
+    project: Project, environment: dict[str, str], kind: str, ranks: int
+) -> None:
+    spec(project, name="ranks", parallel=kind, accumulate=2)
+    spec(project, name="one", accumulate=2 * ranks)
+    done = run(project, environment, torchrun(project, ranks, "profile", "ranks.yaml", "-q", "--json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 20, "stdout is rank 0's answer alone"
+    assert run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"]).returncode == 0
+    ours, single = project.folder / "runs" / "ranks", project.folder / "runs" / "one"
+    same(trace(ours), trace(single), "grad_norm", "grad_max", "loss", "lr")
+    assert info(ours)["world_size"] == ranks
+    layers = [read_layers(folder / "layers.f32") for folder in (ours, single)]
+    assert layers[0].names == layers[1].names
+    np.testing.assert_allclose(layers[0].norms, layers[1].norms, rtol=1e-5, atol=1e-7)
+    assert all(("rank_spread" in row) == (kind == "ddp") for row in trace(ours))
+
+
+def test_a_bad_shard_shows(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp", data={"_target_": "net.batches", "bad_rank": 1})
+    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    assert done.returncode == 0, done.stderr
+    spread = [row["rank_spread"] for row in trace(project.folder / "runs" / "spec")]
+    assert max(spread) == spread[12]
+    assert spread[12] > 1.8, "of two ranks one brings nearly all, and the median lies between them"
+
+
+def test_clipping_on_shards_is_clipping_of_the_whole(project: Project, environment: dict[str, str]) -> None:
+    spec(project, name="ranks", parallel="fsdp2")
+    spec(project, name="one", accumulate=2)
+    both = ("verify", "--max-norm", "0.5", "--seeds", "1", "-q")
+    for command in (("profile", "ranks.yaml", "-q"), (both[0], "runs/ranks", *both[1:])):
+        done = run(project, environment, torchrun(project, 2, *command))
+        assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
+    for command in (("profile", "one.yaml", "-q"), (both[0], "runs/one", *both[1:])):
+        run(project, environment, [sys.executable, "-m", "clipcal", *command])
+    arms = [project.folder / "runs" / name / "arms" for name in ("ranks", "one")]
+    ours, single = (trace(arm, "max_norm=0.5-seed0.jsonl") for arm in arms)
+    same(ours, single, "grad_norm", "loss", "scale")
+    assert any(row["scale"] < 1 for row in ours)
+
+
+def test_a_rank_that_fails_ends_the_run_with_its_reason(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp", data={"_target_": "net.batches", "fails_on": "1"})
+    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    assert done.returncode != 0
+    assert "net.py" in done.stderr, "the user's own traceback"
+    assert "error: Rank 1 failed: The data raised ValueError: a shard that cannot be read" in done.stderr
+    folder = project.folder / "runs" / "spec"
+    assert len(trace(folder)) == 10
+    assert (info(folder)["status"], "a shard that cannot be read" in info(folder)["reason"]) == ("failed", True)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> dict[str, int]:
+    """The children of a torchrun by their rank."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            variables = dict(v.partition("=")[::2] for v in (entry / "environ").read_text().split("\0"))
+        except (OSError, IndexError, ValueError):
+            continue
+        if parent == process.pid and "RANK" in variables:
+            found[variables["RANK"]] = int(entry.name)
+    return found
+
+
+def begin(project: Project, environment: dict[str, str], command: list[str]) -> subprocess.Popen[str]:
+    """Started, with some rows recorded."""
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    file = project.folder / "runs" / "spec" / "trace.jsonl"
+    until = time.monotonic() + 60
+    while not (file.exists() and file.read_bytes().count(b"\n") > 20):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp", steps=2000, data={"_target_": "net.batches", "wait": 0.005})
+    process = begin(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    children = ranks_of(process)
+    os.kill(children["1"], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "error: Another rank is gone" in stderr
+    folder = project.folder / "runs" / "spec"
+    assert [row["step"] for row in trace(folder)] == list(range(len(trace(folder))))
+    assert info(folder)["status"] == "failed"
+    assert not Path(f"/proc/{children['0']}").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_torchrun_starts_them_again(project: Project, environment: dict[str, str]) -> None:
+    """The run goes on: no row twice, none lost, and the same as without the accident."""
+    spec(project, parallel="ddp", steps=120, data={"_target_": "net.batches", "wait": 0.01})
+    again = torchrun(project, 2, "profile", "spec.yaml", "-q", options=("--max-restarts", "1"))
+    process = begin(project, environment, again)
+    os.kill(ranks_of(process)["1"], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    folder = project.folder / "runs" / "spec"
+    assert info(folder)["status"] == "complete"
+    rows = trace(folder)
+    assert [row["step"] for row in rows] == list(range(120))
+    spec(project, name="one", accumulate=2, steps=120)
+    run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"])
+    same(rows, trace(project.folder / "runs" / "one"), "grad_norm", "loss")
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "words", "said"),
+    [
+        ("ddp", 1, ("profile", "spec.yaml"), "torchrun --nproc-per-node"),
+        ("none", 2, ("profile", "spec.yaml"), "parallel: ddp"),
+        ("fsdp2", 2, ("profile", "spec.yaml", "--steps", "0"), "--steps"),
+        ("ddp", 2, ("recommend", "nowhere"), "no such run"),
+    ],
+)
+def test_usage(
+    project: Project, environment: dict[str, str], kind: str, ranks: int, words: tuple[str, ...], said: str
+) -> None:
+    """Said once, and nobody is left waiting."""
+    spec(project, parallel=kind)
+    command = torchrun(project, ranks, *words) if ranks > 1 else [sys.executable, "-m", "clipcal", *words]
+    done = run(project, environment, command)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def test_arms_are_trained_as_the_profile_was(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp")
+    assert run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q")).returncode == 0
+    alone = run(project, environment, [sys.executable, "-m", "clipcal", "verify", "runs/spec", "--max-norm", "1"])
+    assert alone.returncode == 2
+    assert "torchrun --nproc-per-node 2 -m clipcal verify" in alone.stderr
