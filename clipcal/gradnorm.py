@@ -117,12 +117,6 @@ def _in_memory_order(grad: Tensor) -> Tensor:
     return grad.permute(sorted(range(grad.dim()), key=grad.stride, reverse=True))
 
 
-def joined(per_tensor: Tensor, largest: Tensor, norm_type: float) -> Norms:
-    """The norms of shards (ranks, tensors) and their largest elements (ranks,) -> those of the whole tensors."""
-    whole = torch.linalg.vector_norm(per_tensor, norm_type, dim=0)
-    return Norms(torch.linalg.vector_norm(whole, norm_type), whole, largest.max())
-
-
 def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule: ClipRule) -> None:
     """Clip the gradients of ``params`` in place, with torch's own functions, so that an arm trains as the user's run will."""
     if rule.method != "value" and any(hasattr(g, "to_local") for g in grads):

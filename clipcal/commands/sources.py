@@ -127,10 +127,11 @@ def prepare(source: Spec | Script) -> None:
 
 
 def resuming(source: Spec | Script, folder: Path) -> str:
+    from clipcal.ranks import called
     from clipcal.scripts.script import Script
 
     if not isinstance(source, Script):
-        return shlex.join(["clipcal", "profile", str(source.file), "--out", str(folder), "--resume"])
+        return shlex.join([*called(), "profile", str(source.file), "--out", str(folder), "--resume"])
     is_file = source.words[0].endswith(".py")
     before, after = (source.words[:1], source.words[1:]) if is_file else ((), source.words)
     return shlex.join(

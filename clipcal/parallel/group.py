@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -82,6 +82,12 @@ class Group:
         with self.watched():
             dist.all_gather(list(rows.unbind()), values.contiguous())
         return rows
+
+    def reduced(self, values: Tensor, how: Literal["sum", "max"]) -> Tensor:
+        """The values (k,) put together over the ranks, in place."""
+        with self.watched():
+            dist.all_reduce(values, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
+        return values
 
     def say_failed(self, why: str) -> None:
         with contextlib.suppress(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from clipcal.gradnorm import Norms, joined, measure
+from clipcal.gradnorm import Norms, measure
 from clipcal.parallel.group import Group
 
 Kind = Literal["ddp", "fsdp2"]
@@ -75,8 +76,8 @@ class Together:
         return self._of_shards(grads, norm_type, grads[0].new_zeros(()))[0]
 
     def measure(self, grads: Sequence[Tensor], norm_type: float, loss: Tensor) -> tuple[Norms, Tensor, Tensor | None]:
-        """The norms of the whole gradient and the mean loss, equal on all ranks, by one collective for all of a step's numbers; and
-        under DDP the largest norm that a rank brings into the mean, over the median of the ranks'."""
+        """The norms of the whole gradient and the mean loss, equal on all ranks; and under DDP the largest norm that a rank brings
+        into the mean, over the median of the ranks'. No collective per parameter."""
         if not isinstance(self._model, DistributedDataParallel):
             return (*self._of_shards(grads, norm_type, loss), None)
         square = torch.stack(self._squares).sum() if self._squares else torch.zeros_like(loss)
@@ -85,13 +86,18 @@ class Together:
         return measure(grads, norm_type), rows[:, 0].mean(), rows[:, 1].max() / rows[:, 1].quantile(0.5)
 
     def _of_shards(self, grads: Sequence[Tensor], norm_type: float, loss: Tensor) -> tuple[Norms, Tensor]:
-        shards = [g.to_local() if isinstance(g, DTensor) else g for g in grads]
-        own = measure(shards, norm_type)
-        loss = loss.to_local() if isinstance(loss, DTensor) else loss
-        rows = self._group.gathered(
-            torch.cat([torch.stack([loss.float(), own.grad_max.float()]), own.per_tensor.float()])
-        )
-        return joined(rows[:, 2:], rows[:, 1], norm_type), rows[:, 0].mean()
+        """Two small all-reduces whatever the number of tensors: of 723 of them, a model of 70 billion parameters, 6 KB. In float64,
+        since the square of a norm that float32 holds may be none that it holds."""
+        own = measure([g.to_local() if isinstance(g, DTensor) else g for g in grads], norm_type)
+        loss = (loss.to_local() if isinstance(loss, DTensor) else loss).double()
+        if norm_type == math.inf:
+            largest = self._group.reduced(own.per_tensor, "max")
+            mean = self._group.reduced(loss.reshape(1), "sum")[0] / self.world
+            return Norms(largest.max(), largest, largest.max()), mean
+        sums = self._group.reduced(torch.cat([loss.reshape(1), own.per_tensor.double() ** norm_type]), "sum")
+        whole = sums[1:] ** (1 / norm_type)
+        total = torch.linalg.vector_norm(whole, norm_type)
+        return Norms(total, whole, self._group.reduced(own.grad_max.reshape(1), "max")[0]), sums[0] / self.world
 
     def _reduced(self, bucket: Any) -> torch.futures.Future[Tensor]:
         """DDP's own all-reduce, behind a look at what this rank brings into it."""

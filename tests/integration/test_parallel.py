@@ -197,6 +197,20 @@ def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_ctrl_c(project: Project, environment: dict[str, str]) -> None:
+    """All ranks stop after the same step, and what is said to go on with is how it was begun."""
+    spec(project, parallel="ddp", steps=2000, data={"_target_": "net.batches", "wait": 0.005})
+    process = begin(project, environment, torchrun(project, 2, "profile", "spec.yaml"))
+    process.send_signal(signal.SIGINT)  # torchrun tells its ranks
+    _, stderr = process.communicate(timeout=60)
+    assert "interrupted after step" in stderr
+    assert "torchrun --nproc-per-node 2 -m clipcal profile spec.yaml" in stderr
+    folder = project.folder / "runs" / "spec"
+    assert info(folder)["status"] == "interrupted"
+    assert len(trace(folder)) > 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_torchrun_starts_them_again(project: Project, environment: dict[str, str]) -> None:
     """The run goes on: no row twice, none lost, and the same as without the accident."""
     spec(project, parallel="ddp", steps=120, data={"_target_": "net.batches", "wait": 0.01})
