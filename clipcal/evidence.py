@@ -21,6 +21,7 @@ from clipcal.layers import read_layers
 from clipcal.reasons import Columns, too_high_rate
 from clipcal.recommendation import Choice, Method, Recommendation
 from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
+from clipcal.scaled import scaled_caveat
 from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
 STREAM = "standard input"
@@ -128,6 +129,7 @@ def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -
     picked = pick(log, str(path), tag=tag, run=run)
     rows = len(picked.grad_norm)
     unknown = np.full(rows, np.nan)
+    scaled = scaled_caveat(picked.grad_norm)
     trace = Trace(
         step=picked.step.astype(np.int64),
         loss=picked.loss,
@@ -145,7 +147,7 @@ def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -
         method="norm",
         norm_type=2.0,
         run=None,
-        caveats=picked.caveats,
+        caveats=(*([scaled] if scaled else []), *picked.caveats),
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
         every=picked.every,
