@@ -47,32 +47,34 @@ def _usual() -> Path:
 
 
 def _list(folder: Path, now: datetime.datetime, *, plain: bool, json: bool) -> None:
-    from clipcal.listing import SCHEMA, list_runs
+    from clipcal.overview.listing import SCHEMA, list_runs
 
     rows = list_runs(folder, now=now)
     if json:
         _answer({"schema": SCHEMA, "folder": str(folder), "runs": [row.as_dict() for row in rows]})
         return
-    from clipcal import console, plainview, runsview
+    from clipcal import console, plainview
+    from clipcal.overview import listview
 
     if plain or not rows:
-        plainview.say(runsview.spoken(rows) if rows else runsview.no_runs(str(folder)))
+        plainview.say(listview.spoken(rows) if rows else listview.no_runs(str(folder)))
         return
     out = console.stdout_console()
     width, ascii = out.width if out.is_terminal else None, console.is_ascii(out)
-    console.show(out, runsview.runs(rows, width=width, ascii=ascii))
+    console.show(out, listview.runs(rows, width=width, ascii=ascii))
 
 
 def _compare(a: Path, b: Path, now: datetime.datetime, *, plain: bool, json: bool) -> None:
-    from clipcal.comparing import compare_runs
-    from clipcal.listing import SCHEMA
+    from clipcal.overview.comparing import compare_runs
+    from clipcal.overview.listing import SCHEMA
 
     found = compare_runs(a, b, now=now)
     if json:
         both = [found.a.as_dict(), found.b.as_dict()]
         _answer({"schema": SCHEMA, "runs": both, "comparison": found.as_dict()})
         return
-    from clipcal import comparisonview, console, plainview
+    from clipcal import console, plainview
+    from clipcal.overview import comparisonview
 
     if plain:
         plainview.say(comparisonview.spoken(found))

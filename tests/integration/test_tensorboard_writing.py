@@ -20,10 +20,10 @@ from conftest import Clipcal, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clipcal.arms import Arm
-from clipcal.eventfiles import HISTOGRAM, LOG_HISTOGRAM, LR, NORM, SCALE, EventFile, own_files
 from clipcal.rundir import Run, RunInfo
 from clipcal.step import Step
-from clipcal.tensorboarding import TEXT, Board
+from clipcal.tensorboarding.curves import TEXT, Board
+from clipcal.tensorboarding.files import HISTOGRAM, LOG_HISTOGRAM, LR, NORM, SCALE, EventFile, own_files
 from clipcal.trace import read_trace
 
 SPIKES = '''
@@ -356,7 +356,7 @@ def test_an_open_tensorboard_forgets_the_old_curve(tmp_path: Path, reader: Calla
 
 def test_neither_torch_nor_tensorflow_is_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from clipcal.tensorboarding import Board; from clipcal.step import Step\n"
+        "import sys; from pathlib import Path; from clipcal.tensorboarding.curves import Board; from clipcal.step import Step\n"
         "board = Board(Path('tb'), Path('run'), print)\n"
         "on_steps, _ = board.of_profile(lambda new: None, lambda value: None)\n"
         "on_steps([Step(step=0, loss=1.0, grad_norm=1.0, grad_max=1.0, lr=0.1, seconds=0.1)])\n"

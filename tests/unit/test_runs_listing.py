@@ -14,13 +14,14 @@ from conftest import write_trace
 from rich.console import Console
 
 import clipcal
-from clipcal import comparisonview, console, runsview
-from clipcal.comparing import RunComparison, compare_runs
+from clipcal import console
 from clipcal.errors import InputError
-from clipcal.listing import Row, list_runs
+from clipcal.overview import comparisonview, listview
+from clipcal.overview.comparing import RunComparison, compare_runs
+from clipcal.overview.listing import Row, list_runs
+from clipcal.overview.sourcediff import moved_words
 from clipcal.rundir import Run, RunInfo
 from clipcal.scripts.script import Script
-from clipcal.sourcediff import moved_words
 from clipcal.spec import load_spec
 
 NOW = datetime.datetime(2026, 5, 4, 12, 0, tzinfo=datetime.UTC)
@@ -108,7 +109,7 @@ def only(folder: str = "runs") -> Row:
 
 
 def lines_of(rows: list[Row], *, width: int | None) -> list[str]:
-    return printed(runsview.runs(rows, width=width, ascii=False), width)
+    return printed(listview.runs(rows, width=width, ascii=False), width)
 
 
 def printed(lines: list[Any], width: int | None) -> list[str]:
@@ -294,7 +295,7 @@ def test_what_cannot_be_told_is_not_called_stale() -> None:
     ],
 )  # fmt: skip
 def test_ages(seconds: float | None, words: str) -> None:
-    assert runsview.age(seconds) == words
+    assert listview.age(seconds) == words
 
 
 @pytest.mark.parametrize("width", [40, 66, 80, 100, 200])

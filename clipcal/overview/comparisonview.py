@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from clipcal.console import columns, number, printable
+from clipcal.overview.listview import NARROWEST, VERIFIED, age, since, wrapped
 from clipcal.reasons import percent
-from clipcal.runsview import NARROWEST, VERIFIED, age, since, wrapped
 
 if TYPE_CHECKING:
-    from clipcal.comparing import RunComparison
+    from clipcal.overview.comparing import RunComparison
 
 DIFFERS = "differs in"
 _NAMES = {

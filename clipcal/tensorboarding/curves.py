@@ -13,16 +13,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clipcal import eventfiles
 from clipcal.arms import Arm, OnPlan, OnProgress, Progress
 from clipcal.console import headline
 from clipcal.errors import InputError
-from clipcal.eventfiles import EventFile
 from clipcal.jsonfile import number
 from clipcal.recommendation import Recommendation
 from clipcal.reprofiling import OnGuard
 from clipcal.rundir import Run, is_run
 from clipcal.step import Step
+from clipcal.tensorboarding import files
+from clipcal.tensorboarding.files import EventFile
 
 OnSteps = Callable[[Sequence[Step]], None]
 UNCLIPPED, GUARDED = "unclipped", "guarded"
@@ -38,7 +38,7 @@ class Board:
     """
 
     def __init__(self, logdir: Path, folder: Path, say: Callable[[str], None]) -> None:
-        eventfiles.messages()
+        files.messages()
         # absolute: the user's code may change the working directory
         self._run = Path(os.path.abspath(folder))
         self._home = Path(os.path.abspath(logdir)) / self._run.name
@@ -145,7 +145,7 @@ class Board:
         if not steps:
             return
         if name not in self._open:
-            eventfiles.empty(self._home / name)
+            files.empty(self._home / name)
             self._open[name] = EventFile(self._home / name, str(self._run))
             if not self._written:
                 self._say(f"writing curves to {self._home}; `tensorboard --logdir {self._logdir}` shows them")
@@ -164,7 +164,7 @@ class Board:
     def _drop_all_but(self, kept: Collection[str]) -> None:
         for folder in self._home.glob("*"):
             if folder.name not in kept:
-                eventfiles.remove(folder)
+                files.remove(folder)
 
 
 class _Growing:
@@ -215,8 +215,8 @@ def _refuse(logdir: Path, home: Path, run: Path) -> None:
         raise InputError(
             f"--tensorboard {logdir}: {nearest} cannot be written to ({e.strerror}). Name another directory."
         ) from None
-    for path in (path for folder in home.glob("*") for path in eventfiles.own_files(folder)):
-        owner = Path(eventfiles.owner_of(path))
+    for path in (path for folder in home.glob("*") for path in files.own_files(folder)):
+        owner = Path(files.owner_of(path))
         if owner != run and owner.is_absolute() and is_run(owner):
             raise InputError(
                 f"--tensorboard {logdir}: {home} holds the curves of another run, {owner}. Name another directory."

@@ -11,7 +11,7 @@ from rich.text import Text
 from clipcal.console import columns, points, printable
 
 if TYPE_CHECKING:
-    from clipcal.listing import Row
+    from clipcal.overview.listing import Row
 
 NAMED = 5
 """Runs of one kind that are spoken of below the table; `--json` has what there is to say of each."""

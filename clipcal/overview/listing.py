@@ -15,8 +15,8 @@ from typing import Any
 from clipcal.errors import InputError, nearest_path
 from clipcal.evidence import read_choice
 from clipcal.jsonfile import number, plain
+from clipcal.overview.sourcediff import State, shown_source, source_now
 from clipcal.rundir import Run, is_run, open_run
-from clipcal.sourcediff import State, shown_source, source_now
 
 SCHEMA = "clipcal.runs/1"
 DEPTH = 3

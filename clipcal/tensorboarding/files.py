@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from clipcal.errors import InputError
-from clipcal.recordframes import FRAME, first_record, framed
 from clipcal.step import Step
+from clipcal.tensorboarding.frames import FRAME, first_record, framed
 from clipcal.trace import AppendOnly
 
 NORM, LOSS, LR, SCALE = "train/grad_norm_pre_clip", "train/loss", "train/lr", "train/clip_scale"

@@ -15,10 +15,10 @@ import numpy as np
 from clipcal.arms import arm_name
 from clipcal.errors import InputError
 from clipcal.jsonfile import number, plain
-from clipcal.listing import Row, read_object, row_of
 from clipcal.losses import final_loss
+from clipcal.overview.listing import Row, read_object, row_of
+from clipcal.overview.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
 from clipcal.rundir import Run, is_run, open_run
-from clipcal.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
 from clipcal.trace import read_trace
 
 NAMED = 4

@@ -1,0 +1,1 @@
+"""A folder of runs -> what is there, and what moved between two of them."""
