@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import Project
 
+from benchmarks.at_scale import allocated, collectives, model_on_meta
 from clipcal.layers import read_layers
 
 NET = '''
@@ -256,3 +257,16 @@ def test_arms_are_trained_as_the_profile_was(project: Project, environment: dict
     alone = run(project, environment, [sys.executable, "-m", "clipcal", "verify", "runs/spec", "--max-norm", "1"])
     assert alone.returncode == 2
     assert "torchrun --nproc-per-node 2 -m clipcal verify" in alone.stderr
+
+
+def test_measuring_shards_takes_two_small_collectives(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of tensors (here 40), and no copy of a gradient."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert collectives() == {"c10d.allreduce_": 2}
+    params = model_on_meta()
+    assert sum(p.numel() for p in params) == pytest.approx(70.55e9, rel=1e-3), "what its paper says"
+    made, shard = allocated(params)
+    assert made < 0.05 * shard
