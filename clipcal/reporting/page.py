@@ -34,7 +34,7 @@ def render(v: View) -> str:
         many("main", [_header(v), _paste(v), _why(v), *figures, *tables.sections(v), _origin(v)]),
         h("footer", f"clipcal {__version__}. Drawn with uPlot (MIT)."),
         data("data", drawn),
-        trusted("script", _asset("uPlot.iife.min.js")),
+        trusted("script", f"/*\nuPlot: {_asset('uPlot.LICENSE')}*/\n{_asset('uPlot.iife.min.js')}"),
         trusted("script", _asset("report.js")),
     )
     return page(h("html", head, body, lang="en"))
