@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test lint docs bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test lint pictures docs bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -36,6 +36,9 @@ lint: $(VENV)/installed-dev
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+pictures: $(VENV)/installed-dev
+	$(BIN)/python docs/pictures.py
 
 docs: $(VENV)/installed-dev
 	$(BIN)/mkdocs build --strict
