@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test lint pictures docs bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test test-ray lint pictures docs bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -36,6 +36,10 @@ lint: $(VENV)/installed-dev
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-ray: $(VENV)/installed-dev  # a cluster of two nodes on loopback
+	$(PIP) -e '.[dev,ray]'
+	$(BIN)/pytest tests/integration/test_ray.py
 
 pictures: $(VENV)/installed-dev
 	$(BIN)/python docs/pictures.py

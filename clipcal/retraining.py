@@ -8,6 +8,7 @@ from typing import Protocol
 
 from clipcal.arms import Arm, OnProgress
 from clipcal.errors import InputError
+from clipcal.executors import check_executor
 from clipcal.rundir import Run
 
 
@@ -25,27 +26,38 @@ class Trainer(Protocol):
         ...
 
 
-def _of_spec(run: Run, jobs: int | None) -> Trainer:
+def _of_spec(run: Run, jobs: int | None, executor: str, arm_gpus: float | None) -> Trainer:
     from clipcal.runners.arms import SpecTrainer
 
-    return SpecTrainer(run, jobs)
+    return SpecTrainer(run, jobs, executor, arm_gpus)
 
 
-def _of_script(run: Run, jobs: int | None) -> Trainer:
+def _of_script(run: Run, jobs: int | None, executor: str, arm_gpus: float | None) -> Trainer:
     from clipcal.scripts.arms import ScriptTrainer
 
+    if executor != "local":
+        raise InputError(
+            f"--executor {executor}: {run.folder} was made from a script, which runs from its own folder, with its own launcher and beside "
+            "its own files. Leave --executor out, or write a spec of the training (`clipcal init`)."
+        )
+    if arm_gpus is not None:
+        raise InputError("--arm-gpus is for --executor ray; a script picks its own devices.")
     return ScriptTrainer(run, jobs)
 
 
-TRAINERS: dict[str, Callable[[Run, int | None], Trainer]] = {"spec": _of_spec, "script": _of_script}
+TRAINERS: dict[str, Callable[[Run, int | None, str, float | None], Trainer]] = {
+    "spec": _of_spec,
+    "script": _of_script,
+}
 
 
-def trainer_of(run: Run, jobs: int | None) -> Trainer:
-    """Raises InputError for a run that cannot be trained again."""
+def trainer_of(run: Run, jobs: int | None, executor: str = "local", arm_gpus: float | None = None) -> Trainer:
+    """Raises InputError for a run that cannot be trained again, or not by this executor."""
+    check_executor(executor)
     kind = str(run.info.source.get("kind"))
     if kind not in TRAINERS:
         raise InputError(
             f"{run.folder}: was recorded during a training of its own, so it cannot be trained again. Profile a spec or a script "
             "(`clipcal profile train.py -- ITS ARGUMENTS`)."
         )
-    return TRAINERS[kind](run, jobs)
+    return TRAINERS[kind](run, jobs, executor, arm_gpus)

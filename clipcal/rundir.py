@@ -2,6 +2,7 @@
 
 run.json  trace.jsonl  layers.f32  recommendation.json  arms/NAME-seedK.jsonl  verification.json  choice.json
 guarded.jsonl  guarded-layers.f32: the same steps under a temporary guard, where the run diverges too early without
+scale.jsonl: the same arm at a multiple of its batch, where that was asked for
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _OWN = (
     "guarded-layers.f32",
     "guarded.jsonl.partial",
     "guarded-layers.f32.partial",
+    "scale.jsonl",
     "recommendation.json",
     "choice.json",
     "verification.json",
@@ -102,6 +104,10 @@ class Run:
     @property
     def guarded_layers(self) -> Path:
         return self.folder / "guarded-layers.f32"
+
+    @property
+    def scale(self) -> Path:
+        return self.folder / "scale.jsonl"
 
     @property
     def choice(self) -> Path:

@@ -30,11 +30,13 @@ class Trials:
         *,
         steps: int | None = None,
         jobs: int | None = None,
+        executor: str = "local",
+        arm_gpus: float | None = None,
         force: bool = False,
         on_plan: OnPlan | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self._trainer = trainer_of(run, jobs)
+        self._trainer = trainer_of(run, jobs, executor, arm_gpus)
         self.run, self.steps = run, steps or run.info.steps
         self.first_seed = self._trainer.first_seed
         self._on_plan, self._on_progress = on_plan, on_progress

@@ -22,20 +22,31 @@ def verify(
     seeds: int = 3,
     steps: int | None = None,
     jobs: int | None = None,
+    executor: str = "local",
+    arm_gpus: float | None = None,
     force: bool = False,
     on_plan: OnPlan | None = None,
     on_progress: OnProgress | None = None,
 ) -> Verification:
     """Train ``seeds`` pairs of arms, unclipped and clipped at ``max_norm``, and judge; write verification.json.
 
-    ``others`` are further thresholds to train beside. Arms that are there from an earlier call are used again unless
-    ``force``. Where an arm is lost, a tenth of the learning rate is tried as well. Raises InputError, or what the user's
+    ``others`` are further thresholds to train beside. ``executor`` says where: ``local``, or ``ray`` for a cluster. Arms that
+    are there from an earlier call are used again unless ``force``. Where an arm is lost, a tenth of the learning rate is tried as well. Raises InputError, or what the user's
     code raises.
     """
     if seeds < 1 or (steps is not None and steps < 1):
         raise InputError(f"--{'seeds' if seeds < 1 else 'steps'} must be at least 1.")
     check_thresholds((max_norm, *others))
-    trials = Trials(run, steps=steps, jobs=jobs, force=force, on_plan=on_plan, on_progress=on_progress)
+    trials = Trials(
+        run,
+        steps=steps,
+        jobs=jobs,
+        executor=executor,
+        arm_gpus=arm_gpus,
+        force=force,
+        on_plan=on_plan,
+        on_progress=on_progress,
+    )
     return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
 
 

@@ -81,12 +81,42 @@ Plot = Annotated[
         show_default=False,
     ),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        metavar="batch=K",
+        help="Of a spec: train it once more with K (2 to 16) times the batch, so that `recommend --scale` can move the threshold.",
+        show_default=False,
+    ),
+]
+ScaleTo = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        metavar="batch=M",
+        help="For M times the batch of the run, which was profiled with --scale.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads per run.  [default: half the cores; a script's own]")
 ]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Arms trained side by side.  [default: cores / threads]")
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="Where arms are trained: local, or ray: a Ray cluster that runs already (RAY_ADDRESS). The extra ray.",
+    ),
+]
+ArmGpus = Annotated[
+    float | None,
+    typer.Option("--arm-gpus", help="With --executor ray, the part of a GPU that an arm is given.  [default: 1]"),
 ]
 Others = Annotated[
     list[float] | None,

@@ -16,6 +16,7 @@ from clipcal.commands.options import (
     Out,
     Plain,
     Quiet,
+    Scale,
     Scratch,
     Seed,
     Source,
@@ -24,6 +25,7 @@ from clipcal.commands.options import (
     Threads,
     Trackers,
 )
+from clipcal.commands.scaling import profiled_already, run_probe, scale_of
 from clipcal.commands.sources import read_source
 from clipcal.commands.steps import curves, run_profile
 
@@ -41,6 +43,7 @@ def profile(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")
     ] = False,
+    scale: Scale = None,
     tensorboard: TensorBoard = None,
     plain: Plain = False,
     json: Json = False,
@@ -65,10 +68,13 @@ def profile(
             trackers=trackers,
             resume=resume,
         )
+        times = None if scale is None else scale_of(scale, what, folder, force=force, resume=resume)
         with curves(tensorboard, folder, quiet=quiet) as board:
-            run = run_profile(
+            run = profiled_already(what, folder, times, resume=resume) or run_profile(
                 what, folder, force=force, resume=resume, threads=threads, quiet=quiet, plain=plain, board=board
             )
+        if times is not None:
+            run_probe(what, run, times, threads=threads, quiet=quiet, plain=plain)
         from clipcal.profiled import summary
 
         answer = summary(run)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipcal.rundir import Run
     from clipcal.scripts.script import Script
     from clipcal.spec import Spec
-    from clipcal.tensorboarding import Board
+    from clipcal.tensorboarding.curves import Board
     from clipcal.verification import Verification
 
 
@@ -32,7 +32,7 @@ def curves(logdir: Path | None, folder: Path, *, quiet: bool) -> Iterator[Board 
         yield None
         return
     from clipcal.console import note
-    from clipcal.tensorboarding import Board
+    from clipcal.tensorboarding.curves import Board
 
     board = Board(logdir, folder, (lambda text: None) if quiet else note)
     try:
@@ -155,6 +155,8 @@ def run_verify(
     steps: int | None,
     jobs: int | None,
     *,
+    executor: str = "local",
+    arm_gpus: float | None = None,
     force: bool,
     quiet: bool,
     spaced: bool,
@@ -173,7 +175,7 @@ def run_verify(
         max_norm, *others = others
     if spaced:
         print(flush=True)
-    if run.info.source.get("kind") == "spec":
+    if run.info.source.get("kind") == "spec" and executor == "local":
         warm_up(run.info.device)
     from clipcal import live, verifying
     from clipcal.console import stderr_console
@@ -191,6 +193,8 @@ def run_verify(
             seeds=seeds,
             steps=steps,
             jobs=jobs,
+            executor=executor,
+            arm_gpus=arm_gpus,
             force=force,
             on_plan=on_plan,
             on_progress=on_progress,

@@ -7,7 +7,21 @@ from contextlib import ExitStack
 import typer
 
 from clipcal.commands.answering import NO, print_json, said_no
-from clipcal.commands.options import Force, Jobs, Json, Others, Plain, Plot, Quiet, RunArg, Seeds, Steps, TensorBoard
+from clipcal.commands.options import (
+    ArmGpus,
+    Executor,
+    Force,
+    Jobs,
+    Json,
+    Others,
+    Plain,
+    Plot,
+    Quiet,
+    RunArg,
+    Seeds,
+    Steps,
+    TensorBoard,
+)
 from clipcal.commands.showing import show_verification
 from clipcal.commands.steps import curves, read, run_verify, save
 from clipcal.errors import InputError
@@ -20,6 +34,8 @@ def verify(
     seeds: Seeds = 3,
     steps: Steps = None,
     jobs: Jobs = None,
+    executor: Executor = "local",
+    arm_gpus: ArmGpus = None,
     plot: Plot = None,
     tensorboard: TensorBoard = None,
     plain: Plain = False,
@@ -65,6 +81,8 @@ def verify(
             seeds,
             steps,
             jobs,
+            executor=executor,
+            arm_gpus=arm_gpus,
             force=force,
             quiet=quiet,
             spaced=False,

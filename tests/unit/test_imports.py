@@ -22,6 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "reasons",
         "calibration",
         "snippets",
+        "scaled",
         "evidence",
         "replay",
         "attribution",
@@ -32,18 +33,19 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "checking",
         "applying",
         "profiled",
+        "probed",
+        "transfer",
+        "moving",
         "reprofiling",
-        "recordframes",
-        "eventfiles",
         "pasting",
     ),
     ("figures",),
     ("console", "tables", "checkview", "plainview", "following", "tensorboarding"),
     ("plotting", "reporting"),
     ("spec", "targets", "gradnorm", "training", "fetching", "recorder"),
-    ("sourcediff", "listing", "comparing", "runsview", "comparisonview"),
+    ("overview",),
     ("recording",),
-    ("runners", "profiling", "parallel"),
+    ("runners", "profiling", "probing", "parallel", "executors"),
     ("watching",),
     ("attaching",),
     ("scripts",),
@@ -55,8 +57,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "__init__"),
 )
 TRAINING_SIDE = {
-    "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "trials", "verifying", "choosing", "live",
-    "watching", "integrations", "attaching", "scripts", "retraining", "parallel",
+    "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "probing", "trials", "verifying", "choosing", "live",
+    "watching", "integrations", "attaching", "scripts", "retraining", "parallel", "executors",
 }  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
         "import clipcal.evidence, clipcal.console, clipcal.snippets, clipcal.logs, clipcal.following, clipcal.applying",
         "import clipcal.reporting.writing",
         "import clipcal.spec; clipcal.spec.json_schema()",
-        "import clipcal.comparing, clipcal.comparisonview, clipcal.scripts.script",
+        "import clipcal.overview.comparing, clipcal.overview.comparisonview, clipcal.scripts.script",
         "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.retraining, clipcal.live, clipcal.choosing",
     ],
 )

@@ -59,12 +59,13 @@ def test_commands_and_flags() -> None:
     logs = ["--tag", "--run", "--pattern"]
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
-        "profile": sorted([*common, *training, "--resume"]),
-        "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot"]),
+        "profile": sorted([*common, *training, "--resume", "--scale"]),
+        "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot", "--scale"]),
         "check": sorted([*common, *logs, "--max-norm", "--follow", "-f", "--plot"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
         "verify": sorted(
             [*common, "--plot", "--force", "--tensorboard", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]
+            + ["--executor", "--arm-gpus"]
         ),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
         "runs": common,
