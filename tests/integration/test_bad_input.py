@@ -750,9 +750,7 @@ class Talking(Net):
         assert words in answer.stderr
 
 
-def test_what_the_arms_print_never_reaches_stdout(
-    project: Project, clipcal: Clipcal, clipcal_process: Clipcal
-) -> None:
+def test_what_the_arms_print_never_reaches_stdout(project: Project, clipcal: Clipcal, clipcal_process: Clipcal) -> None:
     """In a process of its own: workers here are forked from one that an earlier test may have started, with its stderr."""
     project.code("import os\nprint('from the import')\nos.write(1, b'from the descriptor\\n')\n")
     clipcal("profile", "spec.yaml").ok()

@@ -57,16 +57,14 @@ def test_commands_and_flags() -> None:
     training = ["--device", "--force", "--out", "--seed", "--steps", "--threads", "-n", "-o"]
     training += ["--optimizer", "--scratch", "--trackers", "--tensorboard"]
     logs = ["--tag", "--run", "--pattern"]
+    arms = ["--seeds", "--max-norm", "--jobs", "-j", "--executor", "--arm-gpus"]
     assert found == {
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
         "profile": sorted([*common, *training, "--resume", "--scale"]),
         "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot", "--scale"]),
         "check": sorted([*common, *logs, "--max-norm", "--follow", "-f", "--plot"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
-        "verify": sorted(
-            [*common, "--plot", "--force", "--tensorboard", "--seeds", "--steps", "-n", "--max-norm", "--jobs", "-j"]
-            + ["--executor", "--arm-gpus"]
-        ),
+        "verify": sorted([*common, *arms, "--force", "--plot", "--tensorboard", "--steps", "-n"]),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
         "runs": common,
         "init": ["--force", "--json", "--quiet", "--schema", "-q"],
