@@ -54,7 +54,12 @@ def broken(seed=0):
 """
 THREE_ARMS = ("--seeds", 2)
 """Beside the profile: the other unclipped one, and two that are clipped at the recommended threshold."""
-SMALL = ("--num-cpus=1", "--object-store-memory=80000000")
+START = ("start", "--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
+ENDS_WITH_US = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # where the tests are killed, nobody else would end it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Cluster:
@@ -63,6 +68,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         ports = [_free_port() for _ in range(3)]
         self.address = f"127.0.0.1:{ports[0]}"
+        self._folder = folder
         self._log = (folder / "log").open("wb")
         self._nodes: list[subprocess.Popen[bytes]] = []
         head = ["--head", f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", f"--dashboard-port={ports[2]}"]
@@ -77,8 +83,8 @@ class Cluster:
 
     def _start(self, *options: str) -> None:
         node = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), "start", "--block", *SMALL, *options],
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"},
+            [sys.executable, "-c", ENDS_WITH_US, Path(sys.executable).with_name("ray"), *START, *options],
+            env=os.environ | {"TMPDIR": str(self._folder), "RAY_prestart_worker_first_driver": "0"},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
