@@ -40,22 +40,26 @@ for command in (recommend, verify, check, apply, report, runs, init):
 def main() -> None:
     """The console script. Everything that clipcal says no with ends here, as a paragraph and an exit code."""
     ranks = ranks_here()
-    if ranks is not None:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what was chosen for it
-    if ranks is not None and ranks.rank > 0:
+    if ranks is None:
+        _run()
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what was chosen for it
+    from clipcal.parallel.ending import end_with
+
+    if ranks.rank > 0:
         from clipcal.parallel.following import follow
 
-        sys.exit(follow())
+        end_with(follow)
+    end_with(_run)
+
+
+def _run() -> None:
     outlets.watch()
     try:
         try:
             app()
         finally:
             outlets.flush()
-            if ranks is not None:
-                from clipcal.parallel.group import dismiss
-
-                dismiss()
     except outlets.OutputLost as e:
         if e.reason is not None:  # `clipcal recommend RUN | head -1` is no error to speak of
             print(f"error: {e}", file=sys.stderr)

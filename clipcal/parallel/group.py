@@ -49,8 +49,11 @@ class Group:
     def orders(self) -> Iterator[dict[str, Any]]:
         """Of the others: until rank 0 has nothing more to do."""
         for number in itertools.count():
-            self._store.wait([f"order/{number}"], _FOREVER)
-            what = json.loads(self._store.get(f"order/{number}"))
+            try:
+                self._store.wait([f"order/{number}"], _FOREVER)
+                what = json.loads(self._store.get(f"order/{number}"))
+            except RuntimeError:  # the store is gone, and who keeps it with it
+                raise self.lost() from None
             if what.get("end"):
                 return
             yield what
