@@ -16,11 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 import clipcal as package
+
+# the same examples in every run; `HYPOTHESIS_PROFILE=explore pytest` looks for new ones
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 sys.dont_write_bytecode = True  # a module that is rewritten within a second would be read from its old bytecode
 

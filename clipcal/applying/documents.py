@@ -6,7 +6,7 @@ changes indentation, and JSON has none. So the nodes say where they stand, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
 
@@ -109,10 +109,8 @@ def set_value(document: Document, root: Node, path: Path, value: Value) -> Docum
     Raises InputError where that cannot be done, which is checked by reading the new text again.
     """
     nodes = along(document, root, path)
-    if len(nodes) == len(path) + 1:
-        text = _replace(document, nodes[-1], value)
-    else:
-        text = _add(document, nodes[-1], path, len(nodes) - 1, value)
+    is_there = len(nodes) == len(path) + 1
+    text = _replace(document, nodes[-1], value) if is_there else _add(document, nodes, path, value)
     try:
         changed = parse(document.file, text, document.format)
     except InputError:
@@ -139,14 +137,20 @@ def _replace(document: Document, node: Node, value: Value) -> str:
     return before + spelled + after
 
 
-def _add(document: Document, parent: Node, path: Path, depth: int, value: Value) -> str:
+def _add(document: Document, nodes: Sequence[Node], path: Path, value: Value) -> str:
+    """``nodes`` are those along the path that are there; the last is what the rest of it is added to."""
+    parent, depth = nodes[-1], len(nodes) - 1
     spelled = spell(value, quote=document.format.quote, infinity=document.format.infinity)
     if not isinstance(parent, Mapping):
         raise InputError(
             f"{document.where(parent)}: {show(path[:depth]) or 'the file'} holds no keys, so {path[depth]} cannot be added there."
         )
     if parent.layout == "table" and (parent.at < 0 or len(path) - depth > 1):
-        return toml_format.add_table(document.text, path[:depth], path[depth:], spelled)
+        # a header names no place in an array of tables: the last element is meant, or the one that it stands in
+        names = tuple(key for key, node in zip(path[:depth], nodes, strict=False) if isinstance(node, Mapping))
+        if parent.at < 0 and len(names) < depth:
+            return toml_format.add_table_before(document.text, parent.start, names, path[depth:], spelled)
+        return toml_format.add_table(document.text, names, path[depth:], spelled)
     return document.format.add(document.text, parent, path[depth:], spelled)
 
 

@@ -63,6 +63,14 @@ def add_table(text: str, header: Path, path: Path, value: str) -> str:
     return f"{text}{last}[{name}]{ends}{_key(path[-1])} = {value}{ends if text.endswith(chr(10)) else ''}"
 
 
+def add_table_before(text: str, place: int, header: Path, path: Path, value: str) -> str:
+    """A new table before the line of ``place``, a header below it that was all there was of the table."""
+    ends = newline(text)
+    start = text.rfind("\n", 0, place) + 1
+    name = ".".join(map(_key, (*header, *path[:-1])))
+    return f"{text[:start]}[{name}]{ends}{_key(path[-1])} = {value}{ends * 2}{text[start:]}"
+
+
 def _key(key: str) -> str:
     return key if _BARE_KEY.fullmatch(key) else nested((key,), "", separator="")[0]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tomlkit
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipcal.applying import plan, write
@@ -217,6 +217,9 @@ def test_yaml_gets_a_key(
 
 @settings(max_examples=60, deadline=None)
 @given(config=configs(present=False), max_norm=THRESHOLDS)
+# tables that only the headers below them make, in an element of an array that is the last one, and in one that is not
+@example(config=({"a": 1, "b": [{"c": {"d": {}}}]}, ("b", "0", "c", NEW)), max_norm=1.0)
+@example(config=({"a": 1, "b": [{"c": {"d": {}}}, {"c": {"d": {"e": 2}}}]}, ("b", "0", "c", NEW)), max_norm=1.0)
 def test_toml_gets_a_key(config: tuple[Any, tuple[str, ...]], max_norm: float) -> None:
     tree, path = config
     text = tomlkit.dumps(tree)
