@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reporting import print_table, write_results
-from clipcal.arms import warm_up
-from clipcal.evidence import load
 from clipcal.profiling import profile
+from clipcal.recommendation.evidence import load
 from clipcal.spec import load_spec
 from clipcal.trace import COLUMNS, Trace, read_trace
-from clipcal.verifying import verify
+from clipcal.verification.arms import warm_up
+from clipcal.verification.verifying import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "char_lstm.yaml"

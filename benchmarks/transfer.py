@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reporting import print_table, write_results
-from clipcal.evidence import Evidence, load
-from clipcal.moving import move
-from clipcal.probing import probe
 from clipcal.profiling import profile
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence, load
+from clipcal.rescaling.moving import move
+from clipcal.rescaling.probing import probe
 from clipcal.rundir import Run
 from clipcal.spec import Spec, load_spec
 

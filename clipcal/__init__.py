@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from clipcal._version import __version__
 
 if TYPE_CHECKING:
-    from clipcal.calibration import recommend
     from clipcal.errors import ClipcalError, InputError, SpecError, UserCodeError
     from clipcal.logs import Log, read_log
     from clipcal.profiling import profile
-    from clipcal.recommendation import Recommendation
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.recommendation.calibration import recommend
     from clipcal.rundir import Run, open_run
     from clipcal.snippets import snippet
     from clipcal.spec import Spec, load_spec
     from clipcal.step import Step
     from clipcal.trace import Trace, read_trace
-    from clipcal.verification import Verification
-    from clipcal.verifying import verify
+    from clipcal.verification.answer import Verification
+    from clipcal.verification.verifying import verify
     from clipcal.watching.watch import watch
 
 _HOME = {
-    "recommend": "calibration",
+    "recommend": "recommendation.calibration",
     "ClipcalError": "errors",
     "InputError": "errors",
     "SpecError": "errors",
@@ -34,7 +34,7 @@ _HOME = {
     "Log": "logs",
     "read_log": "logs",
     "profile": "profiling",
-    "Recommendation": "recommendation",
+    "Recommendation": "recommendation.answer",
     "Run": "rundir",
     "open_run": "rundir",
     "snippet": "snippets",
@@ -43,8 +43,8 @@ _HOME = {
     "Step": "step",
     "Trace": "trace",
     "read_trace": "trace",
-    "Verification": "verification",
-    "verify": "verifying",
+    "Verification": "verification.answer",
+    "verify": "verification.verifying",
     "watch": "watching.watch",
 }
 

@@ -7,7 +7,7 @@ import datetime
 import yaml
 
 from clipcal._version import __version__
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
 from clipcal.rundir import Run
 from clipcal.snippets import SNIPPETS, provenance, snippet
 

@@ -19,9 +19,9 @@ from clipcal.gradnorm import ClipRule
 from clipcal.layers import LayersWriter
 from clipcal.parallel.leading import parts_for
 from clipcal.patience import PATIENCE
+from clipcal.recommendation.reprofiling import OnGuard, guard_for
 from clipcal.recorder import Recorder
 from clipcal.recording import OnSteps, Recording
-from clipcal.reprofiling import OnGuard, guard_for
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec

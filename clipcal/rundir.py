@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from clipcal.errors import InputError, is_full, nearest_path
 from clipcal.jsonfile import number, write_json
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 
 FORMAT_NAME = "clipcal.run"
 FORMAT_VERSION = 1

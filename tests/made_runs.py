@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.arms import Arm, arm_name
 from clipcal.jsonfile import write_json
-from clipcal.judging import judge
 from clipcal.layers import LayersWriter
 from clipcal.rundir import Run, RunInfo
 from clipcal.step import Step
 from clipcal.trace import lines_of, read_trace
+from clipcal.verification.arms import Arm, arm_name
+from clipcal.verification.judging import judge
 
 Floats = NDArray[np.float64]
 SPEC = "model: {_target_: toy.Net}\nsteps: 400\n"

@@ -23,7 +23,8 @@ from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
 from benchmarks.regret.tpe import TRIALS, best_by_trial
 from benchmarks.regret.workloads import STEPS, WORKLOADS
 from benchmarks.reporting import print_table, write_results
-from clipcal import calibration, racing, reasons
+from clipcal.recommendation import calibration, reasons
+from clipcal.verification import racing
 
 CALIBRATIONS = (10, 20, 30, 40, 50, 60)
 """Seeds that the rules see; the sweep's are others."""

@@ -10,12 +10,12 @@ import numpy as np
 
 import clipcal
 from benchmarks.regret.arms import PROFILE, Arms, Key, Outcome, rule_of
-from clipcal.arms import Arm
-from clipcal.baselines import BASELINES
-from clipcal.guarding import guard_of, needs_guard
-from clipcal.racing import Race, candidates_of, race
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.step import Step
 from clipcal.trace import Trace, trace_of
+from clipcal.verification.arms import Arm
+from clipcal.verification.racing import Race, candidates_of, race
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import numpy as np
 import clipcal
 from benchmarks.traces.labels import SPIKES, Labelled
 from benchmarks.traces.process import Array
-from clipcal.baselines import BASELINES
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES
 
 Threshold = Callable[[Array], float | None]
 

@@ -12,7 +12,7 @@ from clipcal.applying.documents import LOOSE_JSON, Document, parse
 from clipcal.applying.files import read_text
 from clipcal.applying.tree import Mapping, Node, Scalar, find, said, walk
 from clipcal.errors import InputError
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.snippets.entry import spelled
 
 

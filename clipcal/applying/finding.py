@@ -11,7 +11,7 @@ from clipcal.applying.frameworks import FRAMEWORKS, recognise, resolve
 from clipcal.applying.keys import KEYS, MEANINGS, Key, known
 from clipcal.applying.tree import Mapping, Node, Path, Scalar, behind, children, find, parse_key, show, walk
 from clipcal.errors import InputError, nearest
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 
 _SHOWN = 6
 """Keys that an error lists."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clipcal.applying.spelling import Value
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 
 MEANINGS: dict[Method, str] = {
     "norm": "a limit of the total norm of all gradients",

@@ -24,7 +24,7 @@ from clipcal.applying.spelling import Value
 from clipcal.applying.tree import Alias, Node, Scalar, behind, find, show, walk
 from clipcal.applying.tree import Path as KeyPath
 from clipcal.errors import InputError
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 
 _CONTEXT = 3
 _BOM = "\ufeff"

@@ -13,7 +13,7 @@ from clipcal.applying.frameworks import FRAMEWORKS
 from clipcal.applying.keys import MEANINGS
 from clipcal.applying.tree import Scalar, find, show, walk
 from clipcal.errors import InputError, nearest
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 from clipcal.snippets import SNIPPETS
 
 _INSTEAD = (

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from clipcal.checking.answer import Acts, Check, Part
 from clipcal.checking.fitting import judged
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence
-from clipcal.recommendation import Recommendation
-from clipcal.replay import Verdict, judge, judged_rows
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence
+from clipcal.recommendation.replay import Verdict, judge, judged_rows
 from clipcal.stats import summarise
 
 __all__ = ["Acts", "Check", "Part", "check"]

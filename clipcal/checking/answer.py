@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipcal.jsonfile import plain
-from clipcal.recommendation import Recommendation
-from clipcal.replay import Verdict
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.replay import Verdict
 
 SCHEMA = "clipcal.check/1"
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from clipcal.checking.answer import Acts, Part
-from clipcal.evidence import Evidence, read_choice
-from clipcal.reasons import percent
-from clipcal.recommendation import Choice, Recommendation
-from clipcal.replay import LIMITER, Verdict
+from clipcal.recommendation.answer import Choice, Recommendation
+from clipcal.recommendation.evidence import Evidence, read_choice
+from clipcal.recommendation.reasons import percent
+from clipcal.recommendation.replay import LIMITER, Verdict
 
 FAR_ABOVE = 10.0
 """Times the 99% point of the stable norms: a threshold from there on lets a spike of ten times pass, and guards nothing."""

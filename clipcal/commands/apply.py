@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from clipcal.applying import Plan
-    from clipcal.recommendation import Recommendation
+    from clipcal.recommendation.answer import Recommendation
 
 SCHEMA = "clipcal.apply/1"
 
@@ -52,7 +52,7 @@ def apply(
     """
     with said_no():
         from clipcal import applying
-        from clipcal.console import note, printable, show, stdout_console
+        from clipcal.terminal.console import note, printable, show, stdout_console
 
         _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
         if recommendation.max_norm is None:
@@ -76,7 +76,7 @@ def apply(
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
         if plain:
-            from clipcal import plainview
+            from clipcal.terminal import plainview
 
             plainview.say(plainview.changes(plan))
         else:

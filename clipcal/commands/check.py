@@ -38,7 +38,7 @@ def check(
     """
     with said_no(interrupted="stopped"):
         from clipcal.checking import check as checked
-        from clipcal.evidence import load
+        from clipcal.recommendation.evidence import load
 
         if follow and json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
@@ -51,8 +51,8 @@ def check(
         if follow and str(source) == "-":
             raise InputError("--follow watches a log as it grows and needs a file: standard input is read to its end.")
         if follow:
-            from clipcal.console import stdout_console
-            from clipcal.following import follow as watch
+            from clipcal.terminal.console import stdout_console
+            from clipcal.terminal.following import follow as watch
 
             gone = reader_gone()
             out = stdout_console(plain=plain)
@@ -61,8 +61,8 @@ def check(
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         answer = checked(evidence, max_norm)
         if plot is not None:
-            from clipcal.console import note
             from clipcal.plotting.pictures import draw_check
+            from clipcal.terminal.console import note
 
             draw_check(evidence, answer, plot)
             if not quiet:
@@ -70,11 +70,11 @@ def check(
         if json:
             print_json(answer.as_dict())
         elif plain:
-            from clipcal import plainview
+            from clipcal.terminal import plainview
 
             plainview.say(plainview.check(answer, evidence.trace, evidence.norms))
         else:
-            from clipcal import checkview, console
+            from clipcal.terminal import checkview, console
 
             out = console.stdout_console()
             width, ascii = console.picture_width(out), console.is_ascii(out)

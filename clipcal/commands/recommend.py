@@ -61,8 +61,8 @@ def recommend(
         if evidence.run is not None and times is None:
             save(evidence.run, recommendation, quiet=quiet)
         if plot is not None:
-            from clipcal.console import note
             from clipcal.plotting.pictures import draw_recommendation
+            from clipcal.terminal.console import note
 
             draw_recommendation(evidence, recommendation, plot)
             if not quiet:

@@ -53,8 +53,8 @@ def _list(folder: Path, now: datetime.datetime, *, plain: bool, json: bool) -> N
     if json:
         _answer({"schema": SCHEMA, "folder": str(folder), "runs": [row.as_dict() for row in rows]})
         return
-    from clipcal import console, plainview
     from clipcal.overview import listview
+    from clipcal.terminal import console, plainview
 
     if plain or not rows:
         plainview.say(listview.spoken(rows) if rows else listview.no_runs(str(folder)))
@@ -73,8 +73,8 @@ def _compare(a: Path, b: Path, now: datetime.datetime, *, plain: bool, json: boo
         both = [found.a.as_dict(), found.b.as_dict()]
         _answer({"schema": SCHEMA, "runs": both, "comparison": found.as_dict()})
         return
-    from clipcal import console, plainview
     from clipcal.overview import comparisonview
+    from clipcal.terminal import console, plainview
 
     if plain:
         plainview.say(comparisonview.spoken(found))

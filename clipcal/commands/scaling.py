@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
-    from clipcal.evidence import Evidence
-    from clipcal.recommendation import Recommendation
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.recommendation.evidence import Evidence
     from clipcal.rundir import Run
     from clipcal.scripts.script import Script
     from clipcal.spec import Spec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def scale_of(text: str, source: Spec | Script, folder: Path, *, force: bool, resume: bool) -> int:
     """How many times the batch the probe takes. Raises InputError, before anything is trained, where it cannot be taken."""
-    from clipcal.probed import LARGEST_PROBE, times_of
+    from clipcal.rescaling.probed import LARGEST_PROBE, times_of
     from clipcal.scripts.script import Script
 
     times = times_of(text, most=LARGEST_PROBE)
@@ -28,7 +28,7 @@ def scale_of(text: str, source: Spec | Script, folder: Path, *, force: bool, res
             "--scale trains a spec a second time with a larger batch, and this is a script, which is run as it is. Write a spec "
             "(`clipcal init`), or profile the script at the larger batch itself."
         )
-    from clipcal.probing import check_known, refuse
+    from clipcal.rescaling.probing import check_known, refuse
     from clipcal.rundir import is_run, open_run
 
     refuse(source)
@@ -44,7 +44,7 @@ def profiled_already(source: Spec | Script, folder: Path, times: int | None, *, 
 
     if not resume or times is None or isinstance(source, Script):
         return None
-    from clipcal.probing import check_known, has_all
+    from clipcal.rescaling.probing import check_known, has_all
     from clipcal.rundir import open_run
 
     if not has_all(folder, source):
@@ -61,10 +61,10 @@ def profiled_already(source: Spec | Script, folder: Path, times: int | None, *, 
 
 def run_probe(source: Spec | Script, run: Run, times: int, *, threads: int | None, quiet: bool, plain: bool) -> None:
     """Take the probe of a run, with progress as for the profile."""
-    from clipcal import live
-    from clipcal.console import note, stderr_console
     from clipcal.scripts.script import Script
     from clipcal.stdio import interruptible, prints_to_stderr
+    from clipcal.terminal import live
+    from clipcal.terminal.console import note, stderr_console
 
     assert not isinstance(source, Script)
     if run.info.guard is not None:
@@ -72,7 +72,7 @@ def run_probe(source: Spec | Script, run: Run, times: int, *, threads: int | Non
             f"{run.folder}: is lost at once without clipping, so no probe was taken: its norms say nothing of another batch. The profile is "
             "kept; profile at the larger batch itself."
         )
-    from clipcal.probing import probe
+    from clipcal.rescaling.probing import probe
 
     if not quiet:
         note(f"profiling again at {times} times the batch")
@@ -89,7 +89,7 @@ def run_probe(source: Spec | Script, run: Run, times: int, *, threads: int | Non
 
 def moving_to(text: str, others: Mapping[str, object]) -> int:
     """How many times the batch a recommendation is wanted for. Raises InputError beside ``others`` that are given."""
-    from clipcal.probed import times_of
+    from clipcal.rescaling.probed import times_of
 
     given = [name for name, value in others.items() if value]
     if given:
@@ -104,7 +104,7 @@ def moved_to(
     evidence: Evidence, recommendation: Recommendation, times: int
 ) -> tuple[Evidence, Recommendation, dict[str, Any] | None]:
     """The same for ``times`` the batch, and what it was moved by. Where there is no threshold there is nothing to move."""
-    from clipcal.moving import move, named, probe_of
+    from clipcal.rescaling.moving import move, named, probe_of
 
     probe_of(evidence)
     if recommendation.max_norm is None:
@@ -116,7 +116,7 @@ def moved_to(
 
 def show_moved(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
     """The answer without pictures: the steps are those of another batch, and none were seen at this one."""
-    from clipcal import console, plainview
+    from clipcal.terminal import console, plainview
 
     none = evidence.norms[:0]
     if plain:

@@ -8,23 +8,23 @@ from clipcal.commands.answering import NO, stop
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
-    from clipcal.choosing import Outcome
-    from clipcal.culprits import Culprits
-    from clipcal.evidence import Evidence
-    from clipcal.recommendation import Recommendation
-    from clipcal.replay import Replayed
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.recommendation.culprits import Culprits
+    from clipcal.recommendation.evidence import Evidence
+    from clipcal.recommendation.replay import Replayed
     from clipcal.rundir import Run
-    from clipcal.verification import Verification
+    from clipcal.verification.answer import Verification
+    from clipcal.verification.choosing import Outcome
 
 USUAL = ("accelerate", "deepspeed", "huggingface", "keras", "lightning")
 """Frameworks that are named first below a snippet."""
 
 
 def show_recommendation(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
-    from clipcal import console
+    from clipcal.terminal import console
 
     if plain:
-        from clipcal import plainview
+        from clipcal.terminal import plainview
 
         plainview.say(plainview.recommendation(recommendation, evidence.trace, evidence.norms))
         return
@@ -39,11 +39,11 @@ def compared(
     replayed: tuple[Replayed, ...] = ()
     found = None
     if layers:
-        from clipcal.culprits import culprits
+        from clipcal.recommendation.culprits import culprits
 
         found = culprits(evidence, recommendation)
     if compare:
-        from clipcal.replay import replay
+        from clipcal.recommendation.replay import replay
 
         replayed = replay(evidence.norms, recommendation)
     return replayed, found
@@ -52,10 +52,10 @@ def compared(
 def show_tables(
     evidence: Evidence, replayed: tuple[Replayed, ...], culprits: Culprits | None, *, plain: bool = False
 ) -> None:
-    from clipcal import console, tables
+    from clipcal.terminal import console, tables
 
     if plain:
-        from clipcal import plainview
+        from clipcal.terminal import plainview
 
         plainview.say(plainview.comparison(replayed, method=evidence.method) if replayed else [])
         plainview.say(plainview.layers(culprits) if culprits is not None else [])
@@ -69,12 +69,12 @@ def show_tables(
 
 
 def show_choice(run: Run, outcome: Outcome, *, plain: bool = False) -> None:
-    from clipcal import console
+    from clipcal.terminal import console
 
     if outcome.race is None:
         return
     if plain:
-        from clipcal import plainview
+        from clipcal.terminal import plainview
 
         plainview.say(plainview.choice(outcome.choice, method=run.info.method))
     else:
@@ -83,10 +83,10 @@ def show_choice(run: Run, outcome: Outcome, *, plain: bool = False) -> None:
 
 
 def show_verification(run: Run, verification: Verification, *, plain: bool = False) -> None:
-    from clipcal import console
+    from clipcal.terminal import console
 
     if plain:
-        from clipcal import plainview
+        from clipcal.terminal import plainview
 
         plainview.say(plainview.verification(verification, method=run.info.method))
         return
@@ -95,9 +95,9 @@ def show_verification(run: Run, verification: Verification, *, plain: bool = Fal
 
 
 def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool = False) -> None:
-    from clipcal import console
     from clipcal.pasting import framework_of, snippet_of
     from clipcal.snippets import SNIPPETS
+    from clipcal.terminal import console
 
     out = console.stdout_console()
     name = framework_of(run)
@@ -108,7 +108,7 @@ def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool
         name, text = "pytorch", snippet_of("pytorch", recommendation, run)
     title = "PyTorch" if name == "pytorch" else SNIPPETS[name].title
     if plain:
-        from clipcal import plainview
+        from clipcal.terminal import plainview
 
         plainview.say(plainview.pasted(title, text, others))
     else:

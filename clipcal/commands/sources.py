@@ -120,8 +120,8 @@ def prepare(source: Spec | Script) -> None:
     from clipcal.scripts.script import Script
 
     if not isinstance(source, Script):
-        from clipcal.arms import warm_up
         from clipcal.runners.spec import pick_device
+        from clipcal.verification.arms import warm_up
 
         warm_up(str(pick_device(source.fields.device)))
 

@@ -15,14 +15,14 @@ from clipcal.commands.sources import resuming
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
-    from clipcal.choosing import Outcome
-    from clipcal.evidence import Evidence
-    from clipcal.recommendation import Recommendation
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.recommendation.evidence import Evidence
     from clipcal.rundir import Run
     from clipcal.scripts.script import Script
     from clipcal.spec import Spec
     from clipcal.tensorboarding.curves import Board
-    from clipcal.verification import Verification
+    from clipcal.verification.answer import Verification
+    from clipcal.verification.choosing import Outcome
 
 
 @contextlib.contextmanager
@@ -31,8 +31,8 @@ def curves(logdir: Path | None, folder: Path, *, quiet: bool) -> Iterator[Board 
     if logdir is None:
         yield None
         return
-    from clipcal.console import note
     from clipcal.tensorboarding.curves import Board
+    from clipcal.terminal.console import note
 
     board = Board(logdir, folder, (lambda text: None) if quiet else note)
     try:
@@ -52,12 +52,12 @@ def run_profile(
     plain: bool = False,
     board: Board | None = None,
 ) -> Run:
-    from clipcal import live
-    from clipcal.console import note, stderr_console
     from clipcal.ranks import ranks_here
     from clipcal.rundir import is_run
     from clipcal.scripts.script import Script
     from clipcal.stdio import interruptible, prints_to_stderr
+    from clipcal.terminal import live
+    from clipcal.terminal.console import note, stderr_console
 
     ranks = ranks_here()
     # torchrun has started all processes again after it lost one: what they recorded before is gone on with
@@ -106,7 +106,7 @@ def run_profile(
 def read(
     source: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None
 ) -> tuple[Evidence, Recommendation]:
-    from clipcal.evidence import load
+    from clipcal.recommendation.evidence import load
 
     evidence = load(source, tag=tag, run=run, pattern=pattern)
     return evidence, evidence.recommend()
@@ -163,7 +163,7 @@ def run_verify(
     plain: bool = False,
     board: Board | None = None,
 ) -> Verification:
-    from clipcal.arms import warm_up
+    from clipcal.verification.arms import warm_up
 
     max_norm = recommendation.max_norm
     if max_norm is None:
@@ -177,8 +177,9 @@ def run_verify(
         print(flush=True)
     if run.info.source.get("kind") == "spec" and executor == "local":
         warm_up(run.info.device)
-    from clipcal import live, verifying
-    from clipcal.console import stderr_console
+    from clipcal.terminal import live
+    from clipcal.terminal.console import stderr_console
+    from clipcal.verification import verifying
 
     with (
         _arms_are_kept(run),
@@ -213,15 +214,16 @@ def run_choose(
     plain: bool = False,
     board: Board | None = None,
 ) -> Outcome:
-    from clipcal.arms import warm_up
+    from clipcal.verification.arms import warm_up
 
     if spaced:
         print(flush=True)
     if run.info.source.get("kind") == "spec":
         warm_up(run.info.device)
-    from clipcal import choosing, live
-    from clipcal.console import stderr_console
-    from clipcal.trials import Trials
+    from clipcal.terminal import live
+    from clipcal.terminal.console import stderr_console
+    from clipcal.verification import choosing
+    from clipcal.verification.trials import Trials
 
     view = live.arms_view(stderr_console(plain=plain), run.info.steps, quiet=quiet)
     with _arms_are_kept(run), view as (on_plan, on_progress):

@@ -25,7 +25,7 @@ from clipcal.commands.options import (
 from clipcal.commands.showing import show_verification
 from clipcal.commands.steps import curves, read, run_verify, save
 from clipcal.errors import InputError
-from clipcal.verification import SCHEMA
+from clipcal.verification.answer import SCHEMA
 
 
 def verify(
@@ -96,8 +96,8 @@ def verify(
         else:
             show_verification(evidence.run, verification, plain=plain)
         if plot is not None:  # last: what was trained is told, whatever becomes of the picture
-            from clipcal.console import note
             from clipcal.plotting.pictures import draw_verification
+            from clipcal.terminal.console import note
 
             draw_verification(evidence.run, plot)
             if not quiet:

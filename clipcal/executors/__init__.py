@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from clipcal.arms import Arm, OnProgress
 from clipcal.errors import InputError, nearest
 from clipcal.rundir import Run
+from clipcal.verification.arms import Arm, OnProgress
 
 
 class Executor(Protocol):

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcal.arms import Arm, OnProgress, Progress
 from clipcal.errors import InputError
 from clipcal.executors.connection import connected
 from clipcal.executors.folders import digest_of, is_small, packed
@@ -17,6 +16,7 @@ from clipcal.executors.remote import Board, Order, Outcome, arm_task
 from clipcal.jsonfile import number
 from clipcal.ranks import ranks_here
 from clipcal.rundir import Run
+from clipcal.verification.arms import Arm, OnProgress, Progress
 from clipcal.wholefile import write_whole
 
 RETRIES = 3

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from clipcal.arms import Arm, OnProgress, train_arms, train_in_turn
 from clipcal.errors import InputError
 from clipcal.profiling import environment, num_threads
 from clipcal.ranks import ranks_here
 from clipcal.rundir import Run
 from clipcal.runners.spec import pick_device
+from clipcal.verification.arms import Arm, OnProgress, train_arms, train_in_turn
 
 
 class LocalExecutor:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipcal.arms import Arm, OnProgress, Progress, train_in_turn
 from clipcal.errors import ClipcalError, InputError, UserCodeError
 from clipcal.executors.folders import digest_of, moved, unpack
+from clipcal.verification.arms import Arm, OnProgress, Progress, train_in_turn
 
 _UNPACKED: dict[str, Path] = {}
 

@@ -13,7 +13,7 @@ from clipcal.jsonfile import number
 from clipcal.rundir import Run
 from clipcal.stats.arrays import running_median
 from clipcal.trace import Floats, Trace, read_trace
-from clipcal.verification import ArmResult
+from clipcal.verification.answer import ArmResult
 
 MOST_POINTS = 600
 SMOOTH = 25

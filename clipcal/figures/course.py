@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.evidence import Evidence
-from clipcal.recommendation import Method, Recommendation
+from clipcal.recommendation.answer import Method, Recommendation
+from clipcal.recommendation.evidence import Evidence
 from clipcal.stats import summarise
 from clipcal.trace import Floats
 

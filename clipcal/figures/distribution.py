@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.baselines import BASELINES
-from clipcal.recommendation import Recommendation
-from clipcal.replay import judged_rows
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.replay import judged_rows
 from clipcal.trace import Floats
 
 Kind = Literal["chosen", "candidate", "in use", "rule"]

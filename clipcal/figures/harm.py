@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipcal.evidence import Evidence
-from clipcal.recommendation import Recommendation
-from clipcal.replay import judged_rows
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence
+from clipcal.recommendation.replay import judged_rows
 from clipcal.stats.harm import loss_changes
 from clipcal.trace import Floats
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.attribution import combined, layers_of
-from clipcal.culprits import OVERFLOW, aligned, culprits
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence
-from clipcal.recommendation import Recommendation
-from clipcal.replay import judged_rows
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.attribution import combined, layers_of
+from clipcal.recommendation.culprits import OVERFLOW, aligned, culprits
+from clipcal.recommendation.evidence import Evidence
+from clipcal.recommendation.replay import judged_rows
 from clipcal.trace import Floats
 
 MOST_LAYERS, MOST_COLUMNS = 28, 400

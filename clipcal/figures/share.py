@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipcal.figures.distribution import Mark, marks
-from clipcal.recommendation import Recommendation
-from clipcal.replay import judged_rows
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.replay import judged_rows
 from clipcal.trace import Floats
 
 NUM_THRESHOLDS = 240

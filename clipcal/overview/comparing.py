@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.arms import arm_name
 from clipcal.errors import InputError
 from clipcal.jsonfile import number, plain
 from clipcal.losses import final_loss
@@ -20,6 +19,7 @@ from clipcal.overview.listing import Row, read_object, row_of
 from clipcal.overview.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.trace import read_trace
+from clipcal.verification.arms import arm_name
 
 NAMED = 4
 """Keys that the sentence names; the table has them all."""

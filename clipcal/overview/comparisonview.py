@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from clipcal.console import columns, number, printable
 from clipcal.overview.listview import NARROWEST, VERIFIED, age, since, wrapped
-from clipcal.reasons import percent
+from clipcal.recommendation.reasons import percent
+from clipcal.terminal.console import columns, number, printable
 
 if TYPE_CHECKING:
     from clipcal.overview.comparing import RunComparison

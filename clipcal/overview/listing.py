@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest_path
-from clipcal.evidence import read_choice
 from clipcal.jsonfile import number, plain
 from clipcal.overview.sourcediff import State, shown_source, source_now
+from clipcal.recommendation.evidence import read_choice
 from clipcal.rundir import Run, is_run, open_run
 
 SCHEMA = "clipcal.runs/1"

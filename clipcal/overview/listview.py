@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clipcal.console import columns, points, printable
+from clipcal.terminal.console import columns, points, printable
 
 if TYPE_CHECKING:
     from clipcal.overview.listing import Row

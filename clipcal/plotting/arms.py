@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from clipcal import console
 from clipcal.figures.arms import ArmCurve, Arms
 from clipcal.plotting import style
 from clipcal.plotting.scales import (
@@ -23,8 +22,9 @@ from clipcal.plotting.scales import (
 )
 from clipcal.plotting.sheet import Headline, Panel
 from clipcal.plotting.style import number
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.rundir import Run
+from clipcal.terminal import console
 from clipcal.trace import Floats
 
 OTHERS: tuple[tuple[str, Any], ...] = (

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from clipcal import checkview, console
 from clipcal.checking import Check
-from clipcal.evidence import Evidence
 from clipcal.figures.arms import arms
 from clipcal.figures.course import Course, course
 from clipcal.figures.distribution import distribution
@@ -28,8 +26,10 @@ from clipcal.plotting.sheet import Headline, Panel, page
 from clipcal.plotting.style import our_style
 from clipcal.plotting.thresholds import distribution_panel, share_panel
 from clipcal.plotting.timeline import losses_panel, norms_panel
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence
 from clipcal.rundir import Run
+from clipcal.terminal import checkview, console
 
 
 def draw_recommendation(evidence: Evidence, recommendation: Recommendation, file: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
-from clipcal.console import printable
 from clipcal.jsonfile import plain
+from clipcal.terminal.console import printable
 
 Content = "ElementTree.Element | str | None"
 

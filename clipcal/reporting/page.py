@@ -6,10 +6,10 @@ from importlib import resources
 from xml.etree.ElementTree import Element
 
 from clipcal._version import __version__
-from clipcal.console import label, meaning, number
 from clipcal.reporting import payload, tables
 from clipcal.reporting.html import data, h, many, page, trusted
 from clipcal.reporting.view import View
+from clipcal.terminal.console import label, meaning, number
 
 GENERATOR = "clipcal report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from clipcal.console import label, number
-from clipcal.culprits import times
+from clipcal.recommendation.culprits import times
 from clipcal.reporting.html import h, many
 from clipcal.reporting.view import View
+from clipcal.terminal.console import label, number
 
 MOST_LAYERS = 20
 

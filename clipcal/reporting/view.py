@@ -7,9 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipcal.culprits import Culprits, culprits
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence, load, read_choice
 from clipcal.figures.arms import Arms, arms
 from clipcal.figures.course import Course, course
 from clipcal.figures.distribution import Distribution, distribution
@@ -17,8 +15,10 @@ from clipcal.figures.harm import LossAfter, loss_after
 from clipcal.figures.heat import Heat, heat
 from clipcal.figures.share import ClippedShare, clipped_share
 from clipcal.pasting import framework_of, snippet_of
-from clipcal.recommendation import Choice, Recommendation
-from clipcal.replay import Replayed, replay
+from clipcal.recommendation.answer import Choice, Recommendation
+from clipcal.recommendation.culprits import Culprits, culprits
+from clipcal.recommendation.evidence import Evidence, load, read_choice
+from clipcal.recommendation.replay import Replayed, replay
 from clipcal.rundir import Run
 from clipcal.snippets import SNIPPETS
 

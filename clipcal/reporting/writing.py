@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.evidence import STREAM
+from clipcal.recommendation.evidence import STREAM
 from clipcal.reporting.page import GENERATOR, render
 from clipcal.reporting.view import View, view
 from clipcal.rundir import is_run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcal.arms import Arm, OnProgress
 from clipcal.executors import executor_of
 from clipcal.rundir import Run
 from clipcal.spec import from_source
+from clipcal.verification.arms import Arm, OnProgress
 
 
 class SpecTrainer:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from clipcal.arms import Arm, OnProgress, Progress
 from clipcal.attaching.session import Config
 from clipcal.errors import InputError, UserCodeError
 from clipcal.patience import Patience
@@ -21,6 +20,7 @@ from clipcal.scripts.running import Ending, ended, hint, run
 from clipcal.scripts.script import SEED, from_source
 from clipcal.step import Step
 from clipcal.trace import AppendOnly, lines_of, read_trace
+from clipcal.verification.arms import Arm, OnProgress, Progress
 
 SELF_TEST = 10
 """Steps that are run again to see whether the script repeats."""

@@ -16,8 +16,8 @@ from clipcal.attaching.session import Config
 from clipcal.errors import ClipcalError, UserCodeError
 from clipcal.layers import LayersWriter
 from clipcal.patience import PATIENCE, Patience
+from clipcal.recommendation.reprofiling import OnGuard, guard_for
 from clipcal.recording import OnSteps, Recording
-from clipcal.reprofiling import OnGuard, guard_for
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.scripts import findings
 from clipcal.scripts.gathering import Gathering, Rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from clipcal.errors import InputError, nearest
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 from clipcal.snippets.entry import Language, Snippet, Threshold, spelled
 from clipcal.snippets.huggingface import ACCELERATE, AXOLOTL, HUGGINGFACE, HUGGINGFACE_YAML, TRL
 from clipcal.snippets.language import FAIRSEQ, FAIRSEQ_YAML, NANOGPT, TORCHTITAN, TORCHTITAN_PYTHON, TORCHTUNE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 
 Language = Literal["python", "yaml", "json", "toml", "shell"]
 

@@ -5,7 +5,7 @@ Run against stable-baselines3 2.9, keras 3.15 and optax 0.2.8.
 
 from __future__ import annotations
 
-from clipcal.recommendation import METHODS
+from clipcal.recommendation.answer import METHODS
 from clipcal.snippets.entry import AGAIN, Snippet, Threshold
 
 

@@ -5,7 +5,7 @@ Run against torch 2.13, the sharded ones on two processes.
 
 from __future__ import annotations
 
-from clipcal.recommendation import METHODS
+from clipcal.recommendation.answer import METHODS
 from clipcal.snippets.entry import Snippet, Threshold
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from clipcal.recommendation import METHODS
+from clipcal.recommendation.answer import METHODS
 from clipcal.snippets.entry import AGAIN, Snippet, Threshold
 
 

@@ -13,16 +13,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clipcal.arms import Arm, OnPlan, OnProgress, Progress
-from clipcal.console import headline
 from clipcal.errors import InputError
 from clipcal.jsonfile import number
-from clipcal.recommendation import Recommendation
-from clipcal.reprofiling import OnGuard
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.rundir import Run, is_run
 from clipcal.step import Step
 from clipcal.tensorboarding import files
 from clipcal.tensorboarding.files import EventFile
+from clipcal.terminal.console import headline
+from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress
 
 OnSteps = Callable[[Sequence[Step]], None]
 UNCLIPPED, GUARDED = "unclipped", "guarded"

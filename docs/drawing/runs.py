@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipcal.evidence import Evidence, load
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence, load
 from clipcal.rundir import Run, open_run
 from clipcal.stats import Steady, summarise
 from clipcal.trace import Floats

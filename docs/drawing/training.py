@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from clipcal.evidence import load
 from clipcal.figures.arms import Arms, arms
 from clipcal.plotting import style
 from clipcal.plotting.labels import Label, beside
 from clipcal.plotting.scales import linear_axis, log_axis, log_limits, step_axis, step_limits
+from clipcal.recommendation.evidence import load
 from clipcal.rundir import Run
 from clipcal.stats.harm import loss_changes, loss_response
 from clipcal.trace import Floats

@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 from conftest import Answer, Clipcal, Project, snapshot
 
-from clipcal.arms import Arm
 from clipcal.executors.folders import digest_of, packed
 from clipcal.executors.remote import Order
 from clipcal.rundir import open_run
+from clipcal.verification.arms import Arm
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs ray"),

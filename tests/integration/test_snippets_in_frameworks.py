@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.snippets import snippet
 
 MAX_NORM = 0.024

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 from clipcal.snippets import snippet
 
 MAX_NORM = 0.024

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.snippets import SNIPPETS, snippet
 
 MAX_NORM = 0.024

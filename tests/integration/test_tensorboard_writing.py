@@ -19,12 +19,12 @@ import pytest
 from conftest import Clipcal, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from clipcal.arms import Arm
 from clipcal.rundir import Run, RunInfo
 from clipcal.step import Step
 from clipcal.tensorboarding.curves import TEXT, Board
 from clipcal.tensorboarding.files import HISTOGRAM, LOG_HISTOGRAM, LR, NORM, SCALE, EventFile, own_files
 from clipcal.trace import read_trace
+from clipcal.verification.arms import Arm
 
 SPIKES = '''
 def spiky(batch_size=8, seed=0):
@@ -305,7 +305,7 @@ def test_steps_are_there_while_training_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_arm_is_followed_while_its_trace_grows(tmp_path: Path) -> None:
-    from clipcal.arms import Progress
+    from clipcal.verification.arms import Progress
 
     info = RunInfo(name="run", source={}, fingerprint="", steps=4, seeds=[0], device="cpu", threads=1)
     run = Run(tmp_path / "run", info)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipcal.errors import InputError
 from clipcal.gradnorm import ClipRule, measure
 from clipcal.layers import read_layers
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.runners.spec import build
 from clipcal.spec import load_spec
 from clipcal.targets import importable_from

@@ -8,7 +8,7 @@ import pytest
 
 from clipcal.applying import plan
 from clipcal.errors import InputError
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 
 TRAINER = "per_device_train_batch_size: 4\ndeepspeed: {}\n"
 

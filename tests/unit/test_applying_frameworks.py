@@ -15,7 +15,7 @@ import yaml
 from clipcal.applying import FRAMEWORKS, plan
 from clipcal.applying.frameworks import resolve
 from clipcal.errors import InputError
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.snippets import SNIPPETS
 
 

@@ -13,7 +13,7 @@ from clipcal.applying.keys import KEYS
 from clipcal.applying.refusals import CODE
 from clipcal.applying.tree import parse_key
 from clipcal.errors import InputError
-from clipcal.recommendation import Method
+from clipcal.recommendation.answer import Method
 from clipcal.snippets import resolve as resolve_snippet
 
 PPO = """\

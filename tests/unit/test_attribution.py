@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from clipcal.attribution import Attribution, attribute, combined, layers_of
+from clipcal.recommendation.attribution import Attribution, attribute, combined, layers_of
 from clipcal.trace import Floats
 
 NAMES = ("embed.weight", "blocks.0.weight", "blocks.0.bias", "blocks.1.weight", "blocks.1.bias", "head.weight")

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from clipcal.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES, Floats
 
 NORMS = np.arange(1.0, 12.0)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import write_trace
 
-from clipcal import checkview
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence, load
-from clipcal.replay import judged_rows
+from clipcal.recommendation.evidence import Evidence, load
+from clipcal.recommendation.replay import judged_rows
 from clipcal.rundir import Run, RunInfo, now
+from clipcal.terminal import checkview
 from clipcal.trace import Floats
 
 RNG = np.random.default_rng(0)

@@ -10,14 +10,15 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from clipcal import calibration, console, folding, live
-from clipcal.arms import Arm
-from clipcal.recommendation import Choice, Recommendation
+from clipcal.recommendation import calibration
+from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.snippets import SNIPPETS, snippet
 from clipcal.stdio import Interrupt
 from clipcal.step import Step
+from clipcal.terminal import console, folding, live
 from clipcal.trace import Floats, Trace
-from clipcal.verification import ArmResult, Comparison, Verification
+from clipcal.verification.answer import ArmResult, Comparison, Verification
+from clipcal.verification.arms import Arm
 
 
 def norms(kind: str) -> Floats:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcal import culprits as module
-from clipcal.culprits import Culprits, culprits, times
 from clipcal.errors import InputError
-from clipcal.evidence import load
 from clipcal.layers import LayersWriter
+from clipcal.recommendation import culprits as module
+from clipcal.recommendation.culprits import Culprits, culprits, times
+from clipcal.recommendation.evidence import load
 from clipcal.rundir import Run, RunInfo
 from clipcal.step import Step
 from clipcal.trace import Floats, lines_of

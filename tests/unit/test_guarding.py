@@ -11,11 +11,11 @@ from conftest import write_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcal.calibration import recommend
-from clipcal.evidence import load
-from clipcal.guarding import guard_of, needs_guard
-from clipcal.recommendation import Recommendation
-from clipcal.replay import replay
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.calibration import recommend
+from clipcal.recommendation.evidence import load
+from clipcal.recommendation.guarding import guard_of, needs_guard
+from clipcal.recommendation.replay import replay
 from clipcal.trace import Floats
 
 

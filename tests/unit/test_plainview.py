@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from clipcal import calibration, plainview
-from clipcal.attribution import attribute
 from clipcal.checking import check
 from clipcal.cli import app
-from clipcal.console import verification as drawn
-from clipcal.culprits import Culprits
-from clipcal.evidence import load
-from clipcal.replay import replay
+from clipcal.recommendation import calibration
+from clipcal.recommendation.attribution import attribute
+from clipcal.recommendation.culprits import Culprits
+from clipcal.recommendation.evidence import load
+from clipcal.recommendation.replay import replay
+from clipcal.terminal import plainview
+from clipcal.terminal.console import verification as drawn
 from clipcal.trace import Floats, Trace
-from clipcal.verification import ArmResult, Comparison, Verification
+from clipcal.verification.answer import ArmResult, Comparison, Verification
 
 SPOKEN = re.compile(r"[A-Za-z0-9 .,:;()=_%/'`+*#<>\[\]-]*")
 """What a line may be made of; the last ones stand in names and in code."""

@@ -23,10 +23,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from clipcal.baselines import BASELINES
 from clipcal.checking import check
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence, load
 from clipcal.figures.course import course
 from clipcal.figures.heat import Heat
 from clipcal.figures.share import clipped_share
@@ -46,6 +44,8 @@ from clipcal.plotting.style import (
 )
 from clipcal.plotting.thresholds import SHORT, share_panel
 from clipcal.plotting.timeline import norms_panel
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.evidence import Evidence, load
 from clipcal.rundir import Run, RunInfo, now
 from clipcal.trace import Floats
 

@@ -15,11 +15,22 @@ from hypothesis import strategies as st
 from scipy.stats import t as students_t
 from scipy.stats import ttest_1samp
 
-from clipcal.arms import Arm, arm_name
-from clipcal.calibration import recommend
-from clipcal.racing import _T90, _T975, APART, MORE, USUAL_APART, Candidate, Race, candidates_of, effect_on, race
-from clipcal.recommendation import Candidates, Choice, Recommendation
+from clipcal.recommendation.answer import Candidates, Choice, Recommendation
+from clipcal.recommendation.calibration import recommend
 from clipcal.trace import Floats, Trace
+from clipcal.verification.arms import Arm, arm_name
+from clipcal.verification.racing import (
+    _T90,
+    _T975,
+    APART,
+    MORE,
+    USUAL_APART,
+    Candidate,
+    Race,
+    candidates_of,
+    effect_on,
+    race,
+)
 
 N = 120
 GENTLE, FIRM, SNUG = (

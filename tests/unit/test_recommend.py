@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipcal.baselines import BASELINES
-from clipcal.calibration import recommend, rounded
 from clipcal.errors import InputError
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.calibration import recommend, rounded
 
 Array = NDArray[np.float64]
 

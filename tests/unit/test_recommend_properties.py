@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from clipcal.calibration import recommend
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.calibration import recommend
 
 anything = st.lists(
     st.one_of(

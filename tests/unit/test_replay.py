@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from clipcal.baselines import BASELINES, Floats
-from clipcal.calibration import recommend
-from clipcal.recommendation import Recommendation
-from clipcal.replay import OURS, Replayed, judge, replay
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.calibration import recommend
+from clipcal.recommendation.replay import OURS, Replayed, judge, replay
 
 
 def spiky(n: int = 400) -> Floats:

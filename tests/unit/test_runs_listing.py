@@ -14,7 +14,6 @@ from conftest import write_trace
 from rich.console import Console
 
 import clipcal
-from clipcal import console
 from clipcal.errors import InputError
 from clipcal.overview import comparisonview, listview
 from clipcal.overview.comparing import RunComparison, compare_runs
@@ -23,6 +22,7 @@ from clipcal.overview.sourcediff import moved_words
 from clipcal.rundir import Run, RunInfo
 from clipcal.scripts.script import Script
 from clipcal.spec import load_spec
+from clipcal.terminal import console
 
 NOW = datetime.datetime(2026, 5, 4, 12, 0, tzinfo=datetime.UTC)
 SPEC = """\

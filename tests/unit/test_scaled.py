@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipcal.evidence import load
-from clipcal.scaled import scaled_caveat
+from clipcal.recommendation.evidence import load
+from clipcal.recommendation.scaled import scaled_caveat
 
 
 def scaler_run(n: int = 3000, *, every: int = 150, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import clipcal.snippets
 from clipcal.errors import InputError
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 from clipcal.snippets import SNIPPETS, resolve, snippet
 
 PROVENANCE = "clipcal 0.1.0: calibrated on configs/char_lstm.yaml, 300 steps, 2026-11-21"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.recommendation import METHODS, Method
+from clipcal.recommendation.answer import METHODS, Method
 from clipcal.snippets import SNIPPETS, snippet
 
 CASES = [

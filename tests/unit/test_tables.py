@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from clipcal import console, tables
-from clipcal.attribution import attribute
-from clipcal.baselines import BASELINES, Floats
-from clipcal.calibration import recommend
-from clipcal.culprits import Culprits
-from clipcal.replay import Replayed, replay
+from clipcal.recommendation.attribution import attribute
+from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.calibration import recommend
+from clipcal.recommendation.culprits import Culprits
+from clipcal.recommendation.replay import Replayed, replay
+from clipcal.terminal import console, tables
 
 
 def spiky(n: int = 400) -> Floats:

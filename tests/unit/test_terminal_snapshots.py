@@ -30,13 +30,13 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from typer.testing import CliRunner
 
-from clipcal import console, live, plainview
-from clipcal.arms import Arm, Progress
 from clipcal.cli import app
-from clipcal.recommendation import Choice
+from clipcal.recommendation.answer import Choice
 from clipcal.stdio import Interrupt
 from clipcal.step import Step
-from clipcal.verification import ArmResult, Comparison, Verification
+from clipcal.terminal import console, live, plainview
+from clipcal.verification.answer import ArmResult, Comparison, Verification
+from clipcal.verification.arms import Arm, Progress
 
 NUM_STEPS = 300
 SPIKES = {41: 6.8, 77: 12.0, 120: 93.0, 190: 31.0, 191: 9.0, 260: 55.0}

@@ -23,7 +23,7 @@ from benchmarks.traces.labels import (
     spiky_verdicts,
 )
 from benchmarks.traces.scoring import baselines, score
-from clipcal.recommendation import Verdict
+from clipcal.recommendation.answer import Verdict
 
 STATIONARY = ("log_normal", "gamma", "skewed", "autocorrelated", "two_sources", "mode_near_zero", "heavy_tail")
 SEEDS = range(8)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from clipcal.arms import Arm, arm_name
-from clipcal.judging import compare, judge, results_of
 from clipcal.losses import diverged_at, final_loss, jumps, num_spikes
 from clipcal.trace import Floats, Trace
-from clipcal.verification import Verification
+from clipcal.verification.answer import Verification
+from clipcal.verification.arms import Arm, arm_name
+from clipcal.verification.judging import compare, judge, results_of
 
 ROLES = {"unclipped": "unclipped", "clipped": "max_norm=2"}
 N = 200

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clipcal.console import VERDICT_STYLES, columns, label, number, points, printable, table
-from clipcal.culprits import power, times
+from clipcal.recommendation.culprits import power, times
+from clipcal.terminal.console import VERDICT_STYLES, columns, label, number, points, printable, table
 
 if TYPE_CHECKING:
-    from clipcal.attribution import LayerShare
-    from clipcal.culprits import Culprits, Peaks
-    from clipcal.recommendation import Method
-    from clipcal.replay import Replayed
+    from clipcal.recommendation.answer import Method
+    from clipcal.recommendation.attribution import LayerShare
+    from clipcal.recommendation.culprits import Culprits, Peaks
+    from clipcal.recommendation.replay import Replayed
 
 _SCALED = {"norm": "gradient", "value": "largest element", "per_tensor": "largest tensor"}
 _LEFT = (0, 5, 6)  # the columns of the rules that start at one place

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.baselines import BASELINES
 from clipcal.errors import InputError, nearest
-from clipcal.reasons import FIRM, MIDDLE, Columns, Taken, caveats_of, effect_of, step_of, why, why_guarded, why_none
-from clipcal.recommendation import (
+from clipcal.recommendation.answer import (
     METHODS,
     Candidates,
     Choice,
@@ -26,6 +24,19 @@ from clipcal.recommendation import (
     Spikes,
     Stable,
     Verdict,
+)
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.reasons import (
+    FIRM,
+    MIDDLE,
+    Columns,
+    Taken,
+    caveats_of,
+    effect_of,
+    step_of,
+    why,
+    why_guarded,
+    why_none,
 )
 from clipcal.stats import NormStats, Steady, summarise
 from clipcal.stats.harm import LOW, is_stuck, loss_response

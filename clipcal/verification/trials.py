@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcal.arms import Arm, OnPlan, OnProgress
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
-from clipcal.retraining import trainer_of
 from clipcal.rundir import Run
 from clipcal.trace import Trace, read_trace
+from clipcal.verification.arms import Arm, OnPlan, OnProgress
+from clipcal.verification.retraining import trainer_of
 
 
 class Trials:

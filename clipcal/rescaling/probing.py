@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from clipcal.errors import ClipcalError, InputError
 from clipcal.gradnorm import measure
-from clipcal.probed import Probed, Reduction, header, line, read_probed
 from clipcal.profiling import default_threads, environment, num_threads
 from clipcal.ranks import ranks_here
 from clipcal.recorder import Recorder
 from clipcal.recording import OnSteps
+from clipcal.rescaling.probed import Probed, Reduction, header, line, read_probed
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec

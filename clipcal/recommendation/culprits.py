@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.attribution import CALM, Attribution, attribute, combined
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence
 from clipcal.jsonfile import plain
 from clipcal.layers import Layers, read_layers
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
+from clipcal.recommendation.evidence import Evidence
 from clipcal.stats import summarise
 
 Floats = NDArray[np.float64]

@@ -14,14 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.arms import Arm, arm_name
-from clipcal.judging import capped, margin_of, results_of
 from clipcal.losses import diverged_at, final_loss, initial_loss
-from clipcal.reasons import Effect, effect_at
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.reasons import Effect, effect_at
 from clipcal.stats import summarise
 from clipcal.stats.harm import LOW, loss_response
 from clipcal.trace import Trace
+from clipcal.verification.arms import Arm, arm_name
+from clipcal.verification.judging import capped, margin_of, results_of
 
 SNUG = 1.05
 """Times the stable median: the last candidate, at the lower end of the corridor. It clips most steps, so that only an

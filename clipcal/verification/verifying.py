@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipcal.arms import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
-from clipcal.judging import judge, results_of
 from clipcal.rundir import Run
 from clipcal.trace import Trace
-from clipcal.trials import Trials
-from clipcal.verification import Verification
+from clipcal.verification.answer import Verification
+from clipcal.verification.arms import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
+from clipcal.verification.judging import judge, results_of
+from clipcal.verification.trials import Trials
 
 
 def verify(

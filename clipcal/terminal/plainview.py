@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.text import Text
 
-from clipcal import checkview, console
-from clipcal.console import label, number
-from clipcal.reasons import percent
-from clipcal.tables import count, layers_title, rules_title, scaled_by
+from clipcal.recommendation.reasons import percent
+from clipcal.terminal import checkview, console
+from clipcal.terminal.console import label, number
+from clipcal.terminal.tables import count, layers_title, rules_title, scaled_by
 
 if TYPE_CHECKING:
     from clipcal.applying import Plan
-    from clipcal.canvas import Ints
     from clipcal.checking import Check
     from clipcal.checking.answer import Part
-    from clipcal.culprits import Culprits
-    from clipcal.recommendation import Choice, Method, Recommendation
-    from clipcal.replay import Replayed
+    from clipcal.recommendation.answer import Choice, Method, Recommendation
+    from clipcal.recommendation.culprits import Culprits
+    from clipcal.recommendation.replay import Replayed
+    from clipcal.terminal.canvas import Ints
     from clipcal.trace import Floats, Trace
-    from clipcal.verification import ArmResult, Verification
+    from clipcal.verification.answer import ArmResult, Verification
 
 NAMED = 10
 """Spikes that have a line of their own: more are no longer listened to."""

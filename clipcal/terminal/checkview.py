@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clipcal.charts import histogram, timeline
 from clipcal.checking.fitting import in_warm_up_alone
-from clipcal.console import FEWEST_DRAWN, VERDICT_STYLES, bullets, label, number, table
-from clipcal.reasons import percent
+from clipcal.recommendation.reasons import percent
+from clipcal.terminal.charts import histogram, timeline
+from clipcal.terminal.console import FEWEST_DRAWN, VERDICT_STYLES, bullets, label, number, table
 
 if TYPE_CHECKING:
     from clipcal.checking import Check

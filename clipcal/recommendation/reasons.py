@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.guarding import ENOUGH, GUARD, guard_of
-from clipcal.recommendation import Verdict
+from clipcal.recommendation.answer import Verdict
+from clipcal.recommendation.guarding import ENOUGH, GUARD, guard_of
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
 from clipcal.stats.harm import LOW, LossResponse
 from clipcal.trace import Trace

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
-from clipcal.racing import Race, candidates_of, race
-from clipcal.recommendation import Choice, Recommendation
+from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.rundir import Run
-from clipcal.trials import Trials
-from clipcal.verification import Verification
-from clipcal.verifying import check_thresholds, verified
+from clipcal.verification.answer import Verification
+from clipcal.verification.racing import Race, candidates_of, race
+from clipcal.verification.trials import Trials
+from clipcal.verification.verifying import check_thresholds, verified
 
 SCHEMA = "clipcal.choice/1"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipcal.evidence import load
-from clipcal.guarding import guard_of, needs_guard
+from clipcal.recommendation.evidence import load
+from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.rundir import Run
 
 OnGuard = Callable[[float], None]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from clipcal.arms import Arm, OnProgress
 from clipcal.errors import InputError
 from clipcal.executors import check_executor
 from clipcal.rundir import Run
+from clipcal.verification.arms import Arm, OnProgress
 
 
 class Trainer(Protocol):

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.baselines import BASELINES
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES
 from clipcal.stats import summarise
 
 Floats = NDArray[np.float64]

@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clipcal.calibration import last_run, recommend
 from clipcal.errors import InputError, nearest_path
 from clipcal.jsonfile import number
 from clipcal.layers import read_layers
-from clipcal.reasons import Columns, too_high_rate
-from clipcal.recommendation import Choice, Method, Recommendation
+from clipcal.recommendation.answer import Choice, Method, Recommendation
+from clipcal.recommendation.calibration import last_run, recommend
+from clipcal.recommendation.reasons import Columns, too_high_rate
+from clipcal.recommendation.scaled import scaled_caveat
 from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
-from clipcal.scaled import scaled_caveat
 from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
 STREAM = "standard input"

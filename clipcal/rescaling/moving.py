@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipcal.calibration import rounded
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence
-from clipcal.probed import Probed, Reduction, read_probed
-from clipcal.recommendation import Candidates, Confidence, Recommendation, Spikes
+from clipcal.recommendation.answer import Candidates, Confidence, Recommendation, Spikes
+from clipcal.recommendation.calibration import rounded
+from clipcal.recommendation.evidence import Evidence
+from clipcal.rescaling.probed import Probed, Reduction, read_probed
+from clipcal.rescaling.transfer import Transfer, transfer
 from clipcal.rundir import Run
-from clipcal.transfer import Transfer, transfer
 
 CROWDED = 0.1  # of the steps: where so many hold a spike, they are the level, and no probe of fewer has seen that level
 PATHS = 1.25  # of a drift, either way: the two trainings went ways of their own, and a third goes another

@@ -12,15 +12,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from clipcal.arms import Arm, OnPlan, OnProgress, Progress
-from clipcal.charts import sparkline
-from clipcal.console import is_ascii, is_screen, number
-from clipcal.folding import joined
+from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.recording import OnSteps
-from clipcal.reprofiling import OnGuard
 from clipcal.stdio import STOPPING, Interrupt
 from clipcal.step import Step
-from clipcal.tables import count
+from clipcal.terminal.charts import sparkline
+from clipcal.terminal.console import is_ascii, is_screen, number
+from clipcal.terminal.folding import joined
+from clipcal.terminal.tables import count
+from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress
 
 LINES = 10
 """How many plain lines a profile prints where there is no terminal."""

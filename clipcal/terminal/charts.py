@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.text import Text
 
-from clipcal.canvas import (
+from clipcal.terminal.canvas import (
     ASCII,
     MEDIAN,
     QUIET,

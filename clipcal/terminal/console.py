@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from clipcal.charts import histogram, timeline
-from clipcal.folding import folded
-from clipcal.reasons import percent
-from clipcal.recommendation import Choice, Recommendation
+from clipcal.recommendation.answer import Choice, Recommendation
+from clipcal.recommendation.reasons import percent
+from clipcal.terminal.charts import histogram, timeline
+from clipcal.terminal.folding import folded
 
 if TYPE_CHECKING:
     from clipcal.trace import Floats, Trace
-    from clipcal.verification import ArmResult, Comparison, Verification
+    from clipcal.verification.answer import ArmResult, Comparison, Verification
 
 PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""

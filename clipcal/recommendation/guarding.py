@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.recommendation import Recommendation
+from clipcal.recommendation.answer import Recommendation
 
 GUARD = 0.3
 """Times the median of the first norms: in sweeps of runs that diverged at once, the one rule that kept them alive."""

@@ -12,13 +12,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from clipcal import checkview
-from clipcal.charts import timeline
 from clipcal.checking import Check, check
-from clipcal.console import bullets, is_ascii, is_screen, picture_width, printable
 from clipcal.errors import InputError
-from clipcal.evidence import Evidence, load
-from clipcal.folding import folded
+from clipcal.recommendation.evidence import Evidence, load
+from clipcal.terminal import checkview
+from clipcal.terminal.charts import timeline
+from clipcal.terminal.console import bullets, is_ascii, is_screen, picture_width, printable
+from clipcal.terminal.folding import folded
 
 POLL = 1.0
 """Seconds between two looks at the file."""

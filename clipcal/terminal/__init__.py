@@ -1,0 +1,1 @@
+"""Answers and progress -> what a person reads in a terminal."""
