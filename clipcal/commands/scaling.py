@@ -106,11 +106,11 @@ def moved_to(
     """The same for ``times`` the batch, and what it was moved by. Where there is no threshold there is nothing to move."""
     from clipcal.rescaling.moving import move, named, probe_of
 
-    probe_of(evidence)
+    probed = probe_of(evidence)
     if recommendation.max_norm is None:
         return evidence, recommendation, None
     assert evidence.run is not None
-    moved = move(evidence, recommendation, times)
+    moved = move(recommendation, evidence.norms, probed, times)
     return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
 
 

@@ -45,6 +45,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "profiled",
         "rescaling.probed",
         "rescaling.transfer",
+        "rescaling.moved",
+        "rescaling.telling",
         "rescaling.moving",
         "pasting",
     ),

@@ -1,0 +1,1 @@
+"""Does a threshold that was moved to a larger batch lie where one that is read there does?"""
