@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -13,16 +14,19 @@ from clipcal.training import Observation
 
 
 def fetch(pending: Sequence[Observation]) -> list[Step]:
-    """One transfer for all the scalars of all the steps."""
-    scalars = [
-        t for o in pending for t in (o.loss, o.norms.total, o.norms.grad_max, o.scale, o.rank_spread) if t is not None
+    """One transfer for all the numbers of all the steps."""
+    numbers = [
+        t
+        for o in pending
+        for t in (o.loss, o.norms.total, o.norms.grad_max, o.scale, o.rank_norms, o.lr)
+        if t is not None
     ]
-    values = iter(_together(scalars))
+    values = iter(together(numbers))
     steps = []
     for o in pending:
         loss, grad_norm, grad_max = next(values), next(values), next(values)
         scale = None if o.scale is None else next(values)
-        rank_spread = None if o.rank_spread is None else next(values)
+        rank_norms = None if o.rank_norms is None else tuple(islice(values, o.rank_norms.numel()))
         # the GradScaler drops a step exactly where an unscaled gradient is not finite
         skipped = o.scaled and not math.isfinite(grad_max)
         steps.append(
@@ -31,21 +35,38 @@ def fetch(pending: Sequence[Observation]) -> list[Step]:
                 loss=loss,
                 grad_norm=grad_norm,
                 grad_max=grad_max,
-                lr=float(o.lr),
+                lr=next(values),
                 seconds=o.seconds,
                 scale=scale,
                 skipped=skipped,
-                rank_spread=rank_spread,
+                rank_norms=rank_norms,
             )
         )
     return steps
 
 
-def _together(scalars: Sequence[Tensor | float]) -> list[float]:
-    device = next((t.device for t in scalars if isinstance(t, Tensor) and t.device.type != "cpu"), None)
-    if device is None:
-        return [t.item() if isinstance(t, Tensor) else t for t in scalars]
-    wide = torch.float32 if device.type == "mps" else torch.float64
-    tensors = (torch.as_tensor(t).reshape(()).to(device, wide) for t in scalars)
-    values: list[float] = torch.stack(list(tensors)).tolist()
+def together(numbers: Sequence[Tensor | float]) -> list[float]:
+    """The numbers, and those that the tensors hold, in one transfer from each kind of place: what lies on the CPU stays there."""
+    there = [t for t in numbers if isinstance(t, Tensor) and not t.is_cpu]
+    fetched: Iterator[float] = iter(())
+    if there:
+        # joined as they are: to convert them first would take a kernel for each
+        fetched = iter(torch.cat([t.detach().reshape(-1).to(there[0].device) for t in there]).tolist())
+    values: list[float] = []
+    for t in numbers:
+        if not isinstance(t, Tensor):
+            values.append(float(t))
+        elif not t.is_cpu:
+            values.extend(islice(fetched, t.numel()))
+        elif t.numel() == 1:
+            values.append(t.item())
+        else:
+            values.extend(t.tolist())
     return values
+
+
+def tensor_norms(pending: Sequence[Observation]) -> list[list[float]]:
+    """The norms of each step's tensors, in one transfer for all the steps."""
+    norms = [o.norms.per_tensor for o in pending]
+    values = iter(together([n for n in norms if isinstance(n, Tensor)]))
+    return [n if isinstance(n, list) else list(islice(values, n.numel())) for n in norms]

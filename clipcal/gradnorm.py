@@ -44,19 +44,20 @@ class ClipRule:
 def measure(grads: Sequence[Tensor], norm_type: float) -> Norms:
     """One pass for the per-tensor norms, the total from those; equal to torch.nn.utils.get_total_norm, without a sync.
 
-    Half-precision gradients are accumulated in fp32: a norm summed in bf16 is off by several per mille. Gradients on
-    several devices are brought to the first one's. A tensor without elements has norm 0.
+    Half-precision gradients are accumulated in fp32: a norm summed in bf16 is off by several per mille. Norms of
+    several devices are brought to the first that is not the CPU, which would wait for the others. A tensor without
+    elements has norm 0.
     """
     dense = [g.coalesce().values() if g.is_sparse else g.detach() for g in grads]
-    device = dense[0].device
+    device = next((g.device for g in dense if g.device.type != "cpu"), dense[0].device)
     if all(g.dtype == dense[0].dtype and g.device == device and g.numel() for g in dense):
         per_tensor = _norms(dense, norm_type)
         largest = (per_tensor if norm_type == math.inf else _largest(dense)).max()
     else:
         # one by one, so that a model of several dtypes keeps the order of its tensors
         zero = torch.zeros((), device=device)
-        per_tensor = torch.stack([_norms([g], norm_type)[0].to(device) if g.numel() else zero for g in dense])
-        largest = torch.stack([_largest([g])[0].to(device) for g in dense if g.numel()] or [zero]).max()
+        per_tensor = torch.stack([_to(device, _norms([g], norm_type)[0]) if g.numel() else zero for g in dense])
+        largest = torch.stack([_to(device, _largest([g])[0]) for g in dense if g.numel()] or [zero]).max()
     return Norms(torch.linalg.vector_norm(per_tensor, norm_type), per_tensor, largest)
 
 
@@ -92,6 +93,10 @@ def read(grads: list[Tensor]) -> Readings:
 _ROUNDED = 1 + 1e-6
 """More than the rounding of a norm to a float32."""
 _item, _aminmax = Tensor.item, torch.aminmax
+
+
+def _to(device: torch.device, norm: Tensor) -> Tensor:
+    return norm.to(device, non_blocking=True)
 
 
 def _norms(grads: list[Tensor], norm_type: float) -> Tensor:

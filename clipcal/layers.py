@@ -1,4 +1,5 @@
-"""Per-tensor gradient norms <-> layers.f32: a JSON header line, then one row of little-endian float32 per step.
+"""Per-tensor gradient norms <-> layers.f32: a JSON header line, then one row of little-endian float32 per step. ranks.f32 is the same of
+the norms of the ranks' own gradients.
 
 Why not JSON lines: a model has hundreds of tensors, and formatting them would cost more than measuring them.
 A row of fixed length needs no parser, appends in one write, and a cut last row shows by its length.
@@ -7,6 +8,7 @@ A row of fixed length needs no parser, appends in one write, and a cut last row 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,58 @@ def holds(path: Path, names: Sequence[str], norm_type: float, rows: int) -> bool
     except InputError:
         return False
     return layers.names == tuple(names) and layers.norm_type == norm_type and len(layers.norms) >= rows
+
+
+class RowsFile:
+    """The rows that a run keeps beside its trace, whose first ``known`` steps are there and trained again: where the file lacks their
+    rows, it is written anew beside the old one, which it takes the place of when there is more to write."""
+
+    def __init__(self, path: Path, names: Sequence[str], norm_type: float, *, known: int) -> None:
+        self.path, self.names, self.norm_type, self._known = path, names, norm_type, known
+        self._rebuilt: Path | None = None
+        if known and not holds(path, names, norm_type, known):
+            self._rebuilt = path.with_name(path.name + ".partial")
+        self._writer: LayersWriter | None = None
+
+    def repeat(self, rows: NDArray[np.float32]) -> None:
+        """The rows of steps that are known."""
+        if self._rebuilt is None or not len(rows):
+            return
+        if self._writer is None:
+            self._rebuilt.unlink(missing_ok=True)
+            self._writer = LayersWriter(self._rebuilt, self.names, self.norm_type)
+        self._writer.append(rows)
+
+    def cut(self) -> None:
+        """Make the file ready for what comes after the known steps. Raises OSError."""
+        self._let_go()
+        if self._rebuilt is not None:
+            os.replace(self._rebuilt, self.path)
+        elif self._known:
+            keep_rows(self.path, self._known)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """The rows of steps that are new."""
+        if self._writer is None:
+            self._writer = LayersWriter(self.path, self.names, self.norm_type)
+        self._writer.append(rows)
+
+    def close(self) -> None:
+        self._let_go()
+        if self._rebuilt is not None:
+            self._rebuilt.unlink(missing_ok=True)  # of a resume that came to nothing new
+
+    def _let_go(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def rank_names(num_ranks: int) -> list[str]:
+    """What the columns of ranks.f32 are called."""
+    return [f"rank {i}" for i in range(num_ranks)]
 
 
 def keep_rows(path: Path, rows: int) -> None:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
 from clipcal.gradnorm import ClipRule
-from clipcal.layers import LayersWriter
+from clipcal.layers import LayersWriter, rank_names
 from clipcal.parallel.leading import parts_for
 from clipcal.patience import PATIENCE
 from clipcal.recommendation.reprofiling import OnGuard, guard_for
 from clipcal.recorder import Recorder
-from clipcal.recording import OnSteps, Recording
+from clipcal.recording import OnSteps, Recording, rank_rows
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.runners.spec import build, pick_device
 from clipcal.spec import Spec
@@ -104,7 +104,15 @@ def profile(
             started=now(),
             **environment(),
         )
-        recording = Recording(folder, info, [n for n, _ in tensors], resume=resume, force=force, on_steps=on_steps)
+        recording = Recording(
+            folder,
+            info,
+            [n for n, _ in tensors],
+            resume=resume,
+            force=force,
+            on_steps=on_steps,
+            num_ranks=_ranks_with_norms(parts, spec),
+        )
         run = _record(recording, parts, spec, should_stop)
         guard = guard_for(run)
         if guard is None:
@@ -112,6 +120,11 @@ def profile(
         if on_guard:
             on_guard(guard)
         return _record_under(guard, run, spec, device, on_steps or (lambda steps: None), should_stop)
+
+
+def _ranks_with_norms(parts: Parts, spec: Spec) -> int:
+    """How many ranks have gradients of their own, whose norms are kept: a shard of a gradient is none."""
+    return parts.ranks.world if parts.ranks is not None and spec.fields.parallel == "ddp" else 0
 
 
 def _record_under(
@@ -122,22 +135,28 @@ def _record_under(
     Raises KeyboardInterrupt where it was stopped: the unclipped trace is kept, and the guarded one is not.
     """
     clip = spec.fields.clip
-    growing = [path.with_name(path.name + ".partial") for path in (run.guarded_layers, run.guarded)]
+    whole = [run.guarded_layers, run.guarded_ranks, run.guarded]
+    growing = [path.with_name(path.name + ".partial") for path in whole]
     for path in growing:
         path.unlink(missing_ok=True)
     try:
         rule = ClipRule(method=clip.method, threshold=guard, norm_type=clip.norm_type)
         parts = parts_for(spec, seed=spec.fields.seed, device=device, rule=rule)
+        num_ranks = _ranks_with_norms(parts, spec)
         layers = LayersWriter(growing[0], [n for n, _ in parts.named_tensors()], clip.norm_type)
-        trace = AppendOnly(growing[1])
+        ranks = LayersWriter(growing[1], rank_names(num_ranks), 2.0) if num_ranks else None
+        trace = AppendOnly(growing[2])
 
         def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
             layers.append(rows)
+            if ranks is not None:
+                ranks.append(rank_rows(steps))
             trace.append(lines_of(steps))
             on_steps(steps)
 
         recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
-        with contextlib.closing(layers), contextlib.closing(trace):
+        closing_ranks = contextlib.nullcontext() if ranks is None else contextlib.closing(ranks)
+        with contextlib.closing(layers), closing_ranks, contextlib.closing(trace):
             for observation in train(parts, steps=spec.fields.steps, norm_type=clip.norm_type, clip=rule):
                 recorder.add(observation)
                 if recorder.gone_at is not None:
@@ -145,8 +164,9 @@ def _record_under(
                 if observation.step + 1 < spec.fields.steps and should_stop():
                     raise KeyboardInterrupt
             recorder.flush()
-        for path, whole in zip(growing, (run.guarded_layers, run.guarded), strict=True):
-            os.replace(path, whole)
+        for path, name in zip(growing, whole, strict=True):
+            if path.exists():
+                os.replace(path, name)
     except BaseException:
         for path in growing:
             path.unlink(missing_ok=True)

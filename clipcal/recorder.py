@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from clipcal.fetching import fetch
+from clipcal.fetching import fetch, tensor_norms
 from clipcal.gradnorm import Norms, Readings
 from clipcal.patience import Patience
 from clipcal.step import Step
@@ -62,15 +61,10 @@ class Recorder:
 
     def _rows(self, pending: Sequence[Observation]) -> NDArray[np.float32]:
         if all(o.with_grad is None for o in pending) and not any(isinstance(o.norms, Readings) for o in pending):
-            return _numpy(torch.stack([o.norms.per_tensor for o in pending if isinstance(o.norms, Norms)]))
+            together = torch.stack([o.norms.per_tensor for o in pending if isinstance(o.norms, Norms)])
+            array: NDArray[np.float32] = together.float().cpu().numpy()
+            return array
         rows = np.zeros((len(pending), self.num_tensors), dtype=np.float32)
-        for row, o in zip(rows, pending, strict=True):
-            row[slice(None) if o.with_grad is None else list(o.with_grad)] = _numpy(o.norms.per_tensor)
+        for row, o, norms in zip(rows, pending, tensor_norms(pending), strict=True):
+            row[slice(None) if o.with_grad is None else list(o.with_grad)] = norms
         return rows
-
-
-def _numpy(values: Tensor | list[float]) -> NDArray[np.float32]:
-    if isinstance(values, list):
-        return np.array(values, dtype=np.float32)
-    array: NDArray[np.float32] = values.float().cpu().numpy()
-    return array

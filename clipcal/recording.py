@@ -4,7 +4,6 @@ stays as it is until then."""
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
-from clipcal.layers import LayersWriter, holds, keep_rows
+from clipcal.layers import RowsFile, rank_names
 from clipcal.rundir import Replacement, Run, RunInfo, Status, now, open_run
 from clipcal.step import Step
 from clipcal.trace import AppendOnly, Trace, lines_of, mend, read_trace, trace_of
@@ -22,83 +21,93 @@ OnSteps = Callable[[Sequence[Step]], None]
 
 
 class Recording:
-    """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. On ``resume``, steps that are
-    there are compared, and where their layers are not, those are written again. ``run`` is None until something was written.
-    Raises InputError, on ``resume`` already here, where the run cannot be gone on with or not be written."""
+    """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. The norms of ``num_ranks`` ranks are
+    kept too, where the steps have them. On ``resume``, steps that are there are compared, and where their layers or ranks are not,
+    those are written again. ``run`` is None until something was written. Raises InputError, on ``resume`` already here, where the run
+    cannot be gone on with or not be written."""
 
     def __init__(
-        self, folder: Path, info: RunInfo, names: Sequence[str], *, resume: bool, force: bool, on_steps: OnSteps | None
+        self,
+        folder: Path,
+        info: RunInfo,
+        names: Sequence[str],
+        *,
+        resume: bool,
+        force: bool,
+        on_steps: OnSteps | None,
+        num_ranks: int = 0,
     ) -> None:
         self.folder, self.info, self.names = folder, info, names
         self.run: Run | None = None
         self._force = force
         self._on_steps = on_steps or (lambda steps: None)
         self._known = _known_steps(folder, info) if resume else None
-        self._layers: LayersWriter | None = None
         self._trace: AppendOnly | None = None
         here = Run(folder, info)
-        self._rebuilt: Path | None = None
         if self._known is not None:
             _refuse_to_resume(here)
-            if len(self._known) and not holds(here.layers, names, info.norm_type, len(self._known)):
-                self._rebuilt = here.layers.with_name(here.layers.name + ".partial")
+        known = 0 if self._known is None else len(self._known)
+        self._layers = RowsFile(here.layers, names, info.norm_type, known=known)
+        self._ranks = RowsFile(here.ranks, rank_names(num_ranks), 2.0, known=known) if num_ranks else None
 
     def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
         known = 0
         if self._known is not None:
             known = sum(s.step < len(self._known) for s in steps)
             _compare(self._known, steps[:known], self.info.device)
-            if known and self._rebuilt is not None:
-                self._rebuild(self._rebuilt, rows[:known])
+            self._layers.repeat(rows[:known])
+            if self._ranks is not None:
+                self._ranks.repeat(rank_rows(steps[:known]))
         if steps[known:]:
             self._append(steps[known:], rows[known:])
         self._on_steps(steps)
 
-    def _rebuild(self, path: Path, rows: NDArray[np.float32]) -> None:
-        """Beside the old file, which the new one takes the place of when there is more to write."""
-        if self._layers is None:
-            path.unlink(missing_ok=True)
-            self._layers = LayersWriter(path, self.names, self.info.norm_type)
-        self._layers.append(rows)
-
     def _append(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-        if self._trace is not None and self._layers is not None:
-            self._layers.append(rows)
-            self._trace.append(lines_of(steps))
+        if self._trace is not None:
+            self._append_to(self._trace, steps, rows)
         elif self._known is not None:
-            if self._layers is not None:
-                self._layers.close()
-                self._layers = None
             try:
-                self.run = _reopen(self.folder, self.info, len(self._known), self._rebuilt)
+                self.run = _reopen(self.folder, self.info, self._beside())
             except OSError as e:
                 raise cannot_write(self.folder, e, "What was recorded before is kept.") from None
-            self._open_and_append(self.run, steps, rows)
+            self._append_to(None, steps, rows)
         else:
             replacement = Replacement(self.folder, self.info, force=self._force)
             try:
-                self._open_and_append(replacement.run, steps, rows)
+                self._append_to(None, steps, rows)
             except BaseException:
+                self._let_go()
                 replacement.undo()
                 raise
             replacement.keep()
             self.run = replacement.run
 
-    def _open_and_append(self, run: Run, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-        # the layers come first: whatever instant a process is killed at, they hold at least the trace's steps
-        self._layers = LayersWriter(run.layers, self.names, self.info.norm_type)
+    def _append_to(self, trace: AppendOnly | None, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
+        # the trace comes last: whatever instant a process is killed at, the others hold at least its steps
         self._layers.append(rows)
-        self._trace = AppendOnly(run.trace)
+        if self._ranks is not None:
+            self._ranks.append(rank_rows(steps))
+        self._trace = trace or AppendOnly(Run(self.folder, self.info).trace)
         self._trace.append(lines_of(steps))
 
-    def close(self, status: Status, reason: str | None, notes: Sequence[str]) -> None:
-        for file in (self._layers, self._trace):
+    def _beside(self) -> list[RowsFile]:
+        return [self._layers] if self._ranks is None else [self._layers, self._ranks]
+
+    def _let_go(self) -> None:
+        for file in (*self._beside(), self._trace):
             if file is not None:
                 file.close()
-        if self._rebuilt is not None:
-            self._rebuilt.unlink(missing_ok=True)  # of a resume that came to nothing new
+        self._trace = None
+
+    def close(self, status: Status, reason: str | None, notes: Sequence[str]) -> None:
+        self._let_go()
         if self.run is not None:
             self.run = self.run.save(status=status, reason=reason, notes=list(notes), finished=now())
+
+
+def rank_rows(steps: Sequence[Step]) -> NDArray[np.float32]:
+    """The norms (steps, ranks) of the ranks' own gradients."""
+    return np.array([step.rank_norms for step in steps], dtype=np.float32)
 
 
 def _known_steps(folder: Path, info: RunInfo) -> Trace:
@@ -134,7 +143,7 @@ def _refuse_to_resume(run: Run) -> None:
         tempfile.TemporaryFile(dir=run.folder).close()
     except OSError as e:
         raise cannot_write(run.folder, e) from None
-    for path in (run.trace, run.layers):
+    for path in (run.trace, run.layers, run.ranks):
         try:
             if path.exists():
                 path.open("ab").close()
@@ -142,19 +151,15 @@ def _refuse_to_resume(run: Run) -> None:
             raise cannot_write(path, e) from None
 
 
-def _reopen(folder: Path, info: RunInfo, known: int, rebuilt: Path | None) -> Run:
-    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes. ``rebuilt`` is a new
-    file of the layers of all ``known`` steps, where the old one has them not."""
+def _reopen(folder: Path, info: RunInfo, beside: Sequence[RowsFile]) -> Run:
+    """Make a run that was cut short ready to be appended to; what was read from its fewer steps goes."""
     run = open_run(folder)
     if run.trace.exists():
         mend(run.trace)
-    if rebuilt is not None:
-        os.replace(rebuilt, run.layers)
-    elif known:
-        keep_rows(run.layers, known)
-    else:
-        run.layers.unlink(missing_ok=True)
-    for later in (run.recommendation, run.choice, run.verification, run.guarded, run.guarded_layers):
+    for file in beside:
+        file.cut()
+    later_files = (run.recommendation, run.choice, run.verification, run.guarded, run.guarded_layers, run.guarded_ranks)
+    for later in later_files:
         later.unlink(missing_ok=True)
     return run.save(steps=info.steps, source=info.source, status="running", reason=None, guard=None, finished=None)
 

@@ -1,7 +1,7 @@
 """A run on disk: one directory that holds everything about one calibration, and what keeps it from being lost.
 
-run.json  trace.jsonl  layers.f32  recommendation.json  arms/NAME-seedK.jsonl  verification.json  choice.json
-guarded.jsonl  guarded-layers.f32: the same steps under a temporary guard, where the run diverges too early without
+run.json  trace.jsonl  layers.f32  ranks.f32  recommendation.json  arms/NAME-seedK.jsonl  verification.json  choice.json
+guarded.jsonl  guarded-layers.f32  guarded-ranks.f32: the same steps under a temporary guard, where the run diverges too early without
 scale.jsonl: the same arm at a multiple of its batch, where that was asked for
 """
 
@@ -32,10 +32,14 @@ _OWN = (
     "trace.jsonl",
     "layers.f32",
     "layers.f32.partial",
+    "ranks.f32",
+    "ranks.f32.partial",
     "guarded.jsonl",
     "guarded-layers.f32",
+    "guarded-ranks.f32",
     "guarded.jsonl.partial",
     "guarded-layers.f32.partial",
+    "guarded-ranks.f32.partial",
     "scale.jsonl",
     "recommendation.json",
     "choice.json",
@@ -98,12 +102,20 @@ class Run:
         return self.folder / "layers.f32"
 
     @property
+    def ranks(self) -> Path:
+        return self.folder / "ranks.f32"
+
+    @property
     def guarded(self) -> Path:
         return self.folder / "guarded.jsonl"
 
     @property
     def guarded_layers(self) -> Path:
         return self.folder / "guarded-layers.f32"
+
+    @property
+    def guarded_ranks(self) -> Path:
+        return self.folder / "guarded-ranks.f32"
 
     @property
     def scale(self) -> Path:

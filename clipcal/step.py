@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ class Step:
     absolute gradient element, ``seconds`` the wall time since the step before.
 
     ``scale`` is the factor that clipping applied (None where clipping was off); ``skipped`` marks a step that the
-    GradScaler dropped. ``rank_spread`` is the largest norm of a rank's own gradient over the median of all ranks', None where it is not
-    known.
+    GradScaler dropped. ``rank_norms`` are the norms of the ranks' own gradients, which the run keeps in a file of their own, None where
+    they are not known.
     """
 
     step: int
@@ -26,7 +27,21 @@ class Step:
     seconds: float
     scale: float | None = None
     skipped: bool = False
-    rank_spread: float | None = None
+    rank_norms: tuple[float, ...] | None = None
+
+    @property
+    def rank_spread(self) -> float | None:
+        """The largest norm of a rank's own gradient over the median of all ranks'."""
+        if self.rank_norms is None:
+            return None
+        if any(math.isnan(norm) for norm in self.rank_norms):
+            return math.nan
+        ordered = sorted(self.rank_norms)
+        middle = len(ordered) // 2
+        median = (ordered[middle] + ordered[~middle]) / 2
+        if median == 0:
+            return math.inf if ordered[-1] > 0 else math.nan
+        return ordered[-1] / median
 
     def line(self) -> str:
         row: dict[str, Any] = {
@@ -39,8 +54,8 @@ class Step:
         }
         if self.scale is not None:
             row["scale"] = self.scale
-        if self.rank_spread is not None:
-            row["rank_spread"] = self.rank_spread
+        if (spread := self.rank_spread) is not None:
+            row["rank_spread"] = spread
         if self.skipped:
             row["skipped"] = True
         return dumps(row)

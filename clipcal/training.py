@@ -81,7 +81,7 @@ class Parts:
 
 class Observation(NamedTuple):
     """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
-    where all had one; ``norms.per_tensor`` follows it. ``rank_spread`` is the largest norm of a rank's own gradient over their median."""
+    where all had one; ``norms.per_tensor`` follows it. ``rank_norms`` (ranks,) are the norms of the ranks' own gradients."""
 
     step: int
     loss: Tensor | float
@@ -91,7 +91,7 @@ class Observation(NamedTuple):
     seconds: float
     scale: Tensor | None
     scaled: bool
-    rank_spread: Tensor | None = None
+    rank_norms: Tensor | None = None
 
 
 def train(
@@ -128,8 +128,12 @@ def train(
             scaler.unscale_(optimizer)
         if step == 0:
             _note_sparse(parts, params)
-        norms, loss, spread, scale = _measure_and_clip([params[i] for i in present], norm_type, clip, loss, ranks)
-        rates = [group["lr"] for group in optimizer.param_groups] if "lr" in optimizer.param_groups[0] else []
+        norms, loss, rank_norms, scale = _measure_and_clip([params[i] for i in present], norm_type, clip, loss, ranks)
+        if scaler and rank_norms is not None:  # they were taken before unscaling; its scale, without waiting for it
+            rank_norms = rank_norms / scaler.scale(torch.ones_like(rank_norms))
+        # an optimizer that picks its own rate has none, or None (Adafactor)
+        known = optimizer.param_groups[0].get("lr") is not None
+        rates = [group["lr"] for group in optimizer.param_groups] if known else []
         lr = rates[0] * lr_scale if rates else float("nan")
         with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step", step):
             if scaler:
@@ -153,7 +157,7 @@ def train(
             seconds=after - before,
             scale=scale,
             scaled=scaler is not None,
-            rank_spread=spread,
+            rank_norms=rank_norms,
         )
         try:
             yield observation
@@ -199,19 +203,19 @@ def _forward_and_backward(
 def _measure_and_clip(
     params: Sequence[Tensor], norm_type: float, clip: ClipRule | None, loss: Tensor, ranks: Ranks | None
 ) -> tuple[Norms, Tensor, Tensor | None, Tensor | None]:
-    """The norms before any clipping, the loss of all ranks, their spread, and the factor that clipping applied, None without it."""
+    """The norms before any clipping, the loss of all ranks, their own norms, and the factor that clipping applied, None without it."""
     grads = [p.grad for p in params if p.grad is not None]
-    spread = None
+    rank_norms = None
     if ranks is None:
         norms = measure(grads, norm_type)
     else:
-        norms, loss, spread = ranks.measure(grads, norm_type, loss)
+        norms, loss, rank_norms = ranks.measure(grads, norm_type, loss)
     if clip is None:
-        return norms, loss, spread, None
+        return norms, loss, rank_norms, None
     whole = measure if ranks is None else ranks.norms
     own = norms if clip.norm_type == norm_type else whole(grads, clip.norm_type)
     clip_(grads, params, own, clip)
-    return norms, loss, spread, scale_after(grads, own, clip, whole)
+    return norms, loss, rank_norms, scale_after(grads, own, clip, whole)
 
 
 def _note_sparse(parts: Parts, params: Sequence[Tensor]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from clipcal.attaching.growing import GrowingRows
 from clipcal.attaching.naming import Naming
 from clipcal.attaching.session import STREAMS, write
-from clipcal.fetching import fetch
+from clipcal.fetching import fetch, tensor_norms, together
 from clipcal.gradnorm import Readings
 from clipcal.training import Observation
 from clipcal.watching.listening import ClipCall
@@ -92,16 +92,15 @@ class Stream:
             self._told = seen
 
     def _write(self, observations: Sequence[Observation]) -> None:
-        for s, o in zip(fetch(observations), observations, strict=True):
-            self._append(o, s.loss, s.grad_norm, s.grad_max, s.skipped)
+        for s, o, norms in zip(fetch(observations), observations, tensor_norms(observations), strict=True):
+            self._append(o, Readings(s.grad_norm, norms, s.grad_max), s.loss, s.lr, s.skipped)
 
-    def _append(self, o: Observation, loss: float, grad_norm: float, grad_max: float, skipped: bool) -> None:
+    def _append(self, o: Observation, norms: Readings, loss: float, lr: float, skipped: bool) -> None:
         file = self._file or self._open()
-        per_tensor = o.norms.per_tensor
-        values = per_tensor if isinstance(per_tensor, list) else per_tensor.tolist()
+        values = norms.per_tensor
         if o.with_grad is not None or len(values) != len(self.params):
             values = self._spread(values, o.with_grad)
-        file.append(o.step, loss, grad_norm, grad_max, float(o.lr), o.seconds, skipped, *values)
+        file.append(o.step, loss, norms.total, norms.grad_max, lr, o.seconds, skipped, *values)
 
     def note_clipping(self, call: ClipCall) -> None:
         """The script calls a clip function on some or all of these parameters; it does not act."""
@@ -121,7 +120,7 @@ class Stream:
         if isinstance(norms, Readings) and isinstance(loss, float):
             # nothing to wait for, and a process that is killed or hangs leaves every step
             skipped = o.scaled and not math.isfinite(norms.grad_max)
-            self._append(o, loss, norms.total, norms.grad_max, skipped)
+            self._append(o, norms, loss, float(o.lr), skipped)
         else:
             self._pending.append(o)
         if o.step < EARLY or self._since >= BATCH or time.monotonic() - self._flushed >= SECONDS:
@@ -208,8 +207,8 @@ class Changes:
             self._pairs.append((before, after))
 
     def summary(self) -> dict[str, Any]:
-        for before, after in self._pairs:
-            was, is_now = float(before), float(after)
+        values = iter(together([value for pair in self._pairs for value in pair]))
+        for was, is_now in zip(values, values, strict=True):
             if was == is_now or not 0 < abs(was) < float("inf") or not abs(is_now) < float("inf"):
                 continue
             self._changed += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipcal.errors import InputError, is_full, nearest_path
+from clipcal.replacing import may_replace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,13 +106,9 @@ def is_ours(file: Path) -> bool:
 
 def _check_there(file: Path, target: Path) -> None:
     """Raise InputError where something is there that must not be replaced."""
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
+    if target.is_dir():
         raise InputError(f"--plot {file}: is a folder. Name a file in it, such as {file / 'norms.svg'}.")
-    if not stat.S_ISREG(mode) or (target.stat().st_size and not is_ours(target)):
+    if not may_replace(target, is_ours):
         raise InputError(
             f"--plot {file}: is there already, and clipcal did not write it as it is now, so it is kept. Name another file, or "
             "move that one away."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,10 @@ from clipcal.layers import Layers, read_layers
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
 from clipcal.recommendation.evidence import Evidence
-from clipcal.stats import summarise
+from clipcal.recommendation.peaks import Peaks, Rows, evenly, peaks_of
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
-Peaks = Literal["spikes", "tail", "runaway", "largest"]
 
-LARGEST = 0.01  # the share of the stable steps that is looked at where there are no spikes
 MOST = 2_000_000  # norms that are looked at, of the peaks and of the stable steps: evenly spaced steps where there are more
 OVERFLOW = 2 * float(np.finfo(np.float32).max)  # stands for a norm that was too large for the file's float32
 SAME = 0.01  # relative difference up to which two norms are of the same step: gradients may be in half precision
@@ -64,11 +61,11 @@ _WORDS = {
 def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     """Find the layers that make the spikes. Raises InputError where the norms of the tensors are not known."""
     layers, rows = aligned(evidence)
-    kind, peaks, stable = _peaks(evidence.norms, recommendation)
+    kind, peaks, stable = peaks_of(evidence.norms, recommendation)
     most = max(MOST // len(layers.names), 100)
     # a threshold per tensor meets the largest of them
     norm_type = math.inf if recommendation.method == "per_tensor" else layers.norm_type
-    at_peaks, at_stable = (_norms(evidence, layers, rows, _some(part, most)) for part in (peaks, stable))
+    at_peaks, at_stable = (_norms(evidence, layers, rows, evenly(part, most)) for part in (peaks, stable))
     with np.errstate(over="ignore"):
         found = attribute(at_peaks, at_stable, layers.names, norm_type)
     without = _without_gradient(layers, rows, at_peaks, at_stable)
@@ -113,35 +110,6 @@ def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
             f"{path}: holds {len(layers.norms)} steps, the trace goes to step {steps[-1]}. Profile again with --force."
         )
     return layers, steps.astype(np.intp)
-
-
-def _peaks(norms: Floats, recommendation: Recommendation) -> tuple[Peaks, Rows, Rows]:
-    """The rows to explain, and those that they are compared with."""
-    usable = np.isfinite(norms) & (norms > 0)
-    with np.errstate(all="ignore"):
-        stats = summarise(norms)
-    stable = np.flatnonzero(usable)
-    if recommendation.stable is not None and stats.steady is not None:
-        stable = stats.steady.stable_rows
-    if recommendation.verdict == "diverging":
-        before, after = stable[stable < stats.healthy_rows], np.flatnonzero(usable[stats.healthy_rows :])
-        if before.size and after.size:
-            return "runaway", after + stats.healthy_rows, before
-    if recommendation.spikes.count and stats.steady is not None:
-        return "spikes", stats.steady.spike_rows, stable
-    if recommendation.verdict == "heavy_tail" and stats.steady is not None:
-        return "tail", *_largest(stable, stats.steady.excess[stable], stats.steady.num_far)
-    return "largest", *_largest(stable, norms[stable], math.ceil(LARGEST * stable.size))
-
-
-def _largest(rows: Rows, heights: Floats, num: int) -> tuple[Rows, Rows]:
-    """The ``num`` highest of the rows, and the others, both in order."""
-    order = np.argsort(heights, kind="stable")
-    return np.sort(rows[order[rows.size - num :]]), np.sort(rows[order[: rows.size - num]])
-
-
-def _some(rows: Rows, most: int) -> Rows:
-    return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.intp)]
 
 
 def _norms(evidence: Evidence, layers: Layers, rows: Rows, some: Rows) -> Floats:

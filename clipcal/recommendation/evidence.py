@@ -19,6 +19,7 @@ from clipcal.jsonfile import number
 from clipcal.layers import read_layers
 from clipcal.recommendation.answer import Choice, Method, Recommendation
 from clipcal.recommendation.calibration import last_run, recommend
+from clipcal.recommendation.ranks import told_by_ranks
 from clipcal.recommendation.reasons import Columns, too_high_rate
 from clipcal.recommendation.scaled import scaled_caveat
 from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
@@ -64,11 +65,13 @@ class Evidence:
             source=self.source,
             caveats=self.caveats,
         )
-        return (
-            answer
-            if self.cause is None
-            else replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
-        )
+        if self.cause is not None:
+            answer = replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
+        if self.run is None:
+            return answer
+        path = self.run.ranks if self.guard is None else self.run.guarded_ranks
+        reasons, caveats = told_by_ranks(path, self.trace, self.norms, answer)
+        return replace(answer, reasons=(*answer.reasons, *reasons), caveats=(*answer.caveats, *caveats))
 
 
 def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None) -> Evidence:

@@ -14,6 +14,10 @@ from clipcal.terminal.console import label, meaning, number
 GENERATOR = "clipcal report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 """The page may ask nobody for anything, whatever stands in it."""
+SCRIPTS = (
+    "page", "axes", "marks", "charts", "course", "distribution", "share", "harm", "heat", "arms", "figures", "snippets",
+)  # fmt: skip
+"""The parts of the page's own script, each after those it needs."""
 
 
 def render(v: View) -> str:
@@ -35,13 +39,19 @@ def render(v: View) -> str:
         h("footer", f"clipcal {__version__}. Drawn with uPlot (MIT)."),
         data("data", drawn),
         trusted("script", f"/*\nuPlot: {_asset('uPlot.LICENSE')}*/\n{_asset('uPlot.iife.min.js')}"),
-        trusted("script", _asset("report.js")),
+        trusted("script", _script()),
     )
     return page(h("html", head, body, lang="en"))
 
 
 def _asset(name: str) -> str:
     return resources.files("clipcal.reporting").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """The parts as one script, in a scope of its own: their names are no globals, where uPlot's may be."""
+    parts = "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n\n{parts}}})();\n'
 
 
 def _answer(v: View) -> str:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from clipcal.recommendation.culprits import times
 from clipcal.reporting.html import h, many
 from clipcal.reporting.view import View
-from clipcal.terminal.console import label, number
+from clipcal.terminal.console import arms_rows, label, number
 
 MOST_LAYERS = 20
 
@@ -20,22 +20,7 @@ def sections(v: View) -> list[Element | None]:
 def _arms(v: View) -> Element | None:
     if v.arms is None:
         return None
-    head = ("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")
-    rows = []
-    for curve in v.arms.curves:
-        a = curve.result
-        lost = a.diverged_at is not None
-        rows.append(
-            (
-                a.name,
-                str(a.seed),
-                "lost" if lost else f"{a.final_loss:.4g}",
-                f"step {a.diverged_at}" if lost else "-",
-                str(a.loss_spikes),
-                "-" if a.max_norm is None else f"{a.clip_fraction:.1%}",
-                "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
-            )
-        )
+    head, *rows = arms_rows([curve.result for curve in v.arms.curves])
     return _section("The arms", "", head, rows)
 
 

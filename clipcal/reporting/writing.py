@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from clipcal.errors import InputError
+from clipcal.errors import InputError, cannot_write
 from clipcal.recommendation.evidence import STREAM
+from clipcal.replacing import may_replace
 from clipcal.reporting.page import GENERATOR, render
 from clipcal.reporting.view import View, view
 from clipcal.rundir import is_run
@@ -40,8 +40,11 @@ def write_report(
 
 def refuse_to_replace(path: Path, *, force: bool) -> None:
     """Raise InputError where something else stands there. A page of ours is made again: it holds nothing of its own."""
-    if force or not os.path.lexists(path) or _is_ours(path):
-        return
+    try:
+        if force or may_replace(path, _is_ours):
+            return
+    except OSError as e:
+        raise cannot_write(path, e) from None
     raise InputError(
         f"{path}: is there already, and is no report of clipcal's. Name another file with --out, or replace it with --force."
     )

@@ -198,7 +198,7 @@ def _step(line: bytes) -> Step | None:
         row = json.loads(line)
         floats = {name: number(row.get(name)) for name in ("loss", "grad_norm", "grad_max", "lr", "seconds")}
         scale = number(row["scale"]) if "scale" in row else None
-        return Step(step=int(row["step"]), scale=scale, skipped=row.get("skipped") is True, **floats)
+        return Step(step=int(row["step"]), scale=scale, skipped=row.get("skipped") is True, rank_norms=None, **floats)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,4 +1,4 @@
-"""The grid, the glyphs and the axes that pictures made of characters are drawn with."""
+"""The grid, the glyphs, the axes and the legends that pictures made of characters are drawn with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from rich.text import Text
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Ticks = list[tuple[float, str]]
 
 MEDIAN, THRESHOLD, SPIKE, QUIET = "cyan", "green", "red", "dim"
@@ -66,6 +67,13 @@ class LogAxis:
     def cell(self, log: float) -> int:
         return int(self.cells(np.array([log]))[0])
 
+    def rows(self, logs: Floats, parts: int = 1) -> Ints:
+        """The same cells where they stand above each other, counted from the top."""
+        return self.num_cells * parts - 1 - self.cells(logs, parts)
+
+    def row(self, log: float) -> int:
+        return int(self.rows(np.array([log]))[0])
+
     def ticks(self, fit: Callable[[Ticks], bool]) -> Ticks:
         """The densest set of round numbers on the axis that ``fit`` accepts, as (log10, label)."""
         for ticks in self._candidates():
@@ -87,6 +95,34 @@ class LogAxis:
     def _inside(self, numbers: Iterable[tuple[float, int]]) -> Ticks:
         ticks = ((e + math.log10(m), short_number(e + math.log10(m))) for m, e in numbers)
         return [tick for tick in ticks if self.low <= tick[0] <= self.high]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepAxis:
+    """Steps from ``first`` on, over a ``span``, along a number of cells; a single step stands in the middle."""
+
+    first: float
+    span: float
+    num_cells: int
+
+    def cells(self, steps: Floats, parts: int = 1) -> Ints:
+        """The cell of each step, or its ``parts``-th part of a cell."""
+        count = self.num_cells * parts
+        shares = (steps - self.first) / self.span if self.span > 0 else np.full(steps.shape, 0.5)
+        return np.clip(shares * count, 0, count - 1).astype(np.int64)
+
+    def cell(self, step: float) -> int:
+        return int(self.cells(np.array([step]))[0])
+
+    def ticks(self) -> Ticks:
+        """As many round steps as there is room for, as (step, label)."""
+        last = self.first + self.span
+        for step in (m * 10**e for e in range(16) for m in (1, 2, 5)):
+            start, stop = math.ceil(self.first / step), math.floor(last / step)
+            longest = max(len(f"{start * step:,}"), len(f"{stop * step:,}"))
+            if self.span == 0 or (stop - start + 1) * (longest + 4) <= self.num_cells:
+                return [(float(i * step), f"{i * step:,}") for i in range(start, stop + 1)]
+        return []
 
 
 class Canvas:
@@ -136,11 +172,26 @@ def short_number(log: float) -> str:
     return f"{digits:g}e{power}" if digits < 10 else f"1e{power + 1}"
 
 
-def step_ticks(first: float, span: float, num_columns: int) -> Ticks:
-    last = first + span
-    for step in (m * 10**e for e in range(16) for m in (1, 2, 5)):
-        start, stop = math.ceil(first / step), math.floor(last / step)
-        longest = max(len(f"{start * step:,}"), len(f"{stop * step:,}"))
-        if span == 0 or (stop - start + 1) * (longest + 4) <= num_columns:
-            return [(float(i * step), f"{i * step:,}") for i in range(start, stop + 1)]
-    return []
+def flat(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64).ravel()
+
+
+def drawable(norms: Floats) -> Bools:
+    """Which norms a log axis holds."""
+    return np.isfinite(norms) & (norms > 0)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def wrapped(items: list[tuple[str, str]], width: int, indent: int = 0) -> list[Text]:
+    """Texts with their styles side by side, in as many lines as they need."""
+    lines: list[Text] = []
+    for text, style in items:
+        if not lines or len(lines[-1]) + 3 + len(text) > width:
+            lines.append(Text(" " * indent, no_wrap=True))
+        elif len(lines[-1]) > indent:
+            lines[-1].append("   ")
+        lines[-1].append(text[: max(width - indent, 0)], style)
+    return lines

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from clipcal.checking.fitting import in_warm_up_alone
 from clipcal.recommendation.reasons import percent
-from clipcal.terminal.charts import histogram, timeline
 from clipcal.terminal.console import FEWEST_DRAWN, VERDICT_STYLES, bullets, label, number, table
+from clipcal.terminal.pictures import pictures
 
 if TYPE_CHECKING:
     from clipcal.checking import Check
@@ -21,31 +21,9 @@ _ANSWERS = {True: ("fits", "green"), False: ("does not fit", "red"), None: ("can
 def check(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
     """The answer first, then its evidence."""
     r = c.recommendation
-    stable, spikes = r.stable, r.spikes
     lines = headline(c)
     if len(norms) >= FEWEST_DRAWN:
-        median = stable.median if stable else None
-        lines.append(Text())
-        lines += histogram(
-            norms,
-            width=width,
-            median=median,
-            threshold=c.max_norm,
-            spikes_from=spikes.min,
-            num_spikes=spikes.count or None,
-            ascii=ascii,
-        )
-        lines.append(Text())
-        lines += timeline(
-            norms,
-            trace.step,
-            width=width,
-            threshold=c.max_norm,
-            median=median,
-            spikes=spikes.steps,
-            first_step=stable.first_step if stable else None,
-            ascii=ascii,
-        )
+        lines += pictures(r, trace, norms, threshold=c.max_norm, width=width, ascii=ascii)
         lines += [Text(), *quarters(c)]
     lines += [Text(), *bullets("Why", c.reasons, ascii=ascii)]
     if r.caveats:

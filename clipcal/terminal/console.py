@@ -12,8 +12,8 @@ from rich.text import Text
 
 from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.recommendation.reasons import percent
-from clipcal.terminal.charts import histogram, timeline
 from clipcal.terminal.folding import folded
+from clipcal.terminal.pictures import pictures
 
 if TYPE_CHECKING:
     from clipcal.trace import Floats, Trace
@@ -85,28 +85,7 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int
     lines = headline(r)
     if len(norms) >= FEWEST_DRAWN:
         healthy = last_stable(r, trace)
-        lines.append(Text())
-        lines += histogram(
-            norms,
-            width=width,
-            median=r.stable.median if r.stable else None,
-            threshold=r.max_norm,
-            spikes_from=r.spikes.min,
-            num_spikes=r.spikes.count or None,
-            ascii=ascii,
-        )
-        lines.append(Text())
-        lines += timeline(
-            norms,
-            trace.step,
-            width=width,
-            threshold=r.max_norm,
-            median=r.stable.median if r.stable else None,
-            spikes=r.spikes.steps,
-            first_step=r.stable.first_step if r.stable else None,
-            last_step=healthy,
-            ascii=ascii,
-        )
+        lines += pictures(r, trace, norms, threshold=r.max_norm, last_step=healthy, width=width, ascii=ascii)
     lines += [Text(), *bullets("Why", r.reasons, ascii=ascii)]
     if r.caveats:
         lines += [Text(), *bullets("Keep in mind", r.caveats, ascii=ascii)]
@@ -187,8 +166,14 @@ def where_lost(arms: Sequence[ArmResult]) -> str:
 
 
 def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
-    """One row an arm, plain columns that a pipe keeps."""
-    rows = [("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")]
+    """Plain columns that a pipe keeps."""
+    rows = arms_rows(arms)
+    return table(rows, left=(0,), styles=["", *("red" if row[2] == "lost" else "" for row in rows[1:])], marked=2)
+
+
+def arms_rows(arms: Sequence[ArmResult]) -> list[tuple[str, ...]]:
+    """The head, and one row an arm."""
+    rows: list[tuple[str, ...]] = [("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")]
     for a in arms:
         rows.append(
             (
@@ -201,7 +186,7 @@ def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
                 "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
             )
         )
-    return table(rows, left=(0,), styles=["", *("red" if row[2] == "lost" else "" for row in rows[1:])], marked=2)
+    return rows
 
 
 def table(

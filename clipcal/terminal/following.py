@@ -16,9 +16,9 @@ from clipcal.checking import Check, check
 from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.terminal import checkview
-from clipcal.terminal.charts import timeline
 from clipcal.terminal.console import bullets, is_ascii, is_screen, picture_width, printable
 from clipcal.terminal.folding import folded
+from clipcal.terminal.pictures import over_steps
 
 POLL = 1.0
 """Seconds between two looks at the file."""
@@ -100,20 +100,13 @@ def _view(console: Console) -> Iterator[tuple[Show, Say]]:
 
 def _screen(c: Check, evidence: Evidence, width: int, ascii: bool) -> list[Text]:
     """What fits on one screen: the answer, the norms over the steps, the quarters, the reasons."""
-    stable = c.recommendation.stable
+    course = over_steps(
+        c.recommendation, evidence.trace, evidence.norms, threshold=c.max_norm, width=width, ascii=ascii
+    )
     return [
         *checkview.headline(c),
         Text(),
-        *timeline(
-            evidence.norms,
-            evidence.trace.step,
-            width=width,
-            threshold=c.max_norm,
-            median=stable.median if stable else None,
-            spikes=c.recommendation.spikes.steps,
-            first_step=stable.first_step if stable else None,
-            ascii=ascii,
-        ),
+        *course,
         Text(),
         *checkview.quarters(c),
         Text(),

@@ -16,10 +16,10 @@ from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.recording import OnSteps
 from clipcal.stdio import STOPPING, Interrupt
 from clipcal.step import Step
+from clipcal.terminal.canvas import count
 from clipcal.terminal.charts import sparkline
 from clipcal.terminal.console import is_ascii, is_screen, number
 from clipcal.terminal.folding import joined
-from clipcal.terminal.tables import count
 from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress
 
 LINES = 10

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from clipcal.recommendation.reasons import percent
 from clipcal.terminal import checkview, console
+from clipcal.terminal.canvas import count
 from clipcal.terminal.console import label, number
-from clipcal.terminal.tables import count, layers_title, rules_title, scaled_by
+from clipcal.terminal.tables import layers_title, rules_title, scaled_by
 
 if TYPE_CHECKING:
     from clipcal.applying import Plan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from clipcal.recommendation.culprits import power, times
+from clipcal.terminal.canvas import count
 from clipcal.terminal.console import VERDICT_STYLES, columns, label, number, points, printable, table
 
 if TYPE_CHECKING:
@@ -169,7 +170,3 @@ def _fold(text: str, room: int | None) -> list[str]:
         return [text]
     name, bracket, inner = text.partition(" (")
     return [whole[i : i + room] for whole in (name, f"({inner}" if bracket else "") for i in range(0, len(whole), room)]
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

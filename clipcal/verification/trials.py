@@ -13,8 +13,9 @@ from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
 from clipcal.rundir import Run
 from clipcal.trace import Trace, read_trace
-from clipcal.verification.arms import Arm, OnPlan, OnProgress
+from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress, arm_name
 from clipcal.verification.retraining import trainer_of
+from clipcal.verification.unreached import is_unreached, write_as_unclipped
 
 
 class Trials:
@@ -48,12 +49,44 @@ class Trials:
         todo = [a for a in planned if not self._path(a).exists()]
         if self._on_plan:
             self._on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
-        self._trainer.train([(a, self._path(a)) for a in todo], steps=self.steps, on_progress=self._on_progress)
+        # an arm that no step of the unclipped one may reach waits for it: most likely it is the same training
+        later = [a for a in todo if self._unclipped(a) in todo and self._is_above_the_profile(a)]
+        for arms in ([a for a in todo if a not in later], later):
+            missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a)]
+            self._trainer.train(missing, steps=self.steps, on_progress=self._on_progress)
         for arm in planned:
             if arm not in self._trained:
                 self._trained[arm] = read_trace(self._path(arm))
         _check_same_start(list(self._trained.items()), self._trainer.device)
         return [(a, self._trained[a]) for a in planned]
+
+    def _unclipped(self, arm: Arm) -> Arm | None:
+        """The arm that differs from this one by its clipping alone; None for one that does not clip."""
+        if arm.max_norm is None:
+            return None
+        return Arm(name=arm_name(None, arm.lr_scale), max_norm=None, seed=arm.seed, lr_scale=arm.lr_scale)
+
+    def _is_above_the_profile(self, arm: Arm) -> bool:
+        known = self.run.trace
+        return (
+            arm.max_norm is not None
+            and known.exists()
+            and is_unreached(read_trace(known), arm.max_norm, self.run.info.method)
+        )
+
+    def _is_as_unclipped(self, arm: Arm) -> bool:
+        """Whether the arm's trace is the unclipped one's, since clipping would act on no step of it; it is written then."""
+        unclipped = self._unclipped(arm)
+        if unclipped is None or not self._path(unclipped).exists() or arm.max_norm is None:
+            return False
+        path, trace = self._path(unclipped), read_trace(self._path(unclipped))
+        if not is_unreached(trace, arm.max_norm, self.run.info.method):
+            return False
+        write_as_unclipped(path, self._path(arm))
+        if self._on_progress:
+            for done in (False, True):
+                self._on_progress(Progress(arm=arm, steps=len(trace), loss=float(trace.loss[-1]), done=done))
+        return True
 
     def _path(self, arm: Arm) -> Path:
         """The profile's own trace is the unclipped arm of its seed, where it was trained to the same length."""

@@ -142,13 +142,13 @@ class Observer:
         if clip and self._on_gradients is not None:
             self._on_gradients()
         after = time.perf_counter()
-        rate = self.optimizer.param_groups[0].get("lr", float("nan"))
+        rate = self.optimizer.param_groups[0].get("lr")
         observation = Observation(
             self.step,
             _sum(losses),
             norms,
             present,
-            rate.detach().clone() if isinstance(rate, Tensor) else rate,
+            rate.detach().clone() if isinstance(rate, Tensor) else float("nan") if rate is None else rate,
             after - self._before,
             scale,
             scaled or hasattr(self.optimizer, "found_inf"),

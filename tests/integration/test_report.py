@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ import numpy as np
 import pytest
 from conftest import Clipcal
 from made_runs import falling, make_run, quiet, runaway, spiky, verify_by_hand
+
+from clipcal import reporting
+from clipcal.reporting.page import SCRIPTS
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -169,6 +173,20 @@ def test_only_a_page_of_ours_is_written_over(spikes: Path, clipcal: Clipcal, tmp
     clipcal("report", str(spikes), "-o", str(other)).ok()
     assert other.read_bytes() == first, "the same page again, to the byte"
     clipcal("report", str(spikes), "-o", str(tmp_path / "nowhere" / "x.html")).refused("nowhere", "no such folder")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(spikes: Path, clipcal: Clipcal, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.html")
+    clipcal("report", str(spikes), "-o", str(tmp_path / "pipe.html")).refused("pipe.html", "is there already")
+
+
+def test_every_script_is_in_the_page(spikes: Path, clipcal: Clipcal) -> None:
+    assets = Path(reporting.__file__).parent / "assets"
+    assert {path.name for path in assets.glob("*.js")} == {"uPlot.iife.min.js", *(f"{name}.js" for name in SCRIPTS)}
+    page(clipcal, spikes)
+    text = (spikes / "report.html").read_text(encoding="utf-8")
+    places = [text.index((assets / f"{name}.js").read_text(encoding="utf-8")) for name in SCRIPTS]
+    assert places == sorted(places)
 
 
 def look(page: Path, folder: Path, *options: str) -> tuple[str, str, list[str]]:

@@ -405,3 +405,22 @@ def test_profiles_in_one_process_have_the_same_threads_and_leave_torchs_number_a
         assert torch.get_num_threads() == 8
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_optimizer_that_picks_its_own_rate_has_none_in_the_trace(written: Project, clipcal: Clipcal) -> None:
+    """Adafactor's groups have None for a rate."""
+    written.code(
+        f"{CODE}\n\n"
+        "class OwnRate(torch.optim.SGD):\n"
+        "    def step(self, closure=None):\n"
+        "        for group in self.param_groups:\n"
+        "            group['lr'] = 0.1\n"
+        "        super().step(closure)\n"
+        "        for group in self.param_groups:\n"
+        "            group['lr'] = None\n"
+    )
+    written.spec(optimizer={"_target_": "toy.OwnRate"}, steps=5)
+    clipcal("profile", "spec.yaml").ok()
+    rows = rows_of(written.run() / "trace.jsonl")
+    assert len(rows) == 5
+    assert [row["lr"] for row in rows[1:]] == ["NaN"] * 4

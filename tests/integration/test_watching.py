@@ -333,3 +333,28 @@ def test_what_a_watched_run_answers(tmp_path: Path) -> None:
     assert load(tmp_path / "run").recommend().steps == 80
     with pytest.raises(clipcal.InputError, match="spec"):
         clipcal.verify(clipcal.open_run(tmp_path / "run"), max_norm=1.0)
+
+
+class OwnRate(torch.optim.Optimizer):
+    """Picks its rate itself, and has None in its place, as Adafactor does by default."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": None})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p.sub_(0.1 * p.grad)
+
+
+def test_an_optimizer_that_picks_its_own_rate(tmp_path: Path) -> None:
+    model = net()
+    optimizer = OwnRate(model.parameters())
+    with clipcal.watch(model, optimizer, tmp_path / "run"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward(loss_of(model))
+            optimizer.step()
+    trace = clipcal.read_trace(tmp_path / "run" / "trace.jsonl")
+    assert len(trace) == 3
+    assert np.isnan(trace.lr).all()

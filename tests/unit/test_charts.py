@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rich.text import Text
 
-from clipcal.terminal.charts import MIN_WIDTH, histogram, sparkline, timeline
+from clipcal.terminal.charts import MIN_WIDTH, histogram, sparkline
+from clipcal.terminal.timeline import timeline
 
 WIDTHS = (24, 40, 60, 79, 80, 81, 120, 200)
 BARS = " ▁▂▃▄▅▆▇█"

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "ranks", "wholefile", "jsonfile", "step"),
+    ("_version", "errors", "ranks", "wholefile", "replacing", "jsonfile", "step"),
     ("recommendation", "recommendation.answer", "verification", "verification.answer", "stdio", "starter"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
@@ -23,6 +23,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "recommendation.baselines",
         "terminal.canvas",
         "terminal.charts",
+        "terminal.curve",
+        "terminal.timeline",
         "terminal.folding",
         "patience",
     ),
@@ -35,9 +37,13 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "recommendation.evidence",
         "recommendation.replay",
         "recommendation.attribution",
+        "recommendation.peaks",
+        "recommendation.shards",
+        "recommendation.ranks",
         "recommendation.culprits",
         "recommendation.reprofiling",
         "verification.arms",
+        "verification.unreached",
         "verification.judging",
         "verification.racing",
         "checking",
@@ -52,6 +58,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("figures",),
     (
+        "terminal.pictures",
         "terminal.console",
         "terminal.tables",
         "terminal.checkview",

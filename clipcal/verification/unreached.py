@@ -1,0 +1,33 @@
+"""The unclipped arm of a seed and a threshold that none of its steps reaches -> the clipped arm, which is the same training.
+
+Clipping multiplies gradients by min(1, max_norm / (norm + 1e-6)) (torch.nn.utils.clip_grads_with_norm_), and by 1 at every one of these steps, which changes
+no bit. So the arm need not be trained.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from clipcal.jsonfile import dumps
+from clipcal.recommendation.answer import Method
+from clipcal.trace import Trace
+from clipcal.wholefile import write_whole
+
+_TORCH_ADDS = 1e-6
+
+
+def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
+    """Whether clipping at ``threshold`` would have acted on no step of an unclipped ``trace``. False where that cannot be told."""
+    if method == "per_tensor" or trace.problems or not len(trace):
+        return False
+    reached = trace.grad_max if method == "value" else trace.grad_norm + _TORCH_ADDS
+    return bool(np.all(reached <= threshold))
+
+
+def write_as_unclipped(unclipped: Path, path: Path) -> None:
+    """The unclipped arm's trace as that of an arm that clipped nothing: every line with a ``scale`` of 1."""
+    lines = unclipped.read_text(encoding="utf-8").splitlines()
+    write_whole(path, "".join(dumps(json.loads(line) | {"scale": 1.0}) + "\n" for line in lines if line.strip()))
