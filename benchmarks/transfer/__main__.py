@@ -17,7 +17,6 @@ the interval was chosen on. No target is set: what fails is to be seen.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from benchmarks.reporting import print_table, write_results
 from benchmarks.transfer.predictions import Row, off, rows_of, width
@@ -96,6 +95,10 @@ def summary(rows: list[Row]) -> list[list[str]]:
     return lines
 
 
+def as_records(table: list[list[str]]) -> list[dict[str, str]]:
+    return [dict(zip(table[0], line, strict=True)) for line in table[1:]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="trainings by name; all where none is given")
@@ -113,13 +116,19 @@ def main() -> None:
         readings = {seed: reader(name, seed, PROBES) for seed in seeds}
         for probe in PROBES:
             rows += rows_of(name, readings, probe, all_pairs=asked.workloads)
-    print_table(by_training([r for r in rows if r.probe == PROBES[0]]))
-    print()
-    print_table(summary(rows))
-    results: dict[str, Any] = {"rows": [r.__dict__ | {"inside": r.inside, "in_corridor": r.in_corridor} for r in rows]}
+    tables = {"by training": by_training([r for r in rows if r.probe == PROBES[0]]), "summary": summary(rows)}
+    for table in tables.values():
+        print_table(table)
     if not asked.quick and not asked.names:
         target = "transfer" if kind == "configs" else "transfer_workloads"
-        write_results(target, results, probes=PROBES, times=TIMES, seeds=seeds, threads=THREADS)
+        write_results(
+            target,
+            {name: as_records(t) for name, t in tables.items()},
+            probes=PROBES,
+            times=TIMES,
+            seeds=seeds,
+            threads=THREADS,
+        )
 
 
 if __name__ == "__main__":
