@@ -130,8 +130,8 @@ def _spikes(r: Recommendation, t: Transfer) -> Spikes:
 
 
 def _confidence(r: Recommendation, t: Transfer, spikes: Spikes, taken: Taken) -> Confidence:
-    """Never high, since the threshold was not read at its own batch; low beyond the probe, where moving it was hardly better than
-    leaving it (benchmarks/transfer), and where the two trainings take different candidates."""
+    """Never high, since the threshold was not read at its own batch; low beyond the probe, where nothing was
+    measured, and where the two trainings take different candidates."""
     if r.confidence == "low" or taken[0] != taken[1] or spikes.rate > CROWDED or t.times > t.probed:
         return "low"
     return "medium"

@@ -32,7 +32,7 @@ def moved_reasons(r: Recommendation, t: Transfer, probed: Probed, max_norm: floa
         f"{t.noise_interval[1]:.0%}, {t.steps} steps): |G| {t.signal_norm:.3g}, noise {t.noise_norm:.3g}, a noise scale of {scale}.",
         f"At {t.probed} times the batch the level of the norms is x {t.measured:.2g} of the profile's; noise alone would make it x "
         f"{t.measured / t.drift:.2g}, and the path that training takes with less of it makes the rest, x {t.drift:.2g}.",
-        f"The interval is for a training of its own at that batch, about 90%. Another seed alone moves a threshold by up to x {math.exp(RUNS):.2g}. What "
+        f"The interval is for a training of its own at that batch, about 90%. Another seed alone moves a threshold by up to x {math.exp(RUNS):.2g} in nine of ten. What "
         "follows is said of the profile, at its own batch.",
     ]
 
@@ -68,8 +68,7 @@ def moved_caveats(
         apart = max(t.drift, 1 / t.drift)
         path = f"; here the path alone makes norms differ {apart:.2g}-fold" if apart > PATHS else ""
         notes.append(
-            f"Beyond {t.probed} times the batch this is carried on and not measured, and on the sample models it was hardly nearer than the "
-            f"threshold left as it is{path}. Probe nearer to it, up to batch=16, or profile at that batch."
+            f"Beyond {t.probed} times the batch this is carried on and not measured{path}. Probe nearer to it, up to batch=16, or profile at that batch."
         )
     if probed.reduction == "sum":
         alone = float(f"{max_norm / t.times:.2g}")
