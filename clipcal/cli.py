@@ -31,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # with rich, `--help` alone takes 1.8 times as long as importing typer and rich
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
 for command in (recommend, verify, check, apply, report, runs, init):
@@ -40,7 +41,7 @@ for command in (recommend, verify, check, apply, report, runs, init):
 def main() -> None:
     """The console script. Everything that clipcal says no with ends here, as a paragraph and an exit code."""
     ranks = ranks_here()
-    if ranks is None:
+    if ranks is None or not set(sys.argv[1:2]) & set(TRAINING):  # what trains nothing is each process' own
         _run()
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what was chosen for it

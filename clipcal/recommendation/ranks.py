@@ -122,4 +122,6 @@ def _listed(ranks: Sequence[int]) -> str:
 
 
 def _times(fold: float) -> str:
-    return f"{float(f'{fold:.2g}'):,.0f}" if 100 <= fold < 1e6 else f"{fold:.2g}"
+    if 100 <= fold < 1e6:
+        return f"{float(f'{fold:.2g}'):,.0f}"
+    return f"{fold:.1f}" if 0.95 <= fold < 9.95 else f"{fold:.2g}"

@@ -97,7 +97,7 @@ def _risen(norms: NDArray[np.float32] | Floats, row: int, stable: Rows) -> NDArr
     if not usual.any():
         return None
     usual[usual == 0] = np.min(usual[usual > 0])
-    heights = np.log(np.clip(here, 1e-300, OVERFLOW) / usual)
+    heights = np.log(np.clip(here, 1e-300, OVERFLOW)) - np.log(usual)
     found: NDArray[np.bool_] = heights >= max(math.log(HIGH), CALM * float(np.max(heights)))
     return found
 

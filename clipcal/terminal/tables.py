@@ -15,7 +15,8 @@ from clipcal.terminal.console import VERDICT_STYLES, columns, label, number, poi
 if TYPE_CHECKING:
     from clipcal.recommendation.answer import Method
     from clipcal.recommendation.attribution import LayerShare
-    from clipcal.recommendation.culprits import Culprits, Peaks
+    from clipcal.recommendation.culprits import Culprits
+    from clipcal.recommendation.peaks import Peaks
     from clipcal.recommendation.replay import Replayed
 
 _SCALED = {"norm": "gradient", "value": "largest element", "per_tensor": "largest tensor"}

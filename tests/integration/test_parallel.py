@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import Project
+from numpy.typing import NDArray
 
 from benchmarks.at_scale import allocated, collectives, model_on_meta
 from clipcal.layers import read_layers
@@ -39,7 +43,7 @@ class Net(nn.Module):
         return self.outer(x)
 
 
-def batches(seed=0, wait=0.0, fails_on=None, bad_rank=None):
+def batches(seed=0, wait=0.0, fails_on=None, bad_rank=None, of=2, bad_steps=(12,)):
     g = torch.Generator().manual_seed(seed)
     i = 0
     while True:
@@ -47,7 +51,7 @@ def batches(seed=0, wait=0.0, fails_on=None, bad_rank=None):
             raise ValueError("a shard that cannot be read")
         time.sleep(wait)
         x = torch.randn(8, 5, generator=g)
-        loud = 50.0 if bad_rank is not None and i % 2 == bad_rank and i // 2 == 12 else 1.0
+        loud = 50.0 if bad_rank is not None and i % of == bad_rank and i // of in bad_steps else 1.0
         yield x, loud * x.sum(1, keepdim=True)
         i += 1
 '''
@@ -88,6 +92,38 @@ def info(folder: Path) -> dict[str, Any]:
     return found
 
 
+def by_hand(
+    ranks: int, steps: int, *, accumulate: int = 1, skipped: Sequence[int] = (), **data: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The norm (steps, ranks) of the gradient of each rank's own batches, and that of their mean (steps,), with torch in this process
+    alone."""
+    code: dict[str, Any] = {}
+    exec(NET, code)
+    torch.manual_seed(0)
+    net = code["Net"]()
+    batches = code["batches"](**data)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    norms, whole = np.zeros((steps, ranks), dtype=np.float32), np.zeros(steps, dtype=np.float32)
+    for step in range(steps):
+        given = [next(batches) for _ in range(ranks * accumulate)]
+        means: list[torch.Tensor] | None = None
+        for rank in range(ranks):
+            net.zero_grad()
+            for x, y in given[rank::ranks]:
+                loss: Any = torch.nn.functional.mse_loss(net(x), y) / accumulate
+                loss.backward()
+            own = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()]
+            norms[step, rank] = float(torch.nn.utils.get_total_norm(own))
+            means = [g / ranks + m for g, m in zip(own, means or [torch.zeros_like(g) for g in own], strict=True)]
+        assert means is not None
+        whole[step] = float(torch.nn.utils.get_total_norm(means))
+        for p, g in zip(net.parameters(), means, strict=True):
+            p.grad = g
+        if step not in skipped:
+            optimizer.step()
+    return norms, whole
+
+
 def same(a: list[dict[str, Any]], b: list[dict[str, Any]], *keys: str) -> None:
     assert len(a) == len(b)
     for one, other in zip(a, b, strict=True):
@@ -116,16 +152,129 @@ def test_ranks_are_one_process_on_the_joined_batch(
     layers = [read_layers(folder / "layers.f32") for folder in (ours, single)]
     assert layers[0].names == layers[1].names
     np.testing.assert_allclose(layers[0].norms, layers[1].norms, rtol=1e-5, atol=1e-7)
-    assert all(("rank_spread" in row) == (kind == "ddp") for row in trace(ours))
+    assert not (single / "ranks.f32").exists()
+    if kind == "fsdp2":
+        assert not any("rank_spread" in row for row in trace(ours)), "no rank has a gradient of its own"
+        assert not (ours / "ranks.f32").exists()
+        return
+    local = read_layers(ours / "ranks.f32")
+    assert local.names == tuple(f"rank {i}" for i in range(ranks))
+    np.testing.assert_allclose(local.norms, by_hand(ranks, 20, accumulate=2)[0], rtol=1e-4)
+    spread = local.norms.max(axis=1) / np.median(local.norms, axis=1)
+    np.testing.assert_allclose([row["rank_spread"] for row in trace(ours)], spread, rtol=1e-5)
 
 
-def test_a_bad_shard_shows(project: Project, environment: dict[str, str]) -> None:
-    spec(project, parallel="ddp", data={"_target_": "net.batches", "bad_rank": 1})
+BAD: dict[str, Any] = {"bad_rank": 2, "of": 4, "bad_steps": [40, 48, 60, 75, 88, 97, 105, 111]}
+
+
+def test_a_bad_shard_is_named(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp", data={"_target_": "net.batches"} | BAD, steps=120)
+    done = run(project, environment, torchrun(project, 4, "calibrate", "spec.yaml", "-q", "--seeds", "1", "--json"))
+    assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
+    folder = project.folder / "runs" / "spec"
+    spread = np.array([row["rank_spread"] for row in trace(folder)])
+    assert sorted(np.argsort(spread)[-8:]) == BAD["bad_steps"]
+    np.testing.assert_allclose(read_layers(folder / "ranks.f32").norms, by_hand(4, 120, **BAD)[0], rtol=1e-3)
+    assert list((folder / "arms").glob("*.jsonl"))
+    assert not list((folder / "arms").glob("*.f32")), "of arms the traces are kept"
+    alone = [sys.executable, "-m", "clipcal"]
+    part = run(project, environment, [*alone, "recommend", "runs/spec/ranks.f32"])
+    assert "runs/spec/ranks.f32: is a part of a run" in part.stderr
+    recommended = json.loads(run(project, environment, [*alone, "recommend", "runs/spec", "--json"]).stdout)
+    assert recommended["spikes"]["steps"] == BAD["bad_steps"], "the premise"
+    said = recommended["reasons"][-1]
+    assert said.startswith("8 of 8 spikes come from rank 2: its own gradient was ")
+    assert said.endswith("Look at its shard of the data.")
+    shown = run(project, environment, [*alone, "recommend", "runs/spec"]).stdout
+    assert "8 of 8 spikes come from rank 2" in " ".join(shown.split())
+    assert run(project, environment, [*alone, "report", "runs/spec", "-q"]).returncode == 0
+    assert "8 of 8 spikes come from rank 2" in (folder / "report.html").read_text()
+    (folder / "ranks.f32").write_bytes(b"damaged")
+    damaged = run(project, environment, [*alone, "recommend", "runs/spec", "--json"])
+    assert json.loads(damaged.stdout)["max_norm"] == recommended["max_norm"]
+    assert "ranks.f32 cannot be read" in json.loads(damaged.stdout)["caveats"][-1]
+
+
+def test_a_resumed_run_has_the_ranks_of_all_steps(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="ddp", data={"_target_": "net.batches", "bad_rank": 1}, steps=30)
+    assert run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q", "-o", "whole")).returncode == 0
+    whole = (project.folder / "whole" / "ranks.f32").read_bytes()
+    np.testing.assert_allclose(
+        read_layers(project.folder / "whole" / "ranks.f32").norms, by_hand(2, 30, bad_rank=1)[0], rtol=1e-3
+    )
+    cut = project.folder / "cut"
+    for rows in (None, 3, 25):  # none, as of an older version; too few; and some more than the trace
+        shutil.rmtree(cut, ignore_errors=True)
+        shutil.copytree(project.folder / "whole", cut)
+        lines = (cut / "trace.jsonl").read_bytes().splitlines(keepends=True)
+        (cut / "trace.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:30])
+        header = whole.index(b"\n") + 1
+        (cut / "ranks.f32").write_bytes(whole[: header + 8 * (rows or 0) + 3])
+        if rows is None:
+            (cut / "ranks.f32").unlink()
+        fields = info(cut) | {"status": "running"}
+        (cut / "run.json").write_text(json.dumps(fields))
+        again = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q", "-o", "cut", "--resume"))
+        assert again.returncode == 0, again.stderr
+        assert (cut / "ranks.f32").read_bytes() == whole
+        assert len(trace(cut)) == 30
+        assert sorted(p.name for p in cut.iterdir()) == ["layers.f32", "ranks.f32", "run.json", "trace.jsonl"]
+    spec(project, name="one")
+    one = run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-o", "cut", "--force"])
+    assert one.returncode == 0, one.stderr
+    assert sorted(p.name for p in cut.iterdir()) == ["layers.f32", "run.json", "trace.jsonl"]
+
+
+def test_a_run_that_is_lost_at_once_keeps_the_ranks_of_its_guarded_steps(
+    project: Project, environment: dict[str, str]
+) -> None:
+    model = {"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 1}
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 3.0}
+    spec(project, parallel="ddp", model=model, optimizer=optimizer, steps=60)
     done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
     assert done.returncode == 0, done.stderr
-    spread = [row["rank_spread"] for row in trace(project.folder / "runs" / "spec")]
-    assert max(spread) == spread[12]
-    assert spread[12] > 1.8, "of two ranks one brings nearly all, and the median lies between them"
+    folder = project.folder / "runs" / "spec"
+    kept = read_layers(folder / "guarded-ranks.f32")
+    assert (len(kept.norms), len(trace(folder, "guarded.jsonl"))) == (60, 60)
+    assert len(read_layers(folder / "ranks.f32").norms) == len(trace(folder))
+    spread = kept.norms.max(axis=1) / kept.norms.mean(axis=1)
+    np.testing.assert_allclose([row["rank_spread"] for row in trace(folder, "guarded.jsonl")], spread, rtol=1e-5)
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.03), ("fp16", 0.005)])
+def test_half_precision_on_two_ranks(
+    project: Project, environment: dict[str, str], precision: str, tolerance: float
+) -> None:
+    """Norms under a GradScaler are those of the unscaled gradients, also the ranks' own."""
+    spec(project, name="ranks", parallel="ddp", precision=precision)
+    done = run(project, environment, torchrun(project, 2, "profile", "ranks.yaml", "-q"))
+    assert done.returncode == 0, done.stderr
+    rows = trace(project.folder / "runs" / "ranks")
+    skipped = [row["step"] for row in rows if row.get("skipped")]
+    assert (precision == "fp16") >= bool(skipped)
+    assert len(skipped) < 10
+    taken = np.setdiff1d(np.arange(20), skipped)
+    local, whole = by_hand(2, 20, skipped=skipped)
+    kept = read_layers(project.folder / "runs" / "ranks" / "ranks.f32").norms
+    np.testing.assert_allclose(kept[taken], local[taken], rtol=tolerance)
+    np.testing.assert_allclose([rows[i]["grad_norm"] for i in taken], whole[taken], rtol=tolerance)
+    if precision == "bf16":  # the losses of micro-batches are halved, so that a scaler drops other steps
+        spec(project, name="one", accumulate=2, precision=precision)
+        one = run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"])
+        assert one.returncode == 0, one.stderr
+        for ours, single in zip(rows, trace(project.folder / "runs" / "one"), strict=True):
+            for key in ("grad_norm", "grad_max", "loss"):
+                assert ours[key] == pytest.approx(single[key], rel=1e-2), (key, ours["step"])
+
+
+def test_shards_have_no_scaler(project: Project, environment: dict[str, str]) -> None:
+    spec(project, parallel="fsdp2", precision="fp16")
+    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Use bf16" in errors[0]
 
 
 def test_clipping_on_shards_is_clipping_of_the_whole(project: Project, environment: dict[str, str]) -> None:
@@ -193,6 +342,7 @@ def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None
     assert "error: Another rank is gone" in stderr
     folder = project.folder / "runs" / "spec"
     assert [row["step"] for row in trace(folder)] == list(range(len(trace(folder))))
+    assert len(read_layers(folder / "ranks.f32").norms) >= len(trace(folder)) > 20
     assert info(folder)["status"] == "failed"
     assert not Path(f"/proc/{children['0']}").exists()
 
@@ -227,6 +377,7 @@ def test_torchrun_starts_them_again(project: Project, environment: dict[str, str
     spec(project, name="one", accumulate=2, steps=120)
     run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"])
     same(rows, trace(project.folder / "runs" / "one"), "grad_norm", "loss")
+    np.testing.assert_allclose(read_layers(folder / "ranks.f32").norms, by_hand(2, 120)[0], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +386,6 @@ def test_torchrun_starts_them_again(project: Project, environment: dict[str, str
         ("ddp", 1, ("profile", "spec.yaml"), "torchrun --nproc-per-node"),
         ("none", 2, ("profile", "spec.yaml"), "parallel: ddp"),
         ("fsdp2", 2, ("profile", "spec.yaml", "--steps", "0"), "--steps"),
-        ("ddp", 2, ("recommend", "nowhere"), "no such run"),
     ],
 )
 def test_usage(
@@ -249,6 +399,22 @@ def test_usage(
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert said in errors[0]
+
+
+def test_what_trains_nothing_is_not_for_ranks_together(project: Project, environment: dict[str, str]) -> None:
+    """A script under torchrun may ask something of clipcal on any rank: nobody waits for the others."""
+    (project.folder / "log.jsonl").write_text(
+        "".join(f'{{"step": {i}, "grad_norm": {1 + i % 7 / 10}}}\n' for i in range(99))
+    )
+    launched = environment | {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "nowhere",
+        "MASTER_PORT": "1",
+    }
+    command = [sys.executable, "-m", "clipcal", "check", "log.jsonl", "--max-norm", "9"]
+    assert run(project, launched, command).stdout == run(project, environment, command).stdout != ""
 
 
 def test_arms_are_trained_as_the_profile_was(project: Project, environment: dict[str, str]) -> None:

@@ -77,7 +77,7 @@ def test_all_alike(ranks: int) -> None:
 
 def test_two_bad_ranks_at_once_or_in_turn() -> None:
     norms = calm(8)
-    norms[np.ix_(SPIKES, [2, 5])] *= 20
+    norms[np.ix_(SPIKES, np.array([2, 5]))] *= 20
     assert (found(norms).finding, found(norms).ranks, found(norms).num_explained) == ("shards", (2, 5), 13)
     norms = calm(16)
     norms[SPIKES[::2], 2] *= 20
@@ -164,19 +164,17 @@ def test_a_rank_that_else_has_no_gradient() -> None:
     assert (found(norms).finding, found(norms).ranks) == ("shards", (3,))
 
 
-@given(
-    st.integers(1, 6),
-    st.integers(0, 40),
-    st.lists(st.sampled_from([0.0, 1e-45, 1.0, 2.0, 30.0, 3e38, math.inf, math.nan]), min_size=1, max_size=60),
-    st.randoms(use_true_random=False),
-)
-def test_any_values_have_an_answer(ranks: int, spikes: int, values: list[float], random: Any) -> None:
-    norms = np.array([[random.choice(values) for _ in range(ranks)] for _ in range(50)], dtype=np.float32)
-    at = np.array(sorted(random.sample(range(50), spikes)), dtype=np.intp)
-    s = find_shards(norms, at, np.setdiff1d(np.arange(50), at))
+VALUES = [0.0, 1e-45, 1.0, 2.0, 30.0, 3e38, math.inf, math.nan]
+
+
+@given(st.integers(1, 6), st.integers(0, 40), st.lists(st.sampled_from(VALUES), min_size=1), st.integers(0, 1000))
+def test_any_values_have_an_answer(ranks: int, spikes: int, values: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    at = np.sort(rng.permutation(50)[:spikes])
+    s = found(rng.choice(values, (50, ranks)).astype(np.float32).astype(np.float64), at)
     assert s.num_explained <= s.num_spikes <= spikes
     assert all(0 <= r < ranks for r in s.ranks)
-    assert (s.finding == "shards") <= (2 * len(s.ranks) <= ranks and s.num_explained >= 3)
+    assert s.finding != "shards" or (2 * len(s.ranks) <= ranks and s.num_explained >= 3)
 
 
 @given(st.permutations(range(6)), st.floats(1e-6, 1e6), st.integers(0, 20))
@@ -219,7 +217,7 @@ def test_the_rank_is_named_with_its_numbers(tmp_path: Path) -> None:
     assert r.verdict == "spikes"
     assert r.reasons[-1].startswith("13 of 13 spikes come from rank 3: its own gradient was ")
     assert r.reasons[-1].endswith(" times at stable steps. Look at its shard of the data.")
-    assert " times the median of the other ranks there, 1 times at stable steps" in r.reasons[-1]
+    assert " times the median of the other ranks there, 1.0 times at stable steps" in r.reasons[-1]
     assert r.caveats == load(make_run(tmp_path / "other", load(tmp_path / "run").norms).folder).recommend().caveats
 
 
@@ -229,7 +227,7 @@ def test_of_two_ranks_there_is_one_other(tmp_path: Path) -> None:
 
 def test_several_ranks_are_named(tmp_path: Path) -> None:
     norms = calm(8)
-    norms[np.ix_(SPIKES, [2, 5])] *= 40
+    norms[np.ix_(SPIKES, np.array([2, 5]))] *= 40
     said = reasons(made(tmp_path / "run", norms))
     assert "13 of 13 spikes come from ranks 2 and 5: the largest gradient of these was " in said
     assert said.endswith("Look at their shards of the data.")
