@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo samples test test-ray lint pictures docs bench bench-overhead bench-watching bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test test-ray lint pictures docs bench bench-overhead bench-watching bench-gpu bench-logs bench-recommend bench-regret clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -57,6 +57,9 @@ bench-overhead: $(VENV)/installed-dev
 
 bench-watching: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.watching
+
+bench-gpu:  # with a Python that has clipcal and a torch for the GPU: constraints.txt holds one for the CPU
+	$(PYTHON) -m benchmarks.on_gpu
 
 bench-recommend: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.traces.run

@@ -53,7 +53,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(width, VOCAB_SIZE, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         logits: Tensor = self.head(self.norm(self.blocks(x)))
         return logits.transpose(1, 2)
 

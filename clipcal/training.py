@@ -71,7 +71,9 @@ class Parts:
 
     def named_tensors(self) -> list[tuple[str, Tensor]]:
         """The optimizer's parameters by the model's names, in the optimizer's order."""
-        names = {id(p): n for n, p in (self.inner or self.model).named_parameters()}
+        # no `or`: a compiled model has a __len__ that raises
+        model = self.model if self.inner is None else self.inner
+        names = {id(p): n.replace("_orig_mod.", "") for n, p in model.named_parameters()}
         return [
             (names.get(id(p), f"optimizer.param_groups[{g}][{i}]"), p)
             for g, group in enumerate(self.optimizer.param_groups)

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -63,11 +65,11 @@ class Pretended(Tensor):
         return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _computed(func, args, kwargs or {})
 
 
-class _Factories(TorchDispatchMode):
+class _Factories(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tensors that are made on the device, or brought to it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -124,28 +126,30 @@ def _whose() -> str:
 def _autocast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The one operation that runs in half precision under autocast."""
     dtype = torch.get_autocast_dtype(NAME)
-    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+    keys: Any = torch._C.DispatchKey
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(keys.AutocastPrivateUse1)):
         return torch.nn.functional.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
 @contextmanager
 def device() -> Iterator[torch.device]:
     """Inside, the device is there."""
-    from torch.utils import backend_registration
-
     module: Any = backend_registration._DummyBackendModule()
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     backend_registration._setup_privateuseone_for_python_backend(NAME, module)
-    every, linear = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
+    library: Any = torch.library.Library
+    every, linear = library("_", "IMPL"), library("aten", "IMPL")
     every.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     linear.impl("linear", _autocast_linear, "AutocastPrivateUse1")
     waits.clear()
-    with _Factories():
+    with _Factories():  # type: ignore[no-untyped-call]
         yield torch.device(NAME, 0)
 
 
 def run(file: Path, function: str, *words: object) -> Any:
     """What ``function(device, *words)`` of ``file`` returns, in a process of its own that has the device."""
+    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this version of torch has no private backend in Python")
     command = [sys.executable, "-W", "error", str(Path(__file__)), str(file), function, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

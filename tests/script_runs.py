@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from conftest import rows_of
+from nursery import run_alone
 from torch import Tensor
 
 from clipcal.attaching.session import Config
@@ -68,7 +69,9 @@ class Kind:
     def by_itself(self, clip: float, *more: str) -> None:
         """Run it without clipcal. Raises where it fails."""
         words = self.words(clip, *more)
-        words = words if self.launch else [sys.executable, *words]
+        if not self.launch:
+            run_alone(words, self.folder, environment())
+            return
         subprocess.run(words, cwd=self.folder, env=environment(), check=True, timeout=240, stdout=subprocess.DEVNULL)
 
     def profiled(self, clip: float, *more: str, options: Sequence[str] = ()) -> Run:

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from clipcal.attaching.session import STREAMS, Config
 from clipcal.attaching.stream import BATCH, EARLY, SECONDS
 from clipcal.gradnorm import ClipRule, measure
 from clipcal.recorder import Recorder
+from clipcal.step import Step
 from clipcal.training import Parts, train
 from clipcal.watching.watch import Watch
 
@@ -122,9 +123,12 @@ def trained(
     )
     steps: list[Any] = []
     rows: list[Any] = []
-    recorder = Recorder(
-        num_tensors=len(params), sink=lambda s, r: (steps.extend(s), rows.extend(r.tolist()))[0], seconds=math.inf
-    )
+
+    def sink(some: Sequence[Step], norms: Any) -> None:
+        steps.extend(some)
+        rows.extend(norms.tolist())
+
+    recorder = Recorder(num_tensors=len(params), sink=sink, seconds=math.inf)
     waits.clear()
     in_steps: Counter[str] = Counter()
     fetches: list[Counter[str]] = []

@@ -13,6 +13,7 @@ import torch
 from conftest import Clipcal, Project, rows_of, snapshot
 
 import clipcal as api
+from clipcal.layers import read_layers
 from clipcal.training import to_device
 
 LOADER: dict[str, Any] = {
@@ -424,3 +425,15 @@ def test_an_optimizer_that_picks_its_own_rate_has_none_in_the_trace(written: Pro
     rows = rows_of(written.run() / "trace.jsonl")
     assert len(rows) == 5
     assert [row["lr"] for row in rows[1:]] == ["NaN"] * 4
+
+
+def test_a_compiled_model_is_the_model(written: Project, clipcal: Clipcal) -> None:
+    """It answers no ``len()``, and puts a word before the names of its tensors."""
+    written.code(f"{CODE}\n\ndef compiled():\n    return torch.compile(Net(), backend='eager')\n")
+    for name, model in (("plain", "toy.Net"), ("compiled", "toy.compiled")):
+        written.spec(model={"_target_": model})
+        clipcal("profile", "spec.yaml", "--out", name).ok()
+    plain, compiled = (rows_of(written.folder / name / "trace.jsonl") for name in ("plain", "compiled"))
+    assert plain == compiled
+    layers = [read_layers(written.folder / name / "layers.f32").names for name in ("plain", "compiled")]
+    assert layers[0] == layers[1]

@@ -70,7 +70,7 @@ def test_norms_stay_on_the_device_in_fp32(dtypes: tuple[torch.dtype, ...], norm_
     norms = measure(grads(params(dtypes)), norm_type)
     assert there(norms)
     assert norms.per_tensor.shape == (4,)
-    assert norms.total.dtype == norms.per_tensor.dtype == max(dtypes + (torch.float32,), key=lambda d: d.itemsize)
+    assert norms.total.dtype == norms.per_tensor.dtype == max((*dtypes, torch.float32), key=lambda d: d.itemsize)
 
 
 @pytest.mark.parametrize("norm_type", NORM_TYPES)
