@@ -113,7 +113,7 @@ class Kind:
 
 
 def environment() -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCAL_")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPCAL_", "PYTEST_"))}
     return inherited | {
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from clipcal.errors import InputError
 if TYPE_CHECKING:
     from clipcal.gradnorm import ClipRule
 
+LATEST = 10.0  # seconds after its result: what an arm told last is there long before, or its worker is gone
 LR_SCALE = 0.1
 """How far the learning rate is lowered to see whether it is the cause: an order of magnitude, the usual next try."""
 
@@ -81,7 +83,14 @@ def train_arms(
     """
     if not arms:
         return
-    report = on_progress or (lambda progress: None)
+    untold = {arm for arm, _ in arms}
+
+    def report(progress: Progress) -> None:
+        if progress.done:
+            untold.discard(progress.arm)
+        if on_progress is not None:
+            on_progress(progress)
+
     context = _start_method(device)
     resource_tracker.ensure_running()  # it sets the signal mask to its own liking, so not while ours is set
     queue = context.Queue()
@@ -96,7 +105,7 @@ def train_arms(
             _drain(queue, report)
             for future in done:
                 future.result()
-        _drain(queue, report)
+        _hear_out(queue, report, untold)
         pool.shutdown()
     except BrokenProcessPool:
         raise InputError(
@@ -166,6 +175,14 @@ def _drain(queue: Any, report: OnProgress) -> None:
             report(queue.get_nowait())
         except Empty:
             return
+
+
+def _hear_out(queue: Any, report: OnProgress, untold: Collection[Arm]) -> None:
+    """What arms that have ended told last may come after their result did: a thread of the worker sends it."""
+    patience = time.monotonic() + LATEST
+    while untold and time.monotonic() < patience:
+        with contextlib.suppress(Empty):
+            report(queue.get(timeout=0.1))
 
 
 _QUEUE: Any = None

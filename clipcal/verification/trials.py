@@ -82,10 +82,10 @@ class Trials:
         path, trace = self._path(unclipped), read_trace(self._path(unclipped))
         if not is_unreached(trace, arm.max_norm, self.run.info.method):
             return False
-        write_as_unclipped(path, self._path(arm))
+        steps = write_as_unclipped(path, self._path(arm))
         if self._on_progress:
             for done in (False, True):
-                self._on_progress(Progress(arm=arm, steps=len(trace), loss=float(trace.loss[-1]), done=done))
+                self._on_progress(Progress(arm=arm, steps=steps, loss=float(trace.loss[steps - 1]), done=done))
         return True
 
     def _path(self, arm: Arm) -> Path:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from clipcal.jsonfile import dumps
+from clipcal.jsonfile import dumps, number
+from clipcal.patience import Patience
 from clipcal.recommendation.answer import Method
+from clipcal.step import Step
 from clipcal.trace import Trace
 from clipcal.wholefile import write_whole
 
@@ -27,7 +30,15 @@ def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
     return bool(np.all(reached <= threshold))
 
 
-def write_as_unclipped(unclipped: Path, path: Path) -> None:
-    """The unclipped arm's trace as that of an arm that clipped nothing: every line with a ``scale`` of 1."""
-    lines = unclipped.read_text(encoding="utf-8").splitlines()
-    write_whole(path, "".join(dumps(json.loads(line) | {"scale": 1.0}) + "\n" for line in lines if line.strip()))
+def write_as_unclipped(unclipped: Path, path: Path) -> int:
+    """The unclipped arm's trace as that of an arm that clipped nothing: every line with a ``scale`` of 1, up to where an arm is given
+    up, which a profile is not. Gives the number of lines."""
+    rows = [json.loads(line) for line in unclipped.read_text(encoding="utf-8").splitlines() if line.strip()]
+    kept = Patience(give_up=True).kept([_step(row) for row in rows])
+    write_whole(path, "".join(dumps(row | {"scale": 1.0}) + "\n" for row in rows[:kept]))
+    return kept
+
+
+def _step(row: dict[str, Any]) -> Step:
+    floats = {key: number(row.get(key)) for key in ("loss", "grad_norm", "grad_max", "lr", "seconds")}
+    return Step(step=row["step"], skipped=row.get("skipped") is True, rank_norms=None, **floats)
