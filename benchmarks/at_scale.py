@@ -39,19 +39,21 @@ import json, os, torch
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
+from clipcal.parallel.ending import end_with
 from clipcal.parallel.group import group_here
 from clipcal.parallel.spreading import Together, spread
-group = group_here()
-group.begin(torch.device("cpu"))
-model = spread(nn.Sequential(*(nn.Linear(16, 16) for _ in range(20))), "fsdp2", torch.device("cpu"))
-loss = model(torch.randn(4, 16)).square().mean()
-loss.backward()
-together = Together(group, model)
-with CommDebugMode() as seen:
-    together.measure([p.grad for p in model.parameters()], 2.0, loss.detach())
-if os.environ["RANK"] == "0":
-    print(json.dumps({str(k): v for k, v in seen.get_comm_counts().items()}))
-group.close()
+def count():
+    group = group_here()
+    group.begin(torch.device("cpu"))
+    model = spread(nn.Sequential(*(nn.Linear(16, 16) for _ in range(20))), "fsdp2", torch.device("cpu"))
+    loss = model(torch.randn(4, 16)).square().mean()
+    loss.backward()
+    together = Together(group, model)
+    with CommDebugMode() as seen:
+        together.measure([p.grad for p in model.parameters()], 2.0, loss.detach())
+    if os.environ["RANK"] == "0":
+        print(json.dumps({str(k): v for k, v in seen.get_comm_counts().items()}))
+end_with(count)
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from conftest import rows_of
-from nursery import run_alone
+from nursery import run_forked
 from torch import Tensor
 
 from clipcal.attaching.session import Config
@@ -70,7 +69,7 @@ class Kind:
         """Run it without clipcal. Raises where it fails."""
         words = self.words(clip, *more)
         if not self.launch:
-            run_alone(words, self.folder, environment())
+            run_forked(words, self.folder, environment()).check_returncode()
             return
         subprocess.run(words, cwd=self.folder, env=environment(), check=True, timeout=240, stdout=subprocess.DEVNULL)
 
@@ -79,17 +78,8 @@ class Kind:
         words = self.words(clip, *more)
         out = self.folder / "run"
         own = ["-n", str(self.steps + 5), "--out", str(out), "--force", *options]
-        command = [
-            sys.executable,
-            "-m",
-            "clipcal",
-            "profile",
-            *own,
-            *(["--", *words] if self.launch else [words[0], "--", *words[1:]]),
-        ]
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment(), check=False, timeout=240, capture_output=True, text=True
-        )
+        words = ["--", *words] if self.launch else [words[0], "--", *words[1:]]
+        done = run_forked(["-m", "clipcal", "profile", *own, *words], self.folder, environment())
         assert done.returncode == 0, done.stderr
         return open_run(out)
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import Project
 from numpy.typing import NDArray
+from nursery import as_ranks, run_forked
 
 from benchmarks.at_scale import allocated, collectives, model_on_meta
 from clipcal.layers import read_layers
@@ -75,6 +76,18 @@ def spec(project: Project, **changes: Any) -> Path:
 def torchrun(project: Project, ranks: int, *words: str, options: tuple[str, ...] = ()) -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return [*launcher, *options, "-m", "clipcal", *words]
+
+
+def alone(project: Project, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """``clipcal`` without ranks."""
+    return run_forked(["-m", "clipcal", *words], project.folder, environment)
+
+
+def together(
+    project: Project, environment: dict[str, str], ranks: int, *words: str
+) -> subprocess.CompletedProcess[str]:
+    """``clipcal`` on so many ranks, as torchrun starts them, which takes seconds more."""
+    return run_forked(["-m", "clipcal", *words], project.folder, environment, beside=as_ranks(ranks))
 
 
 def run(project: Project, environment: dict[str, str], command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -142,10 +155,14 @@ def test_ranks_are_one_process_on_the_joined_batch(
 ) -> None:
     spec(project, name="ranks", parallel=kind, accumulate=2)
     spec(project, name="one", accumulate=2 * ranks)
-    done = run(project, environment, torchrun(project, ranks, "profile", "ranks.yaml", "-q", "--json"))
+    words = ("profile", "ranks.yaml", "-q", "--json")
+    if ranks == 2:
+        done = run(project, environment, torchrun(project, ranks, *words))
+    else:
+        done = together(project, environment, ranks, *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 20, "stdout is rank 0's answer alone"
-    assert run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"]).returncode == 0
+    assert alone(project, environment, "profile", "one.yaml", "-q").returncode == 0
     ours, single = project.folder / "runs" / "ranks", project.folder / "runs" / "one"
     same(trace(ours), trace(single), "grad_norm", "grad_max", "loss", "lr")
     assert info(ours)["world_size"] == ranks
@@ -169,7 +186,7 @@ BAD: dict[str, Any] = {"bad_rank": 2, "of": 4, "bad_steps": [40, 48, 60, 75, 88,
 
 def test_a_bad_shard_is_named(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", data={"_target_": "net.batches"} | BAD, steps=120)
-    done = run(project, environment, torchrun(project, 4, "calibrate", "spec.yaml", "-q", "--seeds", "1", "--json"))
+    done = together(project, environment, 4, "calibrate", "spec.yaml", "-q", "--seeds", "1", "--json")
     assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
     folder = project.folder / "runs" / "spec"
     spread = np.array([row["rank_spread"] for row in trace(folder)])
@@ -177,27 +194,26 @@ def test_a_bad_shard_is_named(project: Project, environment: dict[str, str]) -> 
     np.testing.assert_allclose(read_layers(folder / "ranks.f32").norms, by_hand(4, 120, **BAD)[0], rtol=1e-3)
     assert list((folder / "arms").glob("*.jsonl"))
     assert not list((folder / "arms").glob("*.f32")), "of arms the traces are kept"
-    alone = [sys.executable, "-m", "clipcal"]
-    part = run(project, environment, [*alone, "recommend", "runs/spec/ranks.f32"])
+    part = alone(project, environment, "recommend", "runs/spec/ranks.f32")
     assert "runs/spec/ranks.f32: is a part of a run" in part.stderr
-    recommended = json.loads(run(project, environment, [*alone, "recommend", "runs/spec", "--json"]).stdout)
+    recommended = json.loads(alone(project, environment, "recommend", "runs/spec", "--json").stdout)
     assert recommended["spikes"]["steps"] == BAD["bad_steps"], "the premise"
     said = recommended["reasons"][-1]
     assert said.startswith("8 of 8 spikes come from rank 2: its own gradient was ")
     assert said.endswith("Look at its shard of the data.")
-    shown = run(project, environment, [*alone, "recommend", "runs/spec"]).stdout
+    shown = alone(project, environment, "recommend", "runs/spec").stdout
     assert "8 of 8 spikes come from rank 2" in " ".join(shown.split())
-    assert run(project, environment, [*alone, "report", "runs/spec", "-q"]).returncode == 0
+    assert alone(project, environment, "report", "runs/spec", "-q").returncode == 0
     assert "8 of 8 spikes come from rank 2" in (folder / "report.html").read_text()
     (folder / "ranks.f32").write_bytes(b"damaged")
-    damaged = run(project, environment, [*alone, "recommend", "runs/spec", "--json"])
+    damaged = alone(project, environment, "recommend", "runs/spec", "--json")
     assert json.loads(damaged.stdout)["max_norm"] == recommended["max_norm"]
     assert "ranks.f32 cannot be read" in json.loads(damaged.stdout)["caveats"][-1]
 
 
 def test_a_resumed_run_has_the_ranks_of_all_steps(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", data={"_target_": "net.batches", "bad_rank": 1}, steps=30)
-    assert run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q", "-o", "whole")).returncode == 0
+    assert together(project, environment, 2, "profile", "spec.yaml", "-q", "-o", "whole").returncode == 0
     whole = (project.folder / "whole" / "ranks.f32").read_bytes()
     np.testing.assert_allclose(
         read_layers(project.folder / "whole" / "ranks.f32").norms, by_hand(2, 30, bad_rank=1)[0], rtol=1e-3
@@ -214,13 +230,13 @@ def test_a_resumed_run_has_the_ranks_of_all_steps(project: Project, environment:
             (cut / "ranks.f32").unlink()
         fields = info(cut) | {"status": "running"}
         (cut / "run.json").write_text(json.dumps(fields))
-        again = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q", "-o", "cut", "--resume"))
+        again = together(project, environment, 2, "profile", "spec.yaml", "-q", "-o", "cut", "--resume")
         assert again.returncode == 0, again.stderr
         assert (cut / "ranks.f32").read_bytes() == whole
         assert len(trace(cut)) == 30
         assert sorted(p.name for p in cut.iterdir()) == ["layers.f32", "ranks.f32", "run.json", "trace.jsonl"]
     spec(project, name="one")
-    one = run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-o", "cut", "--force"])
+    one = alone(project, environment, "profile", "one.yaml", "-o", "cut", "--force")
     assert one.returncode == 0, one.stderr
     assert sorted(p.name for p in cut.iterdir()) == ["layers.f32", "run.json", "trace.jsonl"]
 
@@ -231,7 +247,7 @@ def test_a_run_that_is_lost_at_once_keeps_the_ranks_of_its_guarded_steps(
     model = {"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 1}
     optimizer = {"_target_": "torch.optim.SGD", "lr": 3.0}
     spec(project, parallel="ddp", model=model, optimizer=optimizer, steps=60)
-    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    done = together(project, environment, 2, "profile", "spec.yaml", "-q")
     assert done.returncode == 0, done.stderr
     folder = project.folder / "runs" / "spec"
     kept = read_layers(folder / "guarded-ranks.f32")
@@ -248,7 +264,7 @@ def test_half_precision_on_two_ranks(
 ) -> None:
     """Norms under a GradScaler are those of the unscaled gradients, also the ranks' own."""
     spec(project, name="ranks", parallel="ddp", precision=precision)
-    done = run(project, environment, torchrun(project, 2, "profile", "ranks.yaml", "-q"))
+    done = together(project, environment, 2, "profile", "ranks.yaml", "-q")
     assert done.returncode == 0, done.stderr
     rows = trace(project.folder / "runs" / "ranks")
     skipped = [row["step"] for row in rows if row.get("skipped")]
@@ -261,7 +277,7 @@ def test_half_precision_on_two_ranks(
     np.testing.assert_allclose([rows[i]["grad_norm"] for i in taken], whole[taken], rtol=tolerance)
     if precision == "bf16":  # the losses of micro-batches are halved, so that a scaler drops other steps
         spec(project, name="one", accumulate=2, precision=precision)
-        one = run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"])
+        one = alone(project, environment, "profile", "one.yaml", "-q")
         assert one.returncode == 0, one.stderr
         for ours, single in zip(rows, trace(project.folder / "runs" / "one"), strict=True):
             for key in ("grad_norm", "grad_max", "loss"):
@@ -270,7 +286,7 @@ def test_half_precision_on_two_ranks(
 
 def test_shards_have_no_scaler(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="fsdp2", precision="fp16")
-    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    done = together(project, environment, 2, "profile", "spec.yaml", "-q")
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
@@ -282,10 +298,10 @@ def test_clipping_on_shards_is_clipping_of_the_whole(project: Project, environme
     spec(project, name="one", accumulate=2)
     both = ("verify", "--max-norm", "0.5", "--seeds", "1", "-q")
     for command in (("profile", "ranks.yaml", "-q"), (both[0], "runs/ranks", *both[1:])):
-        done = run(project, environment, torchrun(project, 2, *command))
+        done = together(project, environment, 2, *command)
         assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
     for command in (("profile", "one.yaml", "-q"), (both[0], "runs/one", *both[1:])):
-        run(project, environment, [sys.executable, "-m", "clipcal", *command])
+        alone(project, environment, *command)
     arms = [project.folder / "runs" / name / "arms" for name in ("ranks", "one")]
     ours, single = (trace(arm, "max_norm=0.5-seed0.jsonl") for arm in arms)
     same(ours, single, "grad_norm", "loss", "scale")
@@ -419,10 +435,10 @@ def test_what_trains_nothing_is_not_for_ranks_together(project: Project, environ
 
 def test_arms_are_trained_as_the_profile_was(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp")
-    assert run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q")).returncode == 0
-    alone = run(project, environment, [sys.executable, "-m", "clipcal", "verify", "runs/spec", "--max-norm", "1"])
-    assert alone.returncode == 2
-    assert "torchrun --nproc-per-node 2 -m clipcal verify" in alone.stderr
+    assert together(project, environment, 2, "profile", "spec.yaml", "-q").returncode == 0
+    by_itself = alone(project, environment, "verify", "runs/spec", "--max-norm", "1")
+    assert by_itself.returncode == 2
+    assert "torchrun --nproc-per-node 2 -m clipcal verify" in by_itself.stderr
 
 
 def test_measuring_shards_takes_two_small_collectives(

@@ -44,7 +44,8 @@ def watched(seed=0):
         if seed == 1 and i == 25 and os.path.exists("hold"):
             os.rename("hold", f"held-{os.getpid()}")
             time.sleep(60)
-        yield batch
+        x, y = batch
+        yield x, 20 * y if i == 6 else y  # above the threshold: an arm that clips nothing is not trained
 
 def broken(seed=0):
     for i, batch in enumerate(watched(seed=seed)):
@@ -53,7 +54,7 @@ def broken(seed=0):
         yield batch
 """
 THREE_ARMS = ("--seeds", 2)
-"""Beside the profile: the other unclipped one, and two that are clipped at the recommended threshold."""
+"""Beside the profile: the other unclipped one, and two that are clipped at the recommended threshold, which a step reaches."""
 START = ("start", "--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
 ENDS_WITH_US = """
 import ctypes, os, signal, sys
