@@ -49,7 +49,10 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_results(name: str, results: dict[str, Any], **settings: Any) -> None:
-    """Write results/<name>.json."""
+    """Write results/<name>.json; a quick look is not kept, where a result may be."""
+    if settings.get("quick"):
+        print("a quick look: no result was written")
+        return
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     document = {"benchmark": name, "settings": settings, "machine": machine(), "results": results}

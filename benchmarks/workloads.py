@@ -131,8 +131,8 @@ class Workload:
     def spec(self, name: str, steps: int) -> str:
         return (
             f"name: {name}\n"
-            f"model: {{_target_: workloads.{self.model.__name__}}}\n"
-            f"data: {{_target_: workloads.{self.batches.__name__}}}\n"
+            f"model: {{_target_: benchmarks.workloads.{self.model.__name__}}}\n"
+            f"data: {{_target_: benchmarks.workloads.{self.batches.__name__}}}\n"
             "loss: {_target_: torch.nn.CrossEntropyLoss}\n"
             f"optimizer: {{_target_: torch.optim.AdamW, lr: {self.lr}}}\n"
             f"steps: {steps}\nseed: {SEED}\ndevice: cpu\n"
