@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -92,8 +93,44 @@ def histogram(
         return wrapped([("No positive, finite norm to draw", QUIET), *note], width)
     if width < MIN_WIDTH:
         return [sparkline(x, width, ascii=ascii)]
+    marks = _marks(median, threshold, spikes_from, num_spikes)
+    low, high = log_range([*logs[[logs.argmin(), logs.argmax()]], *(mark[0] for mark in marks)])
+    left = len(str(logs.size)) + 1
+    axis = LogAxis(low=low, high=high, num_cells=width - left)
+    height = max(height, 2)
+    base = len(marks) + height
+    canvas = Canvas(width, base + 2)
+
+    per_bin = _cells_per_bin(logs, axis)
+    counts = np.bincount(axis.cells(logs) // per_bin, minlength=-(-axis.num_cells // per_bin))
+    spikes_at = min((axis.cell(log) for log, label, _ in marks if label.startswith("S")), default=axis.num_cells)
+    peak, full = int(counts.max()), len(glyphs.bars)
+    for i in range(axis.num_cells):
+        # Rounded up: spikes are rare, and a single step has to show beside any peak.
+        parts = -(-int(counts[i // per_bin]) * height * full // peak)
+        style = SPIKE if i // per_bin >= spikes_at // per_bin else ""
+        for row in range(-(-parts // full)):
+            canvas.put(base - 1 - row, left + i, glyphs.bars[min(parts - row * full, full) - 1], style)
+    _draw_marks(canvas, marks, axis, left, base, glyphs.rule)
+    if marks and not "".join(canvas.chars[len(marks) - 1][:6]).strip():
+        canvas.put(len(marks) - 1, 0, "steps", QUIET)
+    canvas.put(len(marks), 0, str(peak).rjust(left - 1), QUIET)
+    canvas.put(base - 1, 0, "0".rjust(left - 1), QUIET)
+    canvas.put(base, left, glyphs.axis * axis.num_cells, QUIET)
+    _draw_ticks(canvas, axis, left, base, glyphs.tick)
+    return canvas.lines() + wrapped(note, width, indent=left if width >= 60 else 0)
+
+
+Mark = tuple[float, str, str]
+"""The log of a norm, its label, its style."""
+
+
+def _marks(
+    median: float | None, threshold: float | None, spikes_from: float | None, num_spikes: int | None
+) -> list[Mark]:
+    """Those that a log axis holds, from the smallest on."""
     spikes = "spikes from" if num_spikes is None else f"{count(num_spikes, 'spike')} from"
-    marks = sorted(
+    return sorted(
         (math.log10(value), f"{letter} {text} {short_number(math.log10(value))}", style)
         for letter, text, value, style in (
             ("M", "stable median", median, MEDIAN),
@@ -102,41 +139,24 @@ def histogram(
         )
         if value is not None and math.isfinite(value) and value > 0
     )
-    low, high = log_range([*logs[[logs.argmin(), logs.argmax()]], *(mark[0] for mark in marks)])
-    left = len(str(logs.size)) + 1
-    axis = LogAxis(low=low, high=high, num_cells=width - left)
-    per_bin = _cells_per_bin(logs, axis)
-    counts = np.bincount(axis.cells(logs) // per_bin, minlength=-(-axis.num_cells // per_bin))
-    peak = int(counts.max())
-    height = max(height, 2)
-    base = len(marks) + height
-    canvas = Canvas(width, base + 2)
 
-    spikes_at = min((axis.cell(log) for log, label, _ in marks if label.startswith("S")), default=axis.num_cells)
-    full = len(glyphs.bars)
-    for i in range(axis.num_cells):
-        # Rounded up: spikes are rare, and a single step has to show beside any peak.
-        parts = -(-int(counts[i // per_bin]) * height * full // peak)
-        for row in range(-(-parts // full)):
-            level = min(parts - row * full, full)
-            canvas.put(
-                base - 1 - row, left + i, glyphs.bars[level - 1], SPIKE if i // per_bin >= spikes_at // per_bin else ""
-            )
+
+def _draw_marks(canvas: Canvas, marks: Sequence[Mark], axis: LogAxis, left: int, base: int, rule: str) -> None:
+    """A line down to the row ``base`` for each. Each label has a row of its own, so they never collide; at the right edge it ends at
+    its line."""
     for order, (log, label, style) in enumerate(marks):
         at = left + axis.cell(log)
         for row in range(order + 1, base):
-            canvas.put(row, at, glyphs.rule, style, under=True)
-        # Each label has a row of its own, so they never collide; at the right edge it ends at its line.
-        canvas.put(order, at if at + len(label) <= width else max(at + 1 - len(label), 0), label, style)
-    if marks and not "".join(canvas.chars[len(marks) - 1][:6]).strip():
-        canvas.put(len(marks) - 1, 0, "steps", QUIET)
-    canvas.put(len(marks), 0, str(peak).rjust(left - 1), QUIET)
-    canvas.put(base - 1, 0, "0".rjust(left - 1), QUIET)
-    canvas.put(base, left, glyphs.axis * axis.num_cells, QUIET)
+            canvas.put(row, at, rule, style, under=True)
+        canvas.put(order, at if at + len(label) <= canvas.width else max(at + 1 - len(label), 0), label, style)
+
+
+def _draw_ticks(canvas: Canvas, axis: LogAxis, left: int, base: int, tick: str) -> None:
+    """As many ticks in the row ``base`` as leave their labels apart."""
 
     def spans(ticks: Ticks) -> list[tuple[int, int]]:
         centres = [(left + axis.cell(log), len(label)) for log, label in ticks]
-        starts = [(min(max(at - length // 2, 0), width - length), length) for at, length in centres]
+        starts = [(min(max(at - length // 2, 0), canvas.width - length), length) for at, length in centres]
         return [(start, start + length) for start, length in starts]
 
     def fit(ticks: Ticks) -> bool:
@@ -145,11 +165,10 @@ def histogram(
 
     ticks = axis.ticks(fit)
     for (log, label), (start, _) in zip(ticks, spans(ticks), strict=True):
-        canvas.put(base, left + axis.cell(log), glyphs.tick, QUIET)
+        canvas.put(base, left + axis.cell(log), tick, QUIET)
         canvas.put(base + 1, start, label)
     if ticks and not "".join(canvas.chars[base + 1][:6]).strip():
         canvas.put(base + 1, 0, "norm", QUIET)
-    return canvas.lines() + wrapped(note, width, indent=left if width >= 60 else 0)
 
 
 def _cells_per_bin(logs: Floats, axis: LogAxis) -> int:
