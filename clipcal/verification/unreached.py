@@ -20,13 +20,15 @@ from clipcal.trace import Trace
 from clipcal.wholefile import write_whole
 
 _TORCH_ADDS = 1e-6
+_ROUNDED = 1 + 1e-6
+"""More than what torch's float32 makes of the sum and the quotient."""
 
 
 def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
     """Whether clipping at ``threshold`` would have acted on no step of an unclipped ``trace``. False where that cannot be told."""
     if method == "per_tensor" or trace.problems or not len(trace):
         return False
-    reached = trace.grad_max if method == "value" else trace.grad_norm + _TORCH_ADDS
+    reached = trace.grad_max if method == "value" else (trace.grad_norm + _TORCH_ADDS) * _ROUNDED
     return bool(np.all(reached <= threshold))
 
 
