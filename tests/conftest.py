@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import nursery
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -184,6 +185,10 @@ class Project:
 Clipcal = Callable[..., Answer]
 
 
+def pytest_configure() -> None:
+    nursery.begin()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=40, help="how many damaged files of each format are read")
 
@@ -201,13 +206,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 @pytest.fixture
 def clipcal(project: Project) -> Clipcal:
-    """Run the command in this process, which has torch already."""
+    """Run the command in this process, which has torch already, as have the Python processes that it starts."""
 
     def run(*args: object) -> Answer:
         from clipcal.cli import app
 
         project.forget()
-        result = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", str(nursery.PYTHON))
+            result = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return run
@@ -226,7 +233,7 @@ def clipcal_process(project: Project, environment: dict[str, str]) -> Clipcal:
 
     def run(*args: object, **options: Any) -> Answer:
         done = subprocess.run(
-            [sys.executable, "-m", "clipcal", *map(str, args)],
+            [str(nursery.PYTHON), "-m", "clipcal", *map(str, args)],
             cwd=options.pop("cwd", project.folder),
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -1,25 +1,149 @@
-"""Scripts and `python -m` commands -> processes forked from one that has imported torch, which takes most of the time of a start.
+"""Python programs -> processes forked from one that has imported torch, which takes most of the time of a start.
 
-A child has its own environment, arguments, working directory and streams. What Python and torch read when they start
-(PYTHONHASHSEED, OMP_NUM_THREADS) is the nursery's.
+`PYTHON` is called as Python is: with a script, `-m` or `-c`, and with any environment, folder and streams. It is a small program that hands
+all of these to a server of this test run; the server forks, and the child becomes the program. Signals and the exit code are handed on. What
+a fork cannot be, it starts as a real interpreter: other flags of Python's, other settings in its environment.
+
+A child differs from a fresh interpreter in this: torch is imported before the first line, and not when the program says so; it has a process
+group of its own and no terminal. What is about these is tested with `sys.executable`, or with `REAL` in the environment.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import runpy
 import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-STREAMS = ("stdout", "stderr")
+REAL = "NURSERY_REAL"
+"""In the environment of a program: what it starts as ``sys.executable`` are real interpreters."""
+FOLDER = "NURSERY_FOLDER"
+
+PRELOADED = {
+    "torch": ("torch", "torch._dynamo", "numpy", "json", "argparse", "typing"),
+    "huggingface": ("transformers", "transformers.trainer", "transformers.models.bert", "accelerate", "accelerate.commands.launch", "trl", "datasets"),
+    "lightning": ("lightning", "lightning.pytorch", "lightning.fabric"),
+}
+"""What a process has imported that others are forked from, by its name. All have what torch's has."""
+
+_STUB = '''\
+#!{python} -IS
+import array, os, signal, socket, sys
+
+REAL, SERVER = {python!r}, {folder!r}
+KNOWN = {{"PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}}
+
+
+def real():
+    os.execv(REAL, [REAL, *sys.argv[1:]])
+
+
+words = sys.argv[1:]
+while words[:1] == ["-u"] or words[:1] == ["-W"]:
+    name = "PYTHONUNBUFFERED" if words.pop(0) == "-u" else "PYTHONWARNINGS"
+    os.environ[name] = "1" if name == "PYTHONUNBUFFERED" else words.pop(0)
+plain = words and (words[0] in ("-c", "-m") or not words[0].startswith("-")) and os.environ.get("PYTHONHASHSEED", "0") == "0"
+if not plain or any(n.startswith("PYTHON") and n not in KNOWN for n in os.environ):
+    real()
+text = " ".join(words)
+try:
+    if words[0].endswith(".py"):
+        text = open(words[0], errors="replace").read()
+except OSError:
+    real()
+kind = next((k for k, marks in {kinds!r} if any(m in text for m in marks)), "torch")
+server = socket.socket(socket.AF_UNIX)
+try:
+    server.connect(os.path.join(SERVER, kind))
+except OSError:
+    real()
+fields = [os.getcwd(), *words]
+asked = "\\0".join([str(len(fields)), *fields, *(f"{{k}}={{v}}" for k, v in os.environ.items())]).encode(errors="surrogateescape")
+server.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+server.sendall(asked)
+child = int.from_bytes(server.recv(4, socket.MSG_WAITALL), "big")
+
+
+def hand_on(number, frame):
+    try:
+        os.kill(child, number)
+    except ProcessLookupError:
+        pass
+
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+    signal.signal(number, hand_on)
+for fd in (0, 1, 2):
+    os.close(fd)
+answer = server.recv(4, socket.MSG_WAITALL)
+if len(answer) < 4:
+    os._exit(1)
+code = int.from_bytes(answer, "big", signed=True)
+if code < 0:
+    if code not in (-signal.SIGKILL, -signal.SIGSTOP):
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
+'''
+_KINDS = (("lightning", ("lightning",)), ("huggingface", ("transformers", "accelerate", "trl")))
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where the server of this test run listens: the process that pytest was started as makes it, its workers inherit it."""
+    if FOLDER in os.environ:
+        return Path(os.environ[FOLDER])
+    holder = tempfile.TemporaryDirectory(prefix="nursery-")
+    folder = Path(holder.name)
+    os.environ[FOLDER] = str(folder)
+    stub = folder / "python"
+    stub.write_text(_STUB.format(python=sys.executable, folder=str(folder), kinds=_KINDS))
+    stub.chmod(0o755)
+    (folder / "clipcal").write_text(f'#!/bin/sh\nexec "{stub}" -m clipcal "$@"\n')
+    (folder / "clipcal").chmod(0o755)
+    server = Path(__file__).with_name("nursery_server.py")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPCAL_", "PYTEST_", "PYTHON", "NURSERY_"))}
+    environment = inherited | {
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "NURSERY_ROOM": "-" * (1 << 16),  # a child writes its own environment here, for those who read /proc
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(server), str(folder), str(stub)],
+        env=environment,
+        stdin=subprocess.PIPE,  # its end is the end of the test run
+        start_new_session=True,
+    )
+    _kept.append((holder, process))
+    return folder
+
+
+_kept: list[object] = []
+
+
+def begin() -> None:
+    """Called once, before the workers of the test run are started."""
+    _folder()
+
+
+class _Python(os.PathLike[str]):
+    """The path of the program, which is made when it is first asked for."""
+
+    def __fspath__(self) -> str:
+        return str(_folder() / "python")
+
+    def __str__(self) -> str:
+        return self.__fspath__()
+
+
+PYTHON = _Python()
 
 
 def run_forked(
@@ -27,16 +151,21 @@ def run_forked(
 ) -> subprocess.CompletedProcess[str]:
     """``python`` with these words, once for each environment in ``beside``, which is added to ``environment``, side by side; the
     largest exit code, and what all of them wrote."""
-    nursery = _nursery()
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    with tempfile.TemporaryDirectory() as folder:
-        files = [{name: str(Path(folder, f"{name}{i}")) for name in STREAMS} for i in range(len(beside))]
-        children = [{"environment": {**environment, **own}, **f} for own, f in zip(beside, files, strict=True)]
-        nursery.stdin.write(json.dumps({"words": list(words), "cwd": str(cwd), "children": children}) + "\n")
-        nursery.stdin.flush()
-        codes = json.loads(nursery.stdout.readline())
-        stdout, stderr = ("".join(Path(f[name]).read_text() for f in files) for name in STREAMS)
+    processes = [
+        subprocess.Popen(
+            [str(PYTHON), *words],
+            cwd=cwd,
+            env={**environment, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for own in beside
+    ]
+    told = [p.communicate(timeout=300) for p in processes]
+    codes = [p.returncode for p in processes]
+    stdout, stderr = ("".join(parts) for parts in zip(*told, strict=True))
     return subprocess.CompletedProcess(list(words), max(codes, key=abs), stdout, stderr)
 
 
@@ -46,57 +175,3 @@ def as_ranks(world: int) -> list[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
     return [place | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
-
-
-@functools.cache
-def _nursery() -> subprocess.Popen[str]:
-    """It ends with the process that started it, whose end closes its standard input."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPCAL_", "PYTEST_"))}
-    environment = inherited | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(
-        [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def _serve() -> None:
-    import torch._dynamo  # noqa: F401  # what the first optimizer would import
-
-    for line in sys.stdin:
-        asked = json.loads(line)
-        children = []
-        for child in asked["children"]:
-            number = os.fork()
-            if number == 0:
-                _become(asked["words"], asked["cwd"], child)
-            children.append(number)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in children]
-        print(json.dumps(codes), flush=True)
-
-
-def _become(words: list[str], cwd: str, child: dict[str, Any]) -> None:
-    os.environ.clear()
-    os.environ.update(child["environment"])
-    os.chdir(cwd)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, name in enumerate(STREAMS, start=1):
-        os.dup2(os.open(child[name], os.O_WRONLY | os.O_CREAT), number)
-    code = 1
-    try:
-        if words[0] == "-m":
-            sys.argv, sys.path[0] = words[1:], cwd
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv, sys.path[0] = words, str(Path(cwd, words[0]).parent)
-            runpy.run_path(words[0], run_name="__main__")
-        code = 0
-    except SystemExit as e:
-        code = e.code if isinstance(e.code, int) else int(e.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nursery import PYTHON
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
@@ -150,7 +151,7 @@ def run(file: Path, function: str, *words: object) -> Any:
     """What ``function(device, *words)`` of ``file`` returns, in a process of its own that has the device."""
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this version of torch has no private backend in Python")
-    command = [sys.executable, "-W", "error", str(Path(__file__)), str(file), function, *map(str, words)]
+    command = [str(PYTHON), "-W", "error", str(Path(__file__)), str(file), function, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])

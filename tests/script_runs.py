@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from conftest import rows_of
-from nursery import run_forked
+from nursery import PYTHON, REAL, run_forked
 from torch import Tensor
 
 from clipcal.attaching.session import Config
@@ -53,7 +54,7 @@ def finish(model):
 
 @dataclass(frozen=True)
 class Kind:
-    """A script in ``folder``, and how its users launch it: ``launch`` are the words before its file."""
+    """A script in ``folder``, and how its users launch it: ``launch`` are the words of Python's before its file."""
 
     folder: Path
     file: str
@@ -61,43 +62,39 @@ class Kind:
     arguments: tuple[str, ...] = ()
     steps: int = 12
 
-    def words(self, clip: float, *more: str) -> list[str]:
-        own = ["--clip", str(clip), "--steps", str(self.steps), *self.arguments, *more]
-        return [*self.launch, self.file, *own]
+    def words(self, python: str, clip: float, *more: str) -> list[str]:
+        """What clipcal is given: a script, or a whole command."""
+        own = [self.file, "--clip", str(clip), "--steps", str(self.steps), *self.arguments, *more]
+        return [python, *self.launch, *own] if self.launch else own
 
     def by_itself(self, clip: float, *more: str) -> None:
         """Run it without clipcal. Raises where it fails."""
-        words = self.words(clip, *more)
-        if not self.launch:
-            run_forked(words, self.folder, environment()).check_returncode()
-            return
-        subprocess.run(words, cwd=self.folder, env=environment(), check=True, timeout=240, stdout=subprocess.DEVNULL)
+        words = self.words(str(PYTHON), clip, *more)
+        run_forked(words[1:] if self.launch else words, self.folder, environment()).check_returncode()
 
     def profiled(self, clip: float, *more: str, options: Sequence[str] = ()) -> Run:
-        """``clipcal profile`` of it, for more steps than it has."""
-        words = self.words(clip, *more)
+        """``clipcal profile`` of it, for more steps than it has. Its interpreters are started as a user's are."""
+        words = self.words(sys.executable, clip, *more)
         out = self.folder / "run"
         own = ["-n", str(self.steps + 5), "--out", str(out), "--force", *options]
         words = ["--", *words] if self.launch else [words[0], "--", *words[1:]]
-        done = run_forked(["-m", "clipcal", "profile", *own, *words], self.folder, environment())
+        done = run_forked(["-m", "clipcal", "profile", *own, *words], self.folder, environment() | {REAL: "1"})
         assert done.returncode == 0, done.stderr
         return open_run(out)
 
     def forced(self, max_norm: float, clip: float, *more: str, optimizer: int = 1) -> Gathering:
         """The script as `verify` runs it, clipped at ``max_norm`` whatever it says itself."""
-        before = dict(os.environ)
-        os.environ.update(environment())
-        try:
-            script = from_words(self.words(clip, *more), cwd=self.folder)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment().items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "executable", str(PYTHON))
+            script = from_words(self.words(str(PYTHON), clip, *more), cwd=self.folder)
             ending = run(
                 script,
                 Config(steps=self.steps + 5, optimizer=optimizer, max_norm=max_norm),
                 seed=0,
                 on_rows=lambda gathering, steps, rows: None,
             )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         assert ending.code == 0
         return ending.gathering
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from nursery import PYTHON
 
 from clipcal import snippet
 from clipcal.cli import app
@@ -134,7 +135,7 @@ def _go_through(page: str, folder: Path) -> None:
         elif block.language == "console":
             _run_console(block, folder, said)
         elif block.language == "python":
-            answer = _run([sys.executable, "-c", block.text], folder)
+            answer = _run([str(PYTHON), "-c", block.text], folder)
             assert answer.code == 0, f"{block.where}: exit {answer.code}\n" + "\n".join(answer.stderr)
         else:
             assert block.language in DATA, f"{block.where}: is neither run nor says why not (<!-- not run: ... -->)"
@@ -171,7 +172,7 @@ def _run_console(block: Block, folder: Path, said: dict[str, Said]) -> None:
 
 def _run(command: list[str], folder: Path) -> Said:
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(Path(PYTHON).parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "COLUMNS": "100",
         "NO_COLOR": "1",
         "OMP_NUM_THREADS": "1",

@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import Project
 from numpy.typing import NDArray
-from nursery import as_ranks, run_forked
+from nursery import PYTHON, as_ranks, run_forked
 
 from benchmarks.at_scale import allocated, collectives, model_on_meta
 from clipcal.layers import read_layers
@@ -74,7 +74,7 @@ def spec(project: Project, **changes: Any) -> Path:
 
 
 def torchrun(project: Project, ranks: int, *words: str, options: tuple[str, ...] = ()) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    launcher = [str(PYTHON), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return [*launcher, *options, "-m", "clipcal", *words]
 
 
@@ -391,7 +391,7 @@ def test_torchrun_starts_them_again(project: Project, environment: dict[str, str
     rows = trace(folder)
     assert [row["step"] for row in rows] == list(range(120))
     spec(project, name="one", accumulate=2, steps=120)
-    run(project, environment, [sys.executable, "-m", "clipcal", "profile", "one.yaml", "-q"])
+    run(project, environment, [str(PYTHON), "-m", "clipcal", "profile", "one.yaml", "-q"])
     same(rows, trace(project.folder / "runs" / "one"), "grad_norm", "loss")
     np.testing.assert_allclose(read_layers(folder / "ranks.f32").norms, by_hand(2, 120)[0], rtol=1e-3)
 
@@ -409,7 +409,7 @@ def test_usage(
 ) -> None:
     """Said once, and nobody is left waiting."""
     spec(project, parallel=kind)
-    command = torchrun(project, ranks, *words) if ranks > 1 else [sys.executable, "-m", "clipcal", *words]
+    command = torchrun(project, ranks, *words) if ranks > 1 else [str(PYTHON), "-m", "clipcal", *words]
     done = run(project, environment, command)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -429,7 +429,7 @@ def test_what_trains_nothing_is_not_for_ranks_together(project: Project, environ
         "MASTER_ADDR": "nowhere",
         "MASTER_PORT": "1",
     }
-    command = [sys.executable, "-m", "clipcal", "check", "log.jsonl", "--max-norm", "9"]
+    command = [str(PYTHON), "-m", "clipcal", "check", "log.jsonl", "--max-norm", "9"]
     assert run(project, launched, command).stdout == run(project, environment, command).stdout != ""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Clipcal, Project, rows_of
+from nursery import PYTHON
 
 from clipcal.rundir import open_run
 
@@ -34,7 +35,7 @@ FAST = SLOW.replace("time.sleep(0.02)", "pass")
 
 def begin(project: Project, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "clipcal", "profile", *words],
+        [str(PYTHON), "-m", "clipcal", "profile", *words],
         cwd=project.folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -73,7 +74,7 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture
 def slow(project: Project) -> Project:
     project.code(SLOW, "train.py")
-    project.code(f"{sys.executable} train.py &\nwait\n{sys.executable} train.py\n", "go.sh")
+    project.code(f"{PYTHON} train.py &\nwait\n{PYTHON} train.py\n", "go.sh")
     return project
 
 

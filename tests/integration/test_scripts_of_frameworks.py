@@ -12,12 +12,13 @@ import framework_scripts as scripts
 import numpy as np
 import pytest
 from conftest import rows_of
+from nursery import PYTHON, run_forked
 from script_runs import Kind, check, environment
 
 from clipcal.rundir import Run, open_run
 from clipcal.trace import read_trace
 
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
+LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
 """`accelerate launch`, wherever its command is installed."""
 
 
@@ -133,7 +134,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``tiny``, a model and its tokenizer, and ``data``, a data set."""
     _need("trl", "transformers", "tokenizers", "datasets")
     folder = tmp_path_factory.mktemp("language-model")
-    subprocess.run([sys.executable, "-c", scripts.TINY_LANGUAGE_MODEL], cwd=folder, env=environment(), check=True)
+    subprocess.run([str(PYTHON), "-c", scripts.TINY_LANGUAGE_MODEL], cwd=folder, env=environment(), check=True)
     return folder
 
 
@@ -158,23 +159,8 @@ def test_sft_script_of_trl(language_model: Path, own: float) -> None:
 def profiled(folder: Path, steps: int, script: str, *arguments: str, rows: int | None = None) -> Run:
     """`clipcal profile` of it in ``folder``, which is to end well, with ``rows``: as many as asked for."""
     out = folder / "run"
-    words = [
-        sys.executable,
-        "-m",
-        "clipcal",
-        "profile",
-        script,
-        "-n",
-        str(steps),
-        "--out",
-        str(out),
-        "--force",
-        "--",
-        *arguments,
-    ]
-    done = subprocess.run(
-        words, cwd=folder, env=environment(), check=False, timeout=240, capture_output=True, text=True
-    )
+    words = ["profile", script, "-n", str(steps), "--out", str(out), "--force", "--", *arguments]
+    done = run_forked(["-m", "clipcal", *words], folder, environment())
     assert done.returncode == 0, done.stderr
     run = open_run(out)
     seen = rows_of(run.trace)

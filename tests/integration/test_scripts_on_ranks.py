@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nursery import PYTHON
 from script_runs import PROLOGUE, Kind, check, environment
 
 from clipcal.layers import read_layers
@@ -93,7 +94,7 @@ KINDS = {"ddp": DDP, "fsdp2": FSDP2}
 @pytest.mark.parametrize("name", KINDS)
 def test_two_ranks(tmp_path: Path, name: str) -> None:
     (tmp_path / "train.py").write_text(KINDS[name])
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     run = check(Kind(tmp_path, "train.py", launch, steps=8), clip=1.0, force=0.5)
     assert run.info.world_size == 2
     assert run.info.source["path"] == "train.py"
@@ -117,9 +118,9 @@ for step in range(20):
 os._exit(0)
 """
     (tmp_path / "train.py").write_text(PROLOGUE + RANKS + text)
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "train.py"]
+    words = [str(PYTHON), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "train.py"]
     done = subprocess.run(
-        [sys.executable, "-m", "clipcal", "profile", "--", *words],
+        [str(PYTHON), "-m", "clipcal", "profile", "--", *words],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

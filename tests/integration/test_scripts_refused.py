@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Clipcal, Project, rows_of
+from nursery import PYTHON, REAL
 
 from clipcal.layers import read_layers
 from clipcal.rundir import open_run
@@ -59,12 +60,13 @@ def test_isolated_python(project: Project, clipcal: Clipcal, flag: str) -> None:
 
 def test_python_behind_a_shell_that_hides_it(project: Project, clipcal: Clipcal) -> None:
     script(project)
-    project.code(f"env -u PYTHONPATH {sys.executable} train.py\n", "go.sh")
+    project.code(f"env -u PYTHONPATH {PYTHON} train.py\n", "go.sh")
     clipcal("profile", "go.sh").refused("go.sh", "`clipcal profile -- bash go.sh`")
     clipcal("profile", "--", "bash", "go.sh", "-q").refused("no Python process", "resets PYTHONPATH")
 
 
-def test_nothing_that_trains(project: Project, clipcal: Clipcal) -> None:
+def test_nothing_that_trains(project: Project, clipcal: Clipcal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REAL, "1")  # what is forked has torch
     project.code("print(1)\n", "empty.py")
     clipcal("profile", "empty.py", "-q").refused("nothing was recorded", "imported torch")
     project.code("import torch\n", "idle.py")
@@ -246,7 +248,7 @@ def test_a_sitecustomize_that_is_there_is_loaded_too(
 def test_any_command_line(project: Project, clipcal: Clipcal, launch: str) -> None:
     script(project, name="pkg/train.py")
     project.code("", "pkg/__init__.py")
-    project.code(f"set -e\necho begin\n{sys.executable} pkg/train.py\n", "go.sh")
+    project.code(f"set -e\necho begin\n{PYTHON} pkg/train.py\n", "go.sh")
     words = {"module": (sys.executable, "-m", "pkg.train"), "shell": ("bash", "go.sh")}[launch]
     clipcal("profile", "-n", "15", "-o", "runs/any", "-q", "--", *words).ok()
     run = open_run(project.run("any"))
