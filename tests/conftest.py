@@ -213,7 +213,8 @@ def clipcal(project: Project) -> Clipcal:
 
         project.forget()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "executable", str(nursery.PYTHON))
+            if nursery.REAL not in os.environ:
+                patch.setattr(sys, "executable", str(nursery.PYTHON))
             result = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
         return Answer(result.exit_code, result.stdout, result.stderr)
 

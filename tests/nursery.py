@@ -25,14 +25,22 @@ FOLDER = "NURSERY_FOLDER"
 
 PRELOADED = {
     "torch": ("torch", "torch._dynamo", "numpy", "json", "argparse", "typing"),
-    "huggingface": ("transformers", "transformers.trainer", "transformers.models.bert", "accelerate", "accelerate.commands.launch", "trl", "datasets"),
+    "huggingface": (
+        "transformers",
+        "transformers.trainer",
+        "transformers.models.bert",
+        "accelerate",
+        "accelerate.commands.launch",
+        "trl",
+        "datasets",
+    ),
     "lightning": ("lightning", "lightning.pytorch", "lightning.fabric"),
 }
 """What a process has imported that others are forked from, by its name. All have what torch's has."""
 
-_STUB = '''\
+_STUB = """\
 #!{python} -IS
-import array, os, signal, socket, sys
+import array, os, resource, signal, socket, sys
 
 REAL, SERVER = {python!r}, {folder!r}
 KNOWN = {{"PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}}
@@ -61,7 +69,7 @@ try:
     server.connect(os.path.join(SERVER, kind))
 except OSError:
     real()
-fields = [os.getcwd(), *words]
+fields = [os.getcwd(), str(resource.getrlimit(resource.RLIMIT_FSIZE)[0]), *words]
 asked = "\\0".join([str(len(fields)), *fields, *(f"{{k}}={{v}}" for k, v in os.environ.items())]).encode(errors="surrogateescape")
 server.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
 server.sendall(asked)
@@ -88,7 +96,7 @@ if code < 0:
         signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 os._exit(code)
-'''
+"""
 _KINDS = (("lightning", ("lightning",)), ("huggingface", ("transformers", "accelerate", "trl")))
 
 

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import os
 import random
+import resource
 import runpy
 import select
 import signal
@@ -32,7 +33,7 @@ from nursery import PRELOADED, REAL
 
 def serve(folder: Path, stub: str) -> None:
     """Fork, for each kind that is asked for, a process that has its modules and answers from then on."""
-    sockets = {}
+    sockets: dict[Any, str] = {}
     for kind in PRELOADED:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(folder / kind))
@@ -98,7 +99,9 @@ def _look_after(connection: socket.socket, stub: str) -> NoReturn:
 
 def _become(asked: list[str], streams: list[int], stub: str) -> NoReturn:
     number = int(asked[0])
-    cwd, *words = asked[1 : 1 + number]
+    cwd, file_size, *words = asked[1 : 1 + number]
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_size), most))
     for fd, stream in enumerate(streams):
         os.dup2(stream, fd)
         os.close(stream)
@@ -113,7 +116,8 @@ def _become(asked: list[str], streams: list[int], stub: str) -> NoReturn:
         for text in (sys.stdout, sys.stderr):
             text.reconfigure(write_through=True)  # type: ignore[union-attr]
     if "PYTHONWARNINGS" in os.environ:
-        warnings._processoptions(os.environ.pop("PYTHONWARNINGS").split(","))  # type: ignore[attr-defined]
+        sys.warnoptions[:] = os.environ.pop("PYTHONWARNINGS").split(",")
+        warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
     first = {"-m": cwd, "-c": ""}.get(words[0], str(Path(cwd, words[0]).resolve().parent))
     added = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     sys.path[:] = [first, *added, *sys.path[1:]]

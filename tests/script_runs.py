@@ -72,13 +72,15 @@ class Kind:
         words = self.words(str(PYTHON), clip, *more)
         run_forked(words[1:] if self.launch else words, self.folder, environment()).check_returncode()
 
-    def profiled(self, clip: float, *more: str, options: Sequence[str] = ()) -> Run:
-        """``clipcal profile`` of it, for more steps than it has. Its interpreters are started as a user's are."""
-        words = self.words(sys.executable, clip, *more)
+    def profiled(self, clip: float, *more: str, options: Sequence[str] = (), real: bool = True) -> Run:
+        """``clipcal profile`` of it, for more steps than it has. ``real``: its interpreters are started as a user's are."""
+        words = self.words(sys.executable if real else str(PYTHON), clip, *more)
         out = self.folder / "run"
         own = ["-n", str(self.steps + 5), "--out", str(out), "--force", *options]
         words = ["--", *words] if self.launch else [words[0], "--", *words[1:]]
-        done = run_forked(["-m", "clipcal", "profile", *own, *words], self.folder, environment() | {REAL: "1"})
+        done = run_forked(
+            ["-m", "clipcal", "profile", *own, *words], self.folder, environment() | ({REAL: "1"} if real else {})
+        )
         assert done.returncode == 0, done.stderr
         return open_run(out)
 
@@ -120,13 +122,21 @@ def same_weights(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def check(kind: Kind, *, clip: float, force: float, optimizer: int = 1, owns: Sequence[float] | None = None) -> Run:
+def check(
+    kind: Kind,
+    *,
+    clip: float,
+    force: float,
+    optimizer: int = 1,
+    owns: Sequence[float] | None = None,
+    real: bool = True,
+) -> Run:
     """What must hold for every script: with clipping off its weights are those of the script without its clip line, its norms are
     those of an instrumented copy, and forced to clip it trains as the script does that clips there, whether it has no threshold of its
-    own or ``clip`` (``owns``: the ones to try). Gives the profile."""
+    own or ``clip`` (``owns``: the ones to try). ``real``: the profiled one is started as a user starts it. Gives the profile."""
     folder = kind.folder
     kind.by_itself(0.0, "--weights", "unclipped.pt", "--norms", "norms.json")
-    run = kind.profiled(clip, "--weights", "off.pt")
+    run = kind.profiled(clip, "--weights", "off.pt", real=real)
     seen = rows_of(run.trace)
     expected = json.loads((folder / "norms.json").read_text())
     assert [row["step"] for row in seen] == list(range(kind.steps))

@@ -73,8 +73,10 @@ def spec(project: Project, **changes: Any) -> Path:
     return path
 
 
-def torchrun(project: Project, ranks: int, *words: str, options: tuple[str, ...] = ()) -> list[str]:
-    launcher = [str(PYTHON), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+def torchrun(
+    project: Project, ranks: int, *words: str, options: tuple[str, ...] = (), python: str | None = None
+) -> list[str]:
+    launcher = [python or str(PYTHON), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return [*launcher, *options, "-m", "clipcal", *words]
 
 
@@ -157,7 +159,8 @@ def test_ranks_are_one_process_on_the_joined_batch(
     spec(project, name="one", accumulate=2 * ranks)
     words = ("profile", "ranks.yaml", "-q", "--json")
     if ranks == 2:
-        done = run(project, environment, torchrun(project, ranks, *words))
+        launcher = torchrun(project, ranks, *words, python=sys.executable if kind == "ddp" else None)
+        done = run(project, environment, launcher)
     else:
         done = together(project, environment, ranks, *words)
     assert done.returncode == 0, done.stderr
@@ -350,7 +353,8 @@ def begin(project: Project, environment: dict[str, str], command: list[str]) -> 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", steps=2000, data={"_target_": "net.batches", "wait": 0.005})
-    process = begin(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    command = torchrun(project, 2, "profile", "spec.yaml", "-q", python=sys.executable)
+    process = begin(project, environment, command)
     children = ranks_of(process)
     os.kill(children["1"], signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
@@ -381,7 +385,8 @@ def test_ctrl_c(project: Project, environment: dict[str, str]) -> None:
 def test_torchrun_starts_them_again(project: Project, environment: dict[str, str]) -> None:
     """The run goes on: no row twice, none lost, and the same as without the accident."""
     spec(project, parallel="ddp", steps=120, data={"_target_": "net.batches", "wait": 0.01})
-    again = torchrun(project, 2, "profile", "spec.yaml", "-q", options=("--max-restarts", "1"))
+    restarting = ("--max-restarts", "1")
+    again = torchrun(project, 2, "profile", "spec.yaml", "-q", options=restarting, python=sys.executable)
     process = begin(project, environment, again)
     os.kill(ranks_of(process)["1"], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)

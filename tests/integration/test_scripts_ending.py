@@ -15,6 +15,7 @@ from conftest import Clipcal, Project, rows_of
 from nursery import PYTHON
 
 from clipcal.rundir import open_run
+from clipcal.scripts import running
 
 SLOW = """\
 import os, sys, time, torch
@@ -175,10 +176,11 @@ STUBBORN = {
 
 @pytest.mark.parametrize("how", STUBBORN)
 def test_it_does_not_end_when_told(
-    project: Project, clipcal_process: Clipcal, how: str, monkeypatch: pytest.MonkeyPatch
+    project: Project, clipcal: Clipcal, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running, "GRACE", 1.0)
     project.code(STUBBORN[how], "train.py")
-    clipcal_process("profile", "train.py", "-n", "40").ok()
+    clipcal("profile", "train.py", "-n", "40").ok()
     assert rows(project) == 40
     assert open_run(project.run("train")).info.status == "complete"
     assert gone(project)

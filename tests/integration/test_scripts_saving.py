@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from conftest import Clipcal, Project, snapshot
+from nursery import REAL
 from test_scripts_ending import begin, gone, wait_for
 from test_scripts_refused import notes, script
 
@@ -154,7 +155,8 @@ trainer.save_state()
 """
 
 
-def test_checkpoints_of_a_trainer(project: Project, clipcal: Clipcal) -> None:
+def test_checkpoints_of_a_trainer(project: Project, clipcal: Clipcal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REAL, "1")  # safetensors is heard of when it is imported
     for package in ("transformers", "accelerate"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
