@@ -33,7 +33,7 @@ from nursery import PRELOADED, REAL
 
 def serve(folder: Path, stub: str) -> None:
     """Fork, for each kind that is asked for, a process that has its modules and answers from then on."""
-    sockets: dict[Any, str] = {}
+    sockets: dict[int | socket.socket, str] = {}
     for kind in PRELOADED:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(folder / kind))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nursery import PYTHON
 import torch
+from nursery import PYTHON
 from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
