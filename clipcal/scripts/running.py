@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import tempfile
@@ -189,9 +190,12 @@ def _raise_refusal(session: Path) -> None:
 
 def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int | None) -> ClipcalError:
     """Why no step was recorded, with what to do."""
+    python, torch = (len(list(session.glob(f"{kind}-*"))) for kind in ("process", "torch"))
+    blind = None if torch else next(session.glob("no-torch-*"), None)  # one may be without, beside others
+    if blind is not None and code != 0:
+        return InputError(_without_torch(script, blind.read_text(encoding="utf-8")))
     if code is not None and code != 0:
         return UserCodeError(f"`{script.shown()}` {ended(code)} before its first optimizer step.{hint(script)}")
-    python, torch = (len(list(session.glob(f"{kind}-*"))) for kind in ("process", "torch"))
     if not python:
         why = (
             "no Python process in it loaded clipcal. It runs Python with -I, -E or -S, resets PYTHONPATH, or runs elsewhere (a container, "
@@ -212,6 +216,14 @@ def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int
             "to `clipcal recommend`"
         )
     return InputError(f"`{script.shown()}` ended, and nothing was recorded: {why}.")
+
+
+def _without_torch(script: Script, python: str) -> str:
+    words = script.words if script.words[0].endswith(".py") else [Path(script.path).name]
+    return (
+        f"`{script.shown()}` needs torch, which is not installed for {python}. Name the Python that has it "
+        f"(`clipcal profile -- /its/bin/python {shlex.join(words)}`), or install the build for your machine there (pip install torch)."
+    )
 
 
 def ended(code: int) -> str:

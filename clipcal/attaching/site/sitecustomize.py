@@ -113,6 +113,9 @@ class WhenImported:
             self.looking = False
         loader: Any = getattr(spec, "loader", None)
         if loader is None:
+            if spec is None:
+                with contextlib.suppress(OSError):
+                    say(f"no-{name}", sys.executable or "")
             return spec
         execute = loader.exec_module
 
