@@ -13,6 +13,7 @@ from clipcal.commands import outlets
 from clipcal.commands.apply import apply
 from clipcal.commands.calibrate import calibrate
 from clipcal.commands.check import check
+from clipcal.commands.doctor import doctor
 from clipcal.commands.init import init
 from clipcal.commands.profile import profile
 from clipcal.commands.recommend import recommend
@@ -35,7 +36,7 @@ app = typer.Typer(
 TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, apply, report, runs, init):
+for command in (recommend, verify, check, apply, report, runs, init, doctor):
     app.command()(command)
 
 
