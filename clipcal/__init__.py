@@ -76,7 +76,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'clipcal' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"clipcal.{_HOME[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"clipcal.{_HOME[name]}"), name)
+    except ModuleNotFoundError as e:
+        if e.name != "torch":
+            raise
+        from clipcal.presence import without_torch
+
+        raise without_torch(f"clipcal.{name}") from None
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from clipcal.commands import outlets
 from clipcal.commands.apply import apply
 from clipcal.commands.calibrate import calibrate
 from clipcal.commands.check import check
+from clipcal.commands.doctor import doctor
 from clipcal.commands.init import init
 from clipcal.commands.profile import profile
 from clipcal.commands.recommend import recommend
@@ -20,6 +21,7 @@ from clipcal.commands.report import report
 from clipcal.commands.runs import runs
 from clipcal.commands.sources import SourceCommand
 from clipcal.commands.verify import verify
+from clipcal.presence import has_torch
 from clipcal.ranks import ranks_here
 
 app = typer.Typer(
@@ -34,14 +36,15 @@ app = typer.Typer(
 TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, apply, report, runs, init):
+for command in (recommend, verify, check, apply, report, runs, init, doctor):
     app.command()(command)
 
 
 def main() -> None:
     """The console script. Everything that clipcal says no with ends here, as a paragraph and an exit code."""
     ranks = ranks_here()
-    if ranks is None or not set(sys.argv[1:2]) & set(TRAINING):  # what trains nothing is each process' own
+    trains = set(sys.argv[1:2]) & set(TRAINING)
+    if ranks is None or not trains or not has_torch():  # what trains nothing is each process' own
         _run()
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what was chosen for it

@@ -1,10 +1,11 @@
 """Everything that clipcal says no with: one small tree of errors, each with its exit code.
 
     ClipcalError
-    ├── InputError        2   bad usage or input: a flag, a file, a run directory
-    │   └── SpecError     2   the same, with a place in the spec: file:line:column
-    └── UserCodeError     4   the user's own training code raised; carries its traceback without clipcal's frames
-        └── RankLost      4   another process of the training is gone
+    ├── InputError          2   bad usage or input: a flag, a file, a run directory
+    │   ├── SpecError       2   the same, with a place in the spec: file:line:column
+    │   └── MissingPackage  2   what was asked for needs a package that is not installed; an ImportError too
+    └── UserCodeError       4   the user's own training code raised; carries its traceback without clipcal's frames
+        └── RankLost        4   another process of the training is gone
 
 Only ``clipcal.cli`` catches them. A message is one short paragraph: what is wrong, where, what was expected, what to try.
 """
@@ -31,6 +32,13 @@ class InputError(ClipcalError):
 
 class SpecError(InputError):
     """Something in the spec is wrong. The message starts with ``file:line:column``."""
+
+
+class MissingPackage(InputError, ImportError):
+    """What was asked for needs a package that is not installed. ``name`` is its import name.
+
+    It is an ImportError too, since it is also what ``from clipcal import watch`` raises.
+    """
 
 
 class UserCodeError(ClipcalError):

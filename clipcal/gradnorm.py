@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_
+from torch.nn import utils
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Method
@@ -127,19 +127,19 @@ def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule:
     if rule.method != "value" and any(hasattr(g, "to_local") for g in grads):
         # shards take a norm that is sharded too, which torch makes itself
         for some in [list(params)] if rule.method == "norm" else [[p] for p in params]:
-            clip_grad_norm_(some, rule.threshold, rule.norm_type)
+            utils.clip_grad_norm_(some, rule.threshold, rule.norm_type)
     elif rule.method == "norm":
-        clip_grads_with_norm_(params, rule.threshold, norms.total)
+        utils.clip_grads_with_norm_(params, rule.threshold, norms.total)
     elif rule.method == "value":
         if any(g.is_sparse for g in grads):
             raise InputError(
                 "torch.nn.utils.clip_grad_value_ takes no sparse gradients. Build the embedding with sparse=False, or "
                 "calibrate `clip: {method: norm}`."
             )
-        clip_grad_value_(params, rule.threshold)
+        utils.clip_grad_value_(params, rule.threshold)
     else:
         for p, norm in zip(params, norms.per_tensor.unbind(), strict=True):
-            clip_grads_with_norm_(p, rule.threshold, norm)
+            utils.clip_grads_with_norm_(p, rule.threshold, norm)
 
 
 def scale_after(

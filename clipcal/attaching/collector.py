@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.optim.optimizer as optimizers
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from clipcal.attaching import compiling, saving, tracebacks
 from clipcal.attaching.naming import living_modules, names_of
 from clipcal.attaching.session import ALIVE, STOP, Config, say
 from clipcal.attaching.stream import Stream
+from clipcal.errors import InputError
 from clipcal.watching.listening import ClipCall, in_backward, is_nested, leave, leave_to_python, listen
 from clipcal.watching.observing import Hook, kept
 
@@ -66,10 +67,16 @@ class Collector:
         self._stops = 0
         self._ended = False
         self._left_to_python = False
+        self._handles: list[Any] = []
 
     def attach(self) -> None:
+        """Raises InputError where this torch is not as it is known, and leaves it alone."""
         listen(self)
-        self._hook(self.before_step, self.after_step)
+        try:
+            self._hook(self.before_step, self.after_step)
+        except BaseException:
+            self.detach()
+            raise
 
     def detach(self) -> None:
         """Give back what was taken."""
@@ -88,7 +95,8 @@ class Collector:
             self._hook(disable(self.before_step), disable(self.after_step))
 
     def _hook(self, before: Any, after: Any) -> None:
-        self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
+        self._handles = [optimizers.register_optimizer_step_pre_hook(before)]
+        self._handles.append(optimizers.register_optimizer_step_post_hook(after))
 
     # What torch tells
 
@@ -267,12 +275,20 @@ class Collector:
 
 
 def attach(session: str) -> None:
-    """Called when torch has been imported, before the script goes on."""
+    """Called when torch has been imported, before the script goes on. Raises Stopped where it cannot be watched: what it would train
+    is trained for nothing."""
     folder = Path(session)
     collector = Collector(folder, Config.read(folder))
-    collector.attach()
-    compiling.prepare(collector.leave_to_python)
-    saving.keep_what_is_there(folder)
+    try:
+        collector.attach()
+    except InputError as e:
+        say(folder, "refused", str(e))
+        raise Stopped(0) from None
+    with contextlib.ExitStack() as undo:
+        undo.callback(collector.detach)
+        undo.callback(compiling.prepare(collector.leave_to_python))
+        saving.keep_what_is_there(folder)
+        undo.pop_all()
     tracebacks.install()
     atexit.register(collector.close)
     if hasattr(os, "register_at_fork"):

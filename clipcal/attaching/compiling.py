@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 
-def prepare(leave_to_python: Callable[[], None]) -> None:
-    """Call ``leave_to_python`` before ``torch.compile`` is used, at each of its calls."""
+def prepare(leave_to_python: Callable[[], None]) -> Callable[[], None]:
+    """Call ``leave_to_python`` before ``torch.compile`` is used, at each of its calls. Gives what takes this back."""
     compile = torch.compile
 
     @functools.wraps(compile)
@@ -22,4 +22,8 @@ def prepare(leave_to_python: Callable[[], None]) -> None:
         leave_to_python()
         return compile(*args, **kwargs)
 
+    def take_back() -> None:
+        torch.compile = compile
+
     torch.compile = watched
+    return take_back

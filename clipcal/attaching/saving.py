@@ -41,7 +41,9 @@ def keep_what_is_there(session: Any) -> None:
 
     watcher = begin(os.fspath(session))
     torch.save = torch.serialization.save = watcher.asked_by(torch.save, position=1)
-    torch.jit.save = watcher.asked_by(torch.jit.save, position=1)
+    scripting: Any = getattr(torch, "jit", None)
+    if hasattr(scripting, "save"):  # it is on its way out of torch
+        scripting.save = watcher.asked_by(scripting.save, position=1)
 
 
 def safetensors_is_there(safetensors: Any) -> None:

@@ -65,6 +65,7 @@ def calibrate(
             optimizer=optimizer,
             scratch=scratch,
             trackers=trackers,
+            command="calibrate",
         )
         board = opened.enter_context(curves(tensorboard, folder, quiet=quiet))
         prepare(what)

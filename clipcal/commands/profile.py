@@ -66,6 +66,7 @@ def profile(
             optimizer=optimizer,
             scratch=scratch,
             trackers=trackers,
+            command="profile",
             resume=resume,
         )
         times = None if scale is None else scale_of(scale, what, folder, force=force, resume=resume)

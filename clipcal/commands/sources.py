@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand
 
 from clipcal.errors import InputError
+from clipcal.presence import need_torch
 
 if TYPE_CHECKING:
     from clipcal.scripts.script import Script
@@ -53,9 +54,10 @@ def read_source(
     optimizer: str | None,
     scratch: bool,
     trackers: bool,
+    command: str,
     resume: bool = False,
 ) -> tuple[Spec | Script, Path]:
-    """What to train, and the run directory. A run that is gone on with keeps the number of steps that it was
+    """What ``command`` is to train, and the run directory. A run that is gone on with keeps the number of steps that it was
     begun with, unless the spec wants more. Raises InputError."""
     first = Path(words[0])
     if first.suffix.lower() not in (".yaml", ".yml"):
@@ -73,6 +75,7 @@ def read_source(
     from clipcal.spec import load_spec
 
     spec = load_spec(first, steps=steps, seed=seed, device=device)
+    need_torch(f"`clipcal {command}` of a spec")
     folder = out or Path("runs") / spec.name
     if resume and steps is None and (_steps_of(folder) or 0) > spec.fields.steps:
         spec = load_spec(first, steps=_steps_of(folder), seed=seed, device=device)

@@ -13,6 +13,7 @@ import typer
 from clipcal.commands.answering import INTERRUPTED, NO, stop
 from clipcal.commands.sources import resuming
 from clipcal.errors import InputError
+from clipcal.presence import need_torch
 
 if TYPE_CHECKING:
     from clipcal.recommendation.answer import Recommendation
@@ -175,8 +176,10 @@ def run_verify(
         max_norm, *others = others
     if spaced:
         print(flush=True)
-    if run.info.source.get("kind") == "spec" and executor == "local":
-        warm_up(run.info.device)
+    if run.info.source.get("kind") == "spec":
+        need_torch("`clipcal verify` of a spec's run")
+        if executor == "local":
+            warm_up(run.info.device)
     from clipcal.terminal import live
     from clipcal.terminal.console import stderr_console
     from clipcal.verification import verifying

@@ -4,3 +4,7 @@
 ``clipcal.integrations.lightning.ClipcalCallback`` for Lightning, ``clipcal.integrations.accelerate.watch`` for what Accelerate has
 prepared. In plain loops call ``clipcal.watch`` with the model and the optimizer.
 """
+
+from clipcal.presence import need_torch
+
+need_torch("clipcal.integrations")

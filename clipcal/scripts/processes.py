@@ -53,6 +53,14 @@ class Processes:
         living = set(self._living()) if sys.platform.startswith("linux") else set(pids)
         return any(pid in living for pid in pids)
 
+    def waited(self) -> dict[int, float]:
+        """For each of its processes the seconds in which it could have run and had no core; nothing where the system does not say."""
+        found = {}
+        for pid in self._living():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/schedstat") as f:
+                found[pid] = int(f.read().split()[1]) / 1e9
+        return found
+
     def end(self, grace: float = 3.0) -> None:
         """Ask every process to end, and make those that do not."""
         if self._signal(signal.SIGTERM):
@@ -85,6 +93,23 @@ class Processes:
                         if self._mark in f.read():
                             found.append(int(entry.name))
         return found
+
+
+class Clock:
+    """Seconds since it was made, without those in which a process of the command waited for a core that others had: on a busy machine
+    it would not be given the time that it needs."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._now, self._waited = time.monotonic(), processes.waited()
+        self._seconds = 0.0
+
+    def read(self) -> float:
+        now, waited = time.monotonic(), self._processes.waited()
+        longest = max((w - self._waited.get(pid, w) for pid, w in waited.items()), default=0.0)
+        self._seconds += max(0.0, now - self._now - longest)
+        self._now, self._waited = now, waited
+        return self._seconds
 
 
 def _with_parent(argv: Sequence[str]) -> list[str]:

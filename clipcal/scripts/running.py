@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import tempfile
@@ -17,7 +18,7 @@ from clipcal.attaching import session as talk
 from clipcal.attaching.session import Config
 from clipcal.errors import ClipcalError, InputError, UserCodeError
 from clipcal.scripts.gathering import Gathering, Rows
-from clipcal.scripts.processes import Processes
+from clipcal.scripts.processes import Clock, Processes
 from clipcal.scripts.saved import notes_on, put_back
 from clipcal.scripts.script import Script
 from clipcal.step import Step
@@ -25,10 +26,11 @@ from clipcal.step import Step
 OnRows = Callable[[Gathering, Sequence[Step], Rows], None]
 
 GRACE = 10.0
-"""Seconds that a script may take to end after its last step: to clean up, not to evaluate or to save a large model."""
+"""Seconds that a script may take to end after its last step, or after it was refused: to clean up, not to evaluate or to save a large
+model."""
 LAUNCHER = 3.0
-"""Seconds that a launcher (torchrun, accelerate) may take after the processes that trained are gone. A shell gets none: it would go
-on with its next line."""
+"""Seconds that a launcher (torchrun, accelerate) may take after the processes that trained are gone: one that is told to end prints a
+traceback. A shell gets none: it would go on with its next line."""
 LOOK = 0.05
 SITE = Path(talk.__file__).with_name("site")
 
@@ -107,8 +109,8 @@ def _watch(
     should_stop: Callable[[], bool],
 ) -> int | None:
     """The exit code, or None where there was none in time."""
-    over: float | None = None
-    left: float | None = None
+    over: Clock | None = None
+    left: Clock | None = None
     leave = 0.0 if processes.is_shell else LAUNCHER
     while True:
         code = processes.ended()
@@ -117,19 +119,21 @@ def _watch(
             on_rows(gathering, *found)
         if code is not None:
             return code
-        refused = any(session.glob("refused-*")) or any(session.glob("failed-*"))
-        if over is None and (refused or should_stop() or gathering.given >= steps):
-            over = time.monotonic()
+        refusing = [pid for kind in ("refused", "failed") for pid in _who_said(session, kind)]
+        if over is None and (refusing or should_stop() or gathering.given >= steps):
+            over = Clock(processes)
             (session / talk.STOP).touch()
         if over is not None:
-            trained = processes.is_running([int(r.about["pid"]) for r in gathering.picked])
-            if not trained and left is None:
-                left = time.monotonic()
-            if time.monotonic() - over > (LAUNCHER if refused else GRACE) or (
-                left is not None and time.monotonic() - left > leave
-            ):
+            if left is None and not processes.is_running([int(r.about["pid"]) for r in gathering.picked] + refusing):
+                left = Clock(processes)
+            if over.read() > GRACE or (left is not None and left.read() > leave):
                 return None
         time.sleep(LOOK)
+
+
+def _who_said(session: Path, kind: str) -> list[int]:
+    """The processes that left a file of this kind."""
+    return [int(path.name.rpartition("-")[2]) for path in session.glob(f"{kind}-*") if path.suffix != ".partial"]
 
 
 @contextlib.contextmanager
@@ -189,9 +193,12 @@ def _raise_refusal(session: Path) -> None:
 
 def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int | None) -> ClipcalError:
     """Why no step was recorded, with what to do."""
+    python, torch = (len(list(session.glob(f"{kind}-*"))) for kind in ("process", "torch"))
+    blind = None if torch else next(session.glob("no-torch-*"), None)  # one may be without, beside others
+    if blind is not None and code != 0:
+        return InputError(_without_torch(script, blind.read_text(encoding="utf-8")))
     if code is not None and code != 0:
         return UserCodeError(f"`{script.shown()}` {ended(code)} before its first optimizer step.{hint(script)}")
-    python, torch = (len(list(session.glob(f"{kind}-*"))) for kind in ("process", "torch"))
     if not python:
         why = (
             "no Python process in it loaded clipcal. It runs Python with -I, -E or -S, resets PYTHONPATH, or runs elsewhere (a container, "
@@ -212,6 +219,14 @@ def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int
             "to `clipcal recommend`"
         )
     return InputError(f"`{script.shown()}` ended, and nothing was recorded: {why}.")
+
+
+def _without_torch(script: Script, python: str) -> str:
+    words = script.words if script.words[0].endswith(".py") else [Path(script.path).name]
+    return (
+        f"`{script.shown()}` needs torch, which is not installed for {python}. Name the Python that has it "
+        f"(`clipcal profile -- /its/bin/python {shlex.join(words)}`), or install the build for your machine there (pip install torch)."
+    )
 
 
 def ended(code: int) -> str:

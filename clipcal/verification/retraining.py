@@ -8,6 +8,7 @@ from typing import Protocol
 
 from clipcal.errors import InputError
 from clipcal.executors import check_executor
+from clipcal.presence import need_torch
 from clipcal.rundir import Run
 from clipcal.verification.arms import Arm, OnProgress
 
@@ -27,6 +28,7 @@ class Trainer(Protocol):
 
 
 def _of_spec(run: Run, jobs: int | None, executor: str, arm_gpus: float | None) -> Trainer:
+    need_torch("clipcal.verify of a spec's run")
     from clipcal.runners.arms import SpecTrainer
 
     return SpecTrainer(run, jobs, executor, arm_gpus)

@@ -9,7 +9,7 @@ but that a clip call does not act where a listener says so. When the last listen
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad
 
+from clipcal.watching import insides
 from clipcal.watching.calling import place
-
-_OPTIMIZER = torch.optim.Optimizer.profile_hook_step.__code__.co_filename
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,7 @@ class Listener(Protocol):
 
 _listeners: list[Listener] = []
 _originals: dict[str, Any] = {}
+_taken: list[tuple[Any, str, Any]] = []
 _depth = 0
 _stepped = False
 
@@ -74,10 +74,10 @@ def in_backward() -> bool:
 def is_nested() -> bool:
     """Whether ``step`` is called from within another ``step``: a subclass calls ``super().step()``, Lookahead its inner optimizer."""
     frame: Any = sys._getframe(1)
-    calls = 0
+    calls, file = 0, torch.optim.Optimizer.profile_hook_step.__code__.co_filename
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "wrapper" and code.co_filename == _OPTIMIZER:
+        if code.co_name == "wrapper" and code.co_filename == file:
             calls += 1
             if calls > 1:
                 return True
@@ -85,8 +85,15 @@ def is_nested() -> bool:
     return False
 
 
+def check() -> None:
+    """Raise InputError where nobody could listen to this torch."""
+    if not _listeners:  # what is installed looks otherwise than torch's own
+        insides.check()
+
+
 def listen(listener: Listener) -> None:
-    """Begin to tell ``listener``."""
+    """Begin to tell ``listener``. Raises InputError where torch's functions are not as they are known, and leaves them alone."""
+    check()
     if not _listeners:
         _install()
     _listeners.append(listener)
@@ -113,34 +120,36 @@ def leave_to_python() -> None:
         _install()
 
 
-def _cell(function: Callable[..., Any]) -> Any:
-    """The closure cell in which torch's no-grad wrapper holds the function itself."""
-    names = function.__code__.co_freevars
-    closure = function.__closure__ or ()
-    return dict(zip(names, closure, strict=True))["func"]
+def _places() -> list[tuple[str, Any, str, Any]]:
+    """What is put in place of what: a name for the original, who holds it and under which name, and ours."""
+    scaler = torch.amp.GradScaler
+    by_norm, by_value = insides.cell_of(clip_grad._clip_grads_with_norm_), insides.cell_of(clip_grad.clip_grad_value_)
+    return [
+        ("backward", torch.autograd, "backward", _backward),
+        ("scale", scaler, "scale", _scale),
+        ("unscale", scaler, "unscale_", _unscale),
+        ("step", scaler, "step", _scaler_step),
+        ("by_norm", by_norm, "cell_contents", _clip_by_norm),
+        ("by_value", by_value, "cell_contents", _clip_by_value),
+    ]
 
 
 def _install() -> None:
-    scaler = torch.amp.GradScaler
-    _originals["backward"] = torch.autograd.backward
-    _originals["scale"], _originals["unscale"], _originals["step"] = scaler.scale, scaler.unscale_, scaler.step
-    by_norm, by_value = _cell(clip_grad._clip_grads_with_norm_), _cell(clip_grad.clip_grad_value_)
-    _originals["by_norm"], _originals["by_value"] = by_norm.cell_contents, by_value.cell_contents
-    torch.autograd.backward = _backward
-    scaler.scale = _scale  # type: ignore[method-assign]
-    scaler.unscale_ = _unscale  # type: ignore[method-assign]
-    scaler.step = _scaler_step  # type: ignore[method-assign]
-    by_norm.cell_contents, by_value.cell_contents = _clip_by_norm, _clip_by_value
+    """All of it, or, where that fails, none."""
+    try:
+        for name, holder, attribute, ours in _places():
+            _originals[name] = getattr(holder, attribute)
+            setattr(holder, attribute, ours)
+            _taken.append((holder, attribute, _originals[name]))
+    except BaseException:
+        _restore()
+        raise
 
 
 def _restore() -> None:
-    scaler = torch.amp.GradScaler
-    torch.autograd.backward = _originals["backward"]
-    scaler.scale = _originals["scale"]  # type: ignore[method-assign]
-    scaler.unscale_ = _originals["unscale"]  # type: ignore[method-assign]
-    scaler.step = _originals["step"]  # type: ignore[method-assign]
-    _cell(clip_grad._clip_grads_with_norm_).cell_contents = _originals["by_norm"]
-    _cell(clip_grad.clip_grad_value_).cell_contents = _originals["by_value"]
+    while _taken:
+        holder, attribute, original = _taken.pop()
+        setattr(holder, attribute, original)
     _originals.clear()
 
 

@@ -22,7 +22,7 @@ from clipcal.recorder import Recorder
 from clipcal.recording import Recording
 from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.training import Observation
-from clipcal.watching.listening import ClipCall, is_nested, leave, listen
+from clipcal.watching.listening import ClipCall, check, is_nested, leave, listen
 from clipcal.watching.observing import Observer, kept
 
 
@@ -58,6 +58,7 @@ class Watch:
         if _rank() != 0:
             return
         refuse_to_replace(self.folder, force=force)
+        check()
         optimizer = _innermost(optimizer)
         self._limit, self._clips = steps, list[_Clips]()
         named = _named(model, optimizer)
@@ -77,7 +78,11 @@ class Watch:
         self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
         self._notes: list[str] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
-        listen(self)
+        try:
+            listen(self)
+        except BaseException:
+            self._hook.remove()
+            raise
         self._open = True
         atexit.register(self.close)
 

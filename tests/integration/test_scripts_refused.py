@@ -102,6 +102,32 @@ def test_deepspeed(project: Project, clipcal: Clipcal) -> None:
     )
 
 
+OTHER_TORCH = """\
+from importlib.machinery import SourceFileLoader
+execute = SourceFileLoader.exec_module
+def exec_module(self, module):
+    execute(self, module)
+    if module.__name__ == "torch":
+        module.nn.utils.clip_grad.clip_grad_value_ = lambda parameters, clip_value: None
+SourceFileLoader.exec_module = exec_module
+"""
+
+
+def test_a_torch_that_looks_otherwise_inside(
+    project: Project, clipcal: Clipcal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.code(OTHER_TORCH, "own/sitecustomize.py")
+    monkeypatch.setenv("PYTHONPATH", str(project.folder / "own"))
+    project.code('import torch\nopen("trained", "w").close()\n', "train.py")
+    clipcal("profile", "train.py", "-q").refused(
+        "looks otherwise inside",
+        "torch.nn.utils.clip_grad.clip_grad_value_ has no closure cell `func`",
+        "Install torch",
+    )
+    assert not (project.folder / "trained").exists()
+    assert not (project.folder / "runs").exists()
+
+
 BY_HAND = {
     "scaled": """
     total = torch.norm(torch.stack([p.grad.norm() for p in model.parameters()]))

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "ranks", "wholefile", "replacing", "jsonfile", "step"),
+    ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "step"),
     ("recommendation", "recommendation.answer", "verification", "verification.answer", "stdio", "starter"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
@@ -74,6 +74,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("watching",),
     ("attaching",),
     ("scripts",),
+    ("doctor",),
     ("verification.retraining",),
     ("verification.trials", "verification.verifying", "verification.choosing"),
     ("integrations",),
@@ -151,6 +152,7 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
         "import clipcal.reporting.writing",
         "import clipcal.spec; clipcal.spec.json_schema()",
         "import clipcal.overview.comparing, clipcal.overview.comparisonview, clipcal.scripts.script",
+        "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.commands.doctor",
         "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.verification.retraining, clipcal.terminal.live, clipcal.verification.choosing",
     ],
 )

@@ -67,5 +67,6 @@ def test_commands_and_flags() -> None:
         "verify": sorted([*common, *arms, "--force", "--plot", "--tensorboard", "--steps", "-n"]),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
         "runs": common,
+        "doctor": common,
         "init": ["--force", "--json", "--quiet", "--schema", "-q"],
     }

@@ -74,12 +74,12 @@ def load_ours() -> None:
 
 def torch_is_there(torch: Any) -> None:
     load_ours()
+    from clipcal.attaching.collector import attach
+
+    attach(SESSION)  # first: it looks at torch as it is
     if SHIFT:
         torch.manual_seed(torch.initial_seed() + SHIFT)
         torch.manual_seed = torch.random.manual_seed = shifted(torch.manual_seed)
-    from clipcal.attaching.collector import attach
-
-    attach(SESSION)
 
 
 def safetensors_is_there(safetensors: Any) -> None:
@@ -94,6 +94,14 @@ def keep_files() -> None:
     from clipcal.attaching import saving
 
     saving.begin(SESSION)
+
+
+def refuse(why: str) -> None:
+    """The run is given up, so this process ends. Where nobody is there to be told, it goes on."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    with contextlib.suppress(OSError):
+        say("refused", f"clipcal cannot attach to Python {version} {why}. `clipcal doctor` says what it needs.")
+        raise SystemExit(0)
 
 
 class WhenImported:
@@ -113,6 +121,9 @@ class WhenImported:
             self.looking = False
         loader: Any = getattr(spec, "loader", None)
         if loader is None:
+            if spec is None:
+                with contextlib.suppress(OSError):
+                    say(f"no-{name}", sys.executable or "")
             return spec
         execute = loader.exec_module
 
@@ -123,8 +134,7 @@ class WhenImported:
                 try:
                     action(module)
                 except Exception as e:
-                    version = ".".join(map(str, sys.version_info[:3]))
-                    say("refused", f"clipcal cannot attach to Python {version} with {name}: {type(e).__name__}: {e}")
+                    refuse(f"with {name}: {type(e).__name__}: {e}")
 
         loader.exec_module = exec_module
         return spec
