@@ -33,15 +33,16 @@ from nursery import PRELOADED, REAL
 
 def serve(folder: Path, stub: str) -> None:
     """Fork, for each kind that is asked for, a process that has its modules and answers from then on."""
-    sockets: dict[int | socket.socket, str] = {}
+    sockets: dict[socket.socket, str] = {}
     for kind in PRELOADED:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(folder / kind))
         listening.listen(64)
         sockets[listening] = kind
     while True:
-        ready, _, _ = select.select([0, *sockets], [], [])
-        if 0 in ready:
+        waiting: list[Any] = [sys.stdin, *sockets]
+        ready, _, _ = select.select(waiting, [], [])
+        if sys.stdin in ready:
             os.killpg(0, signal.SIGKILL)
         for listening in ready:
             _import(PRELOADED["torch"])
@@ -88,7 +89,8 @@ def _look_after(connection: socket.socket, stub: str) -> NoReturn:
     with contextlib.suppress(OSError):
         connection.sendall(child.to_bytes(4, "big"))
     ended = os.pidfd_open(child)
-    ready, _, _ = select.select([connection, ended], [], [])
+    waiting: list[Any] = [connection, ended]
+    ready, _, _ = select.select(waiting, [], [])
     if ended not in ready:
         os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -116,6 +116,7 @@ SourceFileLoader.exec_module = exec_module
 def test_a_torch_that_looks_otherwise_inside(
     project: Project, clipcal: Clipcal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(REAL, "1")  # it is changed when it is imported
     project.code(OTHER_TORCH, "own/sitecustomize.py")
     monkeypatch.setenv("PYTHONPATH", str(project.folder / "own"))
     project.code('import torch\nopen("trained", "w").close()\n', "train.py")
