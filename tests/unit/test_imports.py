@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "ranks", "wholefile", "replacing", "jsonfile", "step"),
-    ("recommendation", "recommendation.answer", "verification", "verification.answer", "stdio", "starter"),
+    ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
     (
