@@ -217,7 +217,7 @@ ROWS_HEADER: Mapping[str, Kind] = {
     "names": _list(TEXT),
 }
 SCALE_HEADER: Mapping[str, Kind] = {
-    "schema": TEXT,
+    "schema": _one_of(("clipcal.scale/1",)),
     "batch": _kind("a whole number from 2 on", lambda v: _is_count(v) and v > 1),
     "reduction": _one_of(("mean", "sum", "unknown")),
     "batch_norm": _maybe(FLAG),

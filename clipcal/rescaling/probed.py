@@ -103,11 +103,7 @@ def _header(first: bytes) -> tuple[dict[str, Any], str | None]:
         head = json.loads(first)
     except (ValueError, RecursionError):
         return {}, "its first line is no JSON"
-    if not isinstance(head, dict):
-        return {}, "its first line is no object"
-    if head.get("schema", SCHEMA) != SCHEMA:
-        return head, f"its 'schema' is not {SCHEMA}"
-    return head, wrong(head, SCALE_HEADER)
+    return (head, wrong(head, SCALE_HEADER)) if isinstance(head, dict) else ({}, "its first line is no object")
 
 
 def _why(text: bytes, times: int) -> str:
@@ -122,6 +118,8 @@ def _why(text: bytes, times: int) -> str:
 def _row(text: bytes, times: int) -> tuple[int, float, float, list[float]] | None:
     try:
         row: dict[str, Any] = json.loads(text)
+        if wrong(row, SCALE_LINE) is not None:
+            return None
         parts = [number(v) for v in row["parts"]]
         found = int(np.int64(row["step"])), number(row["loss"]), number(row["grad_norm"]), parts
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
