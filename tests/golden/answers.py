@@ -1,6 +1,6 @@
 """The golden runs -> answers.json, written anew with what the commands say today.
 
-    python -m tests.golden.answers
+    PYTHONPATH=tests python -m golden.answers
 
 Run it where a rule has changed on purpose, read the diff, and say in CHANGELOG.md what changed. What is read from a run (read.json) stays: a
 difference there is a run that is not read any more as it was.
@@ -8,7 +8,7 @@ difference there is a run that is not read any more as it was.
 
 from __future__ import annotations
 
-from tests.golden.reading import ANSWERS, golden_runs, record
+from golden.reading import ANSWERS, golden_runs, record
 
 if __name__ == "__main__":
     for golden in golden_runs():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import typer.main
 
 from clipcal.cli import app
 
-OTHERS: tuple[Any, ...] = (5, "../../x", "a\0b", None, True, -1.5, [], [None], {})
+OTHERS: tuple[Any, ...] = (5, "a\0b", None, True, -1.5, [None], {})
 """What a field is made instead: one of them is of another kind, whatever the field is."""
 
 
@@ -36,14 +36,11 @@ class Change:
 def changes(value: dict[str, Any], *, others: tuple[Any, ...] = OTHERS) -> Iterator[Change]:
     """The object with each of its fields removed, and of other kinds; of a list the first item stands for all."""
     for where in _paths(value):
-        *_, last = where
-        if isinstance(last, str):
-            yield Change(_named(where), "removed", _with(value, where, lambda at, key: at.pop(key)))
+        if isinstance(where[-1], str):
+            yield Change(_named(where), "removed", _with(value, where, None))
         for other in others:
-            if type(other) is not type(_at(value, where)) or other in ("../../x", "a\0b"):
-                yield Change(
-                    _named(where), f"is {other!r}", _with(value, where, lambda at, key, v=other: _set(at, key, v))
-                )
+            if type(other) is not type(_at(value, where)) or other == "a\0b":
+                yield Change(_named(where), f"is {other!r}", _with(value, where, (other,)))
 
 
 def _paths(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -63,13 +60,14 @@ def _at(value: Any, where: tuple[str | int, ...]) -> Any:
     return value
 
 
-def _set(at: Any, key: Any, value: Any) -> None:
-    at[key] = value
-
-
-def _with(value: dict[str, Any], where: tuple[str | int, ...], change: Callable[[Any, Any], object]) -> dict[str, Any]:
+def _with(value: dict[str, Any], where: tuple[str | int, ...], other: tuple[Any] | None) -> dict[str, Any]:
+    """With another value there, or with none."""
     changed = copy.deepcopy(value)
-    change(_at(changed, where[:-1]), where[-1])
+    at = _at(changed, where[:-1])
+    if other is None:
+        del at[where[-1]]
+    else:
+        at[where[-1]] = other[0]
     return changed
 
 

@@ -2,10 +2,10 @@
 
 Run it at a release, and only then, with the version that is released and the torch of constraints.txt:
 
-    python -m tests.golden.make
+    PYTHONPATH=tests python -m golden.make
 
 It writes tests/golden/<version>/<name>/run and beside each run two files: read.json, what is read from it, which no later version may
-change, and answers.json, what the commands say of it, which `python -m tests.golden.answers` writes anew where a rule has changed on purpose.
+change, and answers.json, what the commands say of it, which `PYTHONPATH=tests python -m golden.answers` writes anew where a rule has changed on purpose.
 A version that is there is never written over. Paths, host and platform are replaced by neutral ones.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 
 from clipcal import __version__
-from tests.golden.reading import GOLDEN, record
+from golden.reading import GOLDEN, record
 
 NEUTRAL = "/home/user/project"
 PLATFORM = "Linux-6.8-x86_64-with-glibc2.39"

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import snapshot
+from golden import make
+from golden.reading import ANSWERS, GOLDEN, READ, answers, copied, differences, golden_runs, name_of, read
 from typer.testing import CliRunner
 
 from clipcal.cli import app
-from tests.conftest import snapshot
-from tests.golden import make
-from tests.golden.reading import ANSWERS, GOLDEN, READ, answers, copied, differences, golden_runs, name_of, read
 
 WRITES = {"recommend": {"recommendation.json"}, "check": set(), "runs": set(), "report": {"report.html"}}
 """The files that a command is meant to write into a run."""
@@ -44,7 +44,9 @@ def test_is_answered_as_it_was(golden: Path) -> None:
         now = answers(run)
     was = json.loads((golden / ANSWERS).read_text(encoding="utf-8"))
     found = differences(was, json.loads(json.dumps(now)))
-    assert found == [], "where a rule changed on purpose: `python -m tests.golden.answers`, and a line in CHANGELOG.md"
+    assert found == [], (
+        "where a rule changed on purpose: `PYTHONPATH=tests python -m golden.answers`, and a line in CHANGELOG.md"
+    )
 
 
 @each_golden_run
