@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.records import ROWS_HEADER, wrong
+from clipcal.kinds import wrong
+from clipcal.records import ROWS_HEADER
 from clipcal.trace import AppendOnly
 
 FORMAT = "clipcal.layers/1"

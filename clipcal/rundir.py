@@ -18,8 +18,9 @@ from typing import Any
 
 from clipcal.errors import InputError, is_full, nearest_path
 from clipcal.jsonfile import number, write_json
+from clipcal.kinds import is_arm_name, wrong
 from clipcal.recommendation.answer import Method
-from clipcal.records import FORMAT_NAME, FORMAT_VERSION, SOURCES, is_arm_name, read_record, wrong
+from clipcal.records import FORMAT_NAME, FORMAT_VERSION, SOURCES, read_record
 from clipcal.records import Status as Status
 
 _OWN = (

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
 from clipcal.jsonfile import number
-from clipcal.records import STEP_LINE, wrong
+from clipcal.kinds import wrong
+from clipcal.records import STEP_LINE
 from clipcal.step import Step
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
 from clipcal.jsonfile import dumps, number
-from clipcal.records import SCALE_HEADER, SCALE_LINE, wrong
+from clipcal.kinds import wrong
+from clipcal.records import SCALE_HEADER, SCALE_LINE
 
 SCHEMA = "clipcal.scale/1"
 LARGEST_PROBE = 16  # times the batch: as many backward passes a step

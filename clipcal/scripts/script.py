@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest
-from clipcal.records import SCRIPT_SOURCE, wrong
+from clipcal.kinds import wrong
+from clipcal.records import SCRIPT_SOURCE
 from clipcal.rundir import is_run
 
 STEPS = 300

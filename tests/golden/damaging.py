@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import typer.main
 
 from clipcal.cli import app
+from clipcal.rundir import Run
+from clipcal.scripts.script import from_source as script_of
+from clipcal.spec import from_source as spec_of
+from clipcal.verification import arms, retraining
 
 OTHERS: tuple[Any, ...] = (5, "a\0b", None, True, -1.5, [None], {})
 """What a field is made instead: one of them is of another kind, whatever the field is."""
@@ -76,6 +82,39 @@ class Said:
     code: int
     stdout: str
     stderr: str
+
+
+@dataclass
+class NoTrainer:
+    """In the place of what trains arms."""
+
+    run: Run
+    first_seed: int = 0
+    device: str = "cpu"
+    same_machine: bool = True
+
+    @property
+    def machine(self) -> dict[str, str]:
+        path = self.run.folder / "arms" / "arms.json"
+        machine: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["machine"] if path.exists() else {}
+        return machine
+
+    def train(self, planned: Any, **options: Any) -> None:
+        if planned:
+            raise WouldTrain
+
+
+def train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_spec(run: Run, *options: Any) -> NoTrainer:
+        return NoTrainer(run, first_seed=spec_of(run.info.source).fields.seed)
+
+    def of_script(run: Run, *options: Any) -> NoTrainer:
+        script_of(run.info.source, record=run.folder / "run.json")
+        return NoTrainer(run, first_seed=run.info.seeds[0])
+
+    monkeypatch.setitem(retraining.TRAINERS, "spec", of_spec)
+    monkeypatch.setitem(retraining.TRAINERS, "script", of_script)
+    monkeypatch.setattr(arms, "warm_up", lambda device: None)
 
 
 COMMAND = typer.main.get_command(app)

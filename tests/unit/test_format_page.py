@@ -13,8 +13,8 @@ from golden.reading import golden_runs, name_of
 
 from clipcal import records
 from clipcal._version import __version__
+from clipcal.kinds import Kind
 from clipcal.recommendation.answer import SCHEMA as RECOMMENDATION_SCHEMA
-from clipcal.records import Kind
 from clipcal.rundir import _OWN
 from clipcal.verification.answer import SCHEMA as VERIFICATION_SCHEMA
 

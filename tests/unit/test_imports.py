@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "ranks", "wholefile", "replacing", "jsonfile", "step"),
+    ("_version", "errors", "ranks", "wholefile", "replacing", "jsonfile", "kinds", "step"),
     ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),

@@ -79,7 +79,7 @@ def findings(source: str) -> Iterator[str]:
             known |= {
                 a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names
             }
-            yield from (a.name for a in node.names if a.name.split(".")[0] in MODULES)
+            yield from (str(a.name) for a in node.names if a.name.split(".")[0] in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             known |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
             yield from (f"{node.module}.{a.name}" for a in node.names if node.module.split(".")[0] in MODULES)
@@ -89,7 +89,7 @@ def findings(source: str) -> Iterator[str]:
             if name in CALLS:
                 yield name
             yield from (
-                f"{k.arg}={k.value.value}"
+                f"{k.arg}={k.value.value!r}"
                 for k in node.keywords
                 if isinstance(k.value, ast.Constant) and (k.arg, k.value.value) in FLAGS
             )
