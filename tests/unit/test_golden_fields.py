@@ -115,3 +115,20 @@ def test_run_json_with_a_field_less(golden: Path) -> None:
 def test_records_of_other_kinds(golden: Path, name: str) -> None:
     if (golden / "run" / name).exists():
         assert list(failures(golden, name, READERS[name][1])) == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "verification.json", "choice.json"])
+@each_golden_run
+def test_a_value_of_another_kind_is_refused_whatever_the_tables_say(golden: Path, name: str) -> None:
+    """The kinds that the golden run itself holds are the measure here: text for a number, a number for text, an object for null."""
+    if not (golden / "run" / name).exists():
+        return
+    for_people = ("helped", "seeds", "candidates") if name != "run.json" else ()  # no reader looks at them
+    with copied(golden) as folder:
+        run, path = open_run(folder), folder / name
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        for key in (k for k in whole if k not in for_people):
+            other: Any = {} if whole[key] is None else 5 if isinstance(whole[key], str) else "a word"
+            path.write_text(json.dumps(whole | {key: other}), encoding="utf-8")
+            told = _refused_by(READERS[name][0], run)
+            assert names(told or "", name, key), f"{key} is {other!r}: {told}"
