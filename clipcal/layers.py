@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
+from clipcal.kinds import wrong
+from clipcal.records import ROWS_HEADER
 from clipcal.trace import AppendOnly
 
 FORMAT = "clipcal.layers/1"
@@ -54,15 +56,16 @@ def read_layers(path: Path) -> Layers:
     ``norms`` is the file itself, mapped and read-only: only the rows that are looked at are read, so that hundreds of
     megabytes of a long run need not fit into memory.
     """
+    why = "it does not begin with a line of JSON"
     try:
         with path.open("rb") as f:
             header_bytes = f.readline()
             size = f.seek(0, 2) - len(header_bytes)
         header = json.loads(header_bytes)
-        names = tuple(str(n) for n in header["names"])
-        norm_type = float(header["norm_type"])
-        if header["format"] != FORMAT or not norm_type > 0:
+        why = (wrong(header, ROWS_HEADER) if isinstance(header, dict) else None) or f"its 'format' is not {FORMAT}"
+        if header["format"] != FORMAT or wrong(header, ROWS_HEADER) is not None:
             raise ValueError
+        names, norm_type = tuple(header["names"]), float(header["norm_type"])
         shape = (size // (4 * max(len(names), 1)), max(len(names), 1))
         rows = (
             np.memmap(path, dtype="<f4", mode="r", offset=len(header_bytes), shape=shape)
@@ -71,7 +74,7 @@ def read_layers(path: Path) -> Layers:
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"{path}: not a layers file of clipcal. `clipcal profile` writes one beside the trace."
+            f"{path}: not a layers file of clipcal: {why}. `clipcal profile` writes one beside the trace."
         ) from None
     return Layers(names=names, norm_type=norm_type, norms=np.asarray(rows))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 
 import yaml
 
@@ -38,7 +39,7 @@ def _provenance(recommendation: Recommendation, run: Run | None) -> str:
             steps=recommendation.steps,
             date=datetime.date.today().isoformat(),
         )
-    batch, accumulate = _batch(run)
+    batch, accumulate = _batch(str(run.info.source.get("text", "")))
     return provenance(
         version=__version__,
         source=str(run.info.source.get("path", run.folder)),
@@ -50,10 +51,11 @@ def _provenance(recommendation: Recommendation, run: Run | None) -> str:
     )
 
 
-def _batch(run: Run) -> tuple[int | None, int]:
+@lru_cache(maxsize=8)  # a report has a snippet for every framework, and reading YAML takes longer than all the rest
+def _batch(spec: str) -> tuple[int | None, int]:
     """The batch size and the accumulated micro-batches that the spec of a run names; a spec that cannot be read names none."""
     try:
-        fields = yaml.safe_load(str(run.info.source.get("text", "")))
+        fields = yaml.safe_load(spec)
         size, accumulate = fields["data"].get("batch_size"), fields.get("accumulate", 1)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return None, 1

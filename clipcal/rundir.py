@@ -10,23 +10,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from clipcal.errors import InputError, is_full, nearest_path
 from clipcal.jsonfile import number, write_json
-from clipcal.recommendation.answer import METHODS, Method
+from clipcal.kinds import is_arm_name, wrong
+from clipcal.recommendation.answer import Method
+from clipcal.records import FORMAT_NAME, FORMAT_VERSION, SOURCES, read_record
+from clipcal.records import Status as Status
 
-FORMAT_NAME = "clipcal.run"
-FORMAT_VERSION = 1
-
-Status = Literal["running", "complete", "stopped", "interrupted", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 _OWN = (
     "run.json",
     "trace.jsonl",
@@ -134,6 +130,9 @@ class Run:
         return self.folder / "verification.json"
 
     def arm(self, name: str, seed: int) -> Path:
+        """The trace of an arm. Raises InputError for a name that leads elsewhere."""
+        if not is_arm_name(name):
+            raise InputError(f"{self.folder}: no arm can be called {name!r} (expected a name without a path in it).")
         return self.folder / "arms" / f"{name}-seed{seed}.jsonl"
 
     def save(self, **changes: Any) -> Run:
@@ -178,77 +177,19 @@ def open_run(folder: Path | str) -> Run:
         raise InputError(f"{folder}: is a file; expected a run directory, as `clipcal profile SPEC` makes one.")
     if not path.is_file():
         raise InputError(f"{folder}: not a run directory (it has no run.json). `clipcal profile SPEC` makes one.")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        schema, _, version = str(raw["schema"]).partition("/")
-        if schema != FORMAT_NAME:
-            raise ValueError
-        newer = int(version) > FORMAT_VERSION
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(
-            f"{path}: cannot be read as a run's record. The trace beside it may be whole: "
-            f"`clipcal recommend {folder}/trace.jsonl` reads it alone."
-        ) from None
-    if newer:
-        raise InputError(
-            f"{path}: written by a newer clipcal (run format {version}; this one reads up to {FORMAT_VERSION}). "
-            "Upgrade with `pip install -U clipcal`; the run is left as it is."
-        )
-    wrong = next((name for name, kind in _KINDS.items() if not kind(raw.get(name))), None)
-    if wrong is not None:
-        raise InputError(
-            f"{path}: its {wrong!r} is missing or not of the right kind. `clipcal recommend {folder}/trace.jsonl` reads the trace "
-            "alone; profile again into another directory with --out."
-        )
+    alone = f"`clipcal recommend {folder}/trace.jsonl` reads the trace alone; profile again into another directory with --out."
+    raw = read_record(path, todo=alone)
+    assert raw is not None
+    if "schema" not in raw:  # somebody else's: every version of ours has written it
+        raise InputError(f"{path}: its 'schema' is missing, so it is no run's record of clipcal's. {alone}")
+    source = raw["source"]
+    found = wrong(source, SOURCES.get(source.get("kind"), {}), within="source")
+    if found is not None:
+        raise InputError(f"{path}: {found}. {alone}")
     known = {f.name for f in dataclasses.fields(RunInfo)}
     fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"])}
     fields |= {k: None if raw.get(k) is None else number(raw[k]) for k in ("guard", "in_use")}
     return Run(folder, RunInfo(**fields))
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return number(value) > 0
-    except (ValueError, OverflowError):
-        return False
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_source(value: Any) -> bool:
-    keys = ("path", "folder", "cwd", "text")
-    return isinstance(value, dict) and (
-        value.get("kind") != "spec"
-        or (all(_is_text(value.get(k)) for k in keys) and isinstance(value.get("overrides"), dict))
-    )
-
-
-# what the readers of a run rely on; the rest of run.json is for people
-_KINDS: dict[str, Callable[[Any], bool]] = {
-    "name": _is_text,
-    "source": _is_source,
-    "fingerprint": _is_text,
-    "steps": _is_count,
-    "seeds": lambda v: isinstance(v, list) and bool(v) and all(map(_is_count, v)),
-    "device": _is_text,
-    "threads": lambda v: _is_count(v) and v > 0,
-    "method": lambda v: v in METHODS,
-    "norm_type": _is_number,
-    "versions": lambda v: isinstance(v, dict),
-    "platform": _is_text,
-    "started": _is_text,
-    "status": lambda v: v in STATUSES,
-    "reason": lambda v: v is None or _is_text(v),
-    "guard": lambda v: v is None or _is_number(v),
-    "in_use": lambda v: v is None or _is_number(v),
-    "notes": lambda v: isinstance(v, list) and all(map(_is_text, v)),
-}
 
 
 def refuse_to_replace(folder: Path, *, force: bool) -> None:

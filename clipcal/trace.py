@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
 from clipcal.jsonfile import number
+from clipcal.kinds import wrong
+from clipcal.records import STEP_LINE
 from clipcal.step import Step
 
 Floats = NDArray[np.float64]
@@ -96,13 +98,23 @@ def read_trace(path: Path | str) -> Trace:
         problems.append("the last line of the trace was cut off while it was written; it was left out")
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        problems.append(f"line {bad[0]}{more} of {path.name} could not be read as a step and was left out")
+        why = _why(lines[bad[0] - 1])
+        problems.append(f"line {bad[0]}{more} of {path.name} could not be read as a step and was left out: {why}")
     if not rows:
+        first = f" (line {bad[0]}: {_why(lines[bad[0] - 1])})" if bad else ""
         raise InputError(
-            f"{path}: holds no step{' that can be read' if bad or cut else ''}. "
+            f"{path}: holds no step{' that can be read' if bad or cut else ''}{first}. "
             "Expected one JSON object per line with a 'grad_norm'; record some with `clipcal profile SPEC`."
         )
     return _columns(rows, problems=tuple(problems))
+
+
+def read_arm(path: Path) -> Trace:
+    """The trace of an arm, which is written whole or not at all: what is left out of it is damage. Raises InputError."""
+    trace = read_trace(path)
+    if trace.problems:
+        raise InputError(f"{path}: {trace.problems[0]}. Delete the file, and `clipcal verify` trains the arm again.")
+    return trace
 
 
 def _row(line: bytes, default_step: int) -> dict[str, Any]:
@@ -114,8 +126,19 @@ def _row(line: bytes, default_step: int) -> dict[str, Any]:
     if isinstance(step, bool) or not isinstance(step, (int, float)):
         raise ValueError("not a step number")
     parsed["step"] = int(np.int64(int(step)))
-    parsed["skipped"] = row.get("skipped") is True
+    parsed["skipped"] = row.get("skipped", False)
+    if not isinstance(parsed["skipped"], bool):
+        raise ValueError("not a mark")
     return parsed
+
+
+def _why(line: bytes) -> str:
+    """Why a line is no step. The table says what ``_row`` tests, which is called a million times and builds no sentences."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return "it is no JSON"
+    return (wrong(row, STEP_LINE) if isinstance(row, dict) else None) or "it is no object with numbers"
 
 
 def _columns(rows: Sequence[dict[str, Any]], problems: tuple[str, ...]) -> Trace:

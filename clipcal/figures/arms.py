@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from clipcal.errors import InputError
 from clipcal.jsonfile import number
+from clipcal.records import read_record
 from clipcal.rundir import Run
 from clipcal.stats.arrays import running_median
-from clipcal.trace import Floats, Trace, read_trace
+from clipcal.trace import Floats, Trace, read_arm, read_trace
 from clipcal.verification.answer import ArmResult
 
 MOST_POINTS = 600
@@ -45,23 +44,22 @@ class Arms:
 
 
 def read_verification(run: Run) -> dict[str, Any] | None:
-    """verification.json, or None where there is none, or one that cannot be read."""
-    try:
-        raw = json.loads(run.verification.read_text(encoding="utf-8"))
-        arms = [_result(a) for a in raw["arms"]]
-        reasons = tuple(str(r) for r in raw["reasons"])
-        found = {"verdict": str(raw["verdict"]), "max_norm": number(raw["max_norm"]), "arms": arms, "reasons": reasons}
-        c = raw["comparison"]
-        if c["loss_difference"] is not None:
-            interval = None if c["interval"] is None else (number(c["interval"][0]), number(c["interval"][1]))
-            found["comparison"] = (number(c["loss_difference"]), interval)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+    """verification.json, or None where there is none. Raises InputError for one that cannot be read."""
+    raw = read_record(run.verification, todo=f"`clipcal verify {run.folder}` writes it anew.")
+    if raw is None:
         return None
+    arms, reasons = [_result(a) for a in raw["arms"]], tuple(raw["reasons"])
+    found = {"verdict": raw["verdict"], "max_norm": number(raw["max_norm"]), "arms": arms, "reasons": reasons}
+    c = raw["comparison"]
+    if c["loss_difference"] is not None:
+        interval = None if c["interval"] is None else (number(c["interval"][0]), number(c["interval"][1]))
+        found["comparison"] = (number(c["loss_difference"]), interval)
     return found
 
 
 def arms(run: Run) -> Arms | None:
-    """None where the run was not verified. An arm whose trace is gone is left out."""
+    """None where the run was not verified. An arm whose trace is gone is left out. Raises InputError where a file of the verification is
+    there and cannot be read."""
     found = read_verification(run)
     if found is None:
         return None
@@ -87,12 +85,7 @@ def _trace_of(run: Run, result: ArmResult) -> Trace | None:
     paths = [run.arm(result.name, result.seed)]
     if result.max_norm is None and result.name == "unclipped" and result.seed == run.info.seeds[0]:
         paths.append(run.trace)  # the profile is the unclipped arm of its seed
-    for path in paths:
-        try:
-            return read_trace(path)
-        except InputError:
-            continue
-    return None
+    return next((read_arm(path) if path != run.trace else read_trace(path) for path in paths if path.exists()), None)
 
 
 def _curve(result: ArmResult, trace: Trace) -> ArmCurve:
@@ -120,15 +113,14 @@ def _trend(losses: Floats) -> Floats:
 
 
 def _result(raw: dict[str, Any]) -> ArmResult:
-    lost = raw["diverged_at"]
     return ArmResult(
-        name=str(raw["name"]),
+        name=raw["name"],
         max_norm=None if raw["max_norm"] is None else number(raw["max_norm"]),
-        seed=int(raw["seed"]),
-        steps=int(raw["steps"]),
+        seed=raw["seed"],
+        steps=raw["steps"],
         final_loss=number(raw["final_loss"]),
-        diverged_at=None if lost is None else int(lost),
-        loss_spikes=int(raw["loss_spikes"]),
+        diverged_at=raw["diverged_at"],
+        loss_spikes=raw["loss_spikes"],
         clip_fraction=number(raw["clip_fraction"]),
         mean_scale=number(raw["mean_scale"]),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from clipcal.errors import InputError
 from clipcal.jsonfile import number, plain
 from clipcal.losses import final_loss
-from clipcal.overview.listing import Row, read_object, row_of
+from clipcal.overview.listing import Row, row_of, saved_by
 from clipcal.overview.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
 from clipcal.rundir import Run, is_run, open_run
 from clipcal.trace import read_trace
@@ -129,12 +129,13 @@ def _machine(run: Run, versions: Set[str]) -> dict[str, Any]:
 
 
 def _results(run: Run, row: Row) -> dict[str, Any]:
-    read = read_object(run.recommendation) or {}
+    saved = saved_by(run)
+    read = saved.recommendation or {}
     stable, spikes = _part(read, "stable"), _part(read, "spikes")
     profiled = None
     with contextlib.suppress(InputError):
         profiled = final_loss(read_trace(run.trace).loss)
-    unclipped, clipped = _final_losses(read_object(run.verification) or {}, row.verified_at)
+    unclipped, clipped = _final_losses(saved.verification or {"arms": []}, row.verified_at)
     return {
         "verdict": row.verdict,
         "max_norm": row.max_norm,
@@ -164,10 +165,9 @@ def _part(read: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _final_losses(verification: Mapping[str, Any], max_norm: float | None) -> tuple[float | None, float | None]:
     """The mean over the seeds of the unclipped arms and of those clipped at the threshold; NaN where one of them is lost."""
     found: dict[str, list[float]] = {arm_name(None): [], arm_name(max_norm): []}
-    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):  # a damaged file has none
-        for arm in verification["arms"]:
-            if arm["name"] in found:
-                found[arm["name"]].append(math.nan if arm["diverged_at"] is not None else number(arm["final_loss"]))
+    for arm in verification["arms"]:
+        if arm["name"] in found:
+            found[arm["name"]].append(math.nan if arm["diverged_at"] is not None else number(arm["final_loss"]))
     unclipped, clipped = found[arm_name(None)], found[arm_name(max_norm)] if max_norm is not None else []
     return _mean(unclipped), _mean(clipped)
 

@@ -15,7 +15,9 @@ from typing import Any
 from clipcal.errors import InputError, nearest_path
 from clipcal.jsonfile import number, plain
 from clipcal.overview.sourcediff import State, shown_source, source_now
+from clipcal.recommendation.answer import Choice
 from clipcal.recommendation.evidence import read_choice
+from clipcal.records import read_record
 from clipcal.rundir import Run, is_run, open_run
 
 SCHEMA = "clipcal.runs/1"
@@ -68,13 +70,16 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Saved:
-    verdict: str | None
-    max_norm: float | None
+class Saved:
+    """What later commands wrote into a run, None where they did not or it cannot be read; ``problems`` say of each such file why."""
+
+    recommendation: dict[str, Any] | None
+    verification: dict[str, Any] | None
+    choice: Choice | None
+    problems: dict[str, str]
 
 
-_BROKEN = _Saved(verdict=None, max_norm=None)
-"""A file that is there and cannot be read."""
+_WRITTEN_BY = {"verification.json": "verify", "recommendation.json": "recommend"}
 
 
 def list_runs(folder: Path, *, now: datetime.datetime) -> list[Row]:
@@ -164,16 +169,15 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
     guard = info.guard if run.guarded.exists() else None
     recorded = _lines(run.trace if guard is None else run.guarded)
     since = source_now(info)
-    read, verified = _saved(run.recommendation), _saved(run.verification)
-    choice = read_choice(run)
-    unreadable, problem, command = [], None, None
+    saved, unreadable, problem, command = saved_by(run), [], None, None
+    read, verified, choice = saved.recommendation, saved.verification, saved.choice
     if read is None and recorded:
         command = shlex.join(["clipcal", "recommend", path])
-    for file, verb, saved in ((run.verification, "verify", verified), (run.recommendation, "recommend", read)):
-        if saved == _BROKEN:
-            unreadable.append(file.name)
-            command = shlex.join(["clipcal", verb, path])
-            problem = f"{file}: cannot be read. `{command}` writes it anew."
+    for name, said in saved.problems.items():
+        unreadable.append(name)
+        verb = _WRITTEN_BY.get(name)
+        command = shlex.join(["clipcal", verb, path]) if verb else None
+        problem = said
     return when, Row(
         path=path,
         name=info.name,
@@ -184,12 +188,12 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
         recorded=recorded,
         steps=info.steps,
         guard=guard,
-        verdict=read.verdict if read else None,
-        max_norm=choice.max_norm if choice else read.max_norm if read else None,
+        verdict=read["verdict"] if read else None,
+        max_norm=choice.max_norm if choice else _threshold(read),
         method=info.method,
         chosen=choice.name if choice else None,
-        verification=verified.verdict if verified else None,
-        verified_at=verified.max_norm if verified else None,
+        verification=verified["verdict"] if verified else None,
+        verified_at=_threshold(verified),
         source_now=since.state,
         changed_keys=since.keys,
         started=info.started,
@@ -200,28 +204,30 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
     )
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object that clipcal wrote; None where there is none, empty where it cannot be read."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return raw if isinstance(raw, dict) else {}
+def saved_by(run: Run) -> Saved:
+    """The records beside a run's trace. One that is damaged does not keep the others from being listed."""
+    problems: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    for path in (run.choice, run.verification, run.recommendation):  # what is said last is to be mended first
+        try:
+            found[path.name] = read_choice(run) if path == run.choice else _read(run, path)
+        except InputError as e:
+            problems[path.name] = str(e)
+    return Saved(
+        recommendation=found.get("recommendation.json"),
+        verification=found.get("verification.json"),
+        choice=found.get("choice.json"),
+        problems=problems,
+    )
 
 
-def _saved(path: Path) -> _Saved | None:
-    """The verdict and the threshold of a recommendation.json or verification.json."""
-    raw = read_object(path)
-    if raw is None:
-        return None
-    try:
-        verdict, max_norm = raw["verdict"], raw["max_norm"]
-        saved = _Saved(verdict=verdict, max_norm=None if max_norm is None else number(max_norm))
-    except (ValueError, KeyError, OverflowError):
-        return _BROKEN
-    return saved if isinstance(verdict, str) else _BROKEN
+def _read(run: Run, path: Path) -> dict[str, Any] | None:
+    command = shlex.join(["clipcal", _WRITTEN_BY[path.name], str(run.folder)])
+    return read_record(path, todo=f"`{command}` writes it anew.")
+
+
+def _threshold(record: dict[str, Any] | None) -> float | None:
+    return None if record is None or record["max_norm"] is None else number(record["max_norm"])
 
 
 def _lines(path: Path) -> int | None:

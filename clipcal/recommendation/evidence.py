@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import sys
@@ -22,6 +20,7 @@ from clipcal.recommendation.calibration import last_run, recommend
 from clipcal.recommendation.ranks import told_by_ranks
 from clipcal.recommendation.reasons import Columns, too_high_rate
 from clipcal.recommendation.scaled import scaled_caveat
+from clipcal.records import read_record
 from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
 from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
@@ -227,14 +226,11 @@ def _evidence(
 
 
 def read_choice(run: Run) -> Choice | None:
-    """What `calibrate` chose by training, or None. A record that cannot be read is none: the trace says enough."""
-    try:
-        raw = json.loads(run.choice.read_text(encoding="utf-8"))
-        choice = Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
-    whole = isinstance(choice.name, str) and isinstance(choice.reason, str)
-    return choice if whole and 0 < choice.max_norm < math.inf else None
+    """What `calibrate` chose by training, or None. Raises InputError for a record that cannot be read: without it, the threshold would
+    silently be another one."""
+    todo = "Delete it to read the threshold from the norms alone, or calibrate again with --force."
+    raw = read_record(run.choice, todo=todo)
+    return None if raw is None else Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
 
 
 def _sentence(note: str) -> str:

@@ -11,13 +11,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
 from clipcal.jsonfile import dumps, number
+from clipcal.kinds import wrong
+from clipcal.records import SCALE_HEADER, SCALE_LINE
 
 SCHEMA = "clipcal.scale/1"
 LARGEST_PROBE = 16  # times the batch: as many backward passes a step
@@ -29,7 +31,7 @@ Floats = NDArray[np.float64]
 class Probed:
     """``times``: K, how many batches of the profile made one step. ``loss`` and ``norms`` (n,), ``parts`` (n, K); ``step`` (n,) counts
     from 0. ``reduction`` says how the loss is taken over a batch, ``batch_norm`` whether the model has layers that look at a
-    whole batch."""
+    whole batch. ``problems`` says, in sentences, what reading had to leave out."""
 
     times: int
     reduction: Reduction
@@ -38,6 +40,7 @@ class Probed:
     loss: Floats
     norms: Floats
     parts: Floats
+    problems: tuple[str, ...] = ()
 
 
 def times_of(text: str, *, most: int | None = None) -> int:
@@ -71,17 +74,18 @@ def read_probed(path: Path) -> Probed:
         first, *lines = path.read_bytes().split(b"\n")
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror}).") from None
-    try:
-        head = json.loads(first)
-        times, reduction = head["batch"], head["reduction"]
-        if head["schema"] != SCHEMA or not isinstance(times, int) or times < 2 or reduction not in get_args(Reduction):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+    head, why = _header(first)
+    if why is not None:
         raise InputError(
-            f"{path}: is no probe that this clipcal reads. Take it again: delete the file, and `clipcal profile SPEC --resume "
+            f"{path}: is no probe that this clipcal reads: {why}. Take it again: delete the file, and `clipcal profile SPEC --resume "
             "--scale batch=2`."
-        ) from None
-    rows = [row for text in lines[:-1] if (row := _row(text, times)) is not None]
+        )
+    times, reduction = head["batch"], head["reduction"]
+    found = [_row(text, times) for text in lines[:-1]]
+    rows = [row for row in found if row is not None]
+    bad = found.index(None) + 2 if None in found else 0
+    more = f" and {len(found) - len(rows) - 1} more" if len(found) - len(rows) > 1 else ""
+    says = f"line {bad}{more} of {path.name} could not be read as a probed step and was left out"
     return Probed(
         times=times,
         reduction=reduction,
@@ -90,12 +94,33 @@ def read_probed(path: Path) -> Probed:
         loss=np.array([r[1] for r in rows], dtype=np.float64),
         norms=np.array([r[2] for r in rows], dtype=np.float64),
         parts=np.array([r[3] for r in rows], dtype=np.float64).reshape(len(rows), times),
+        problems=(f"{says}: {_why(lines[bad - 2], times)}",) if bad else (),
     )
+
+
+def _header(first: bytes) -> tuple[dict[str, Any], str | None]:
+    """The first line, and what is wrong with it."""
+    try:
+        head = json.loads(first)
+    except (ValueError, RecursionError):
+        return {}, "its first line is no JSON"
+    return (head, wrong(head, SCALE_HEADER)) if isinstance(head, dict) else ({}, "its first line is no object")
+
+
+def _why(text: bytes, times: int) -> str:
+    """Why a line is no step."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is no JSON"
+    return (wrong(row, SCALE_LINE) if isinstance(row, dict) else None) or f"it has no {times} 'parts'"
 
 
 def _row(text: bytes, times: int) -> tuple[int, float, float, list[float]] | None:
     try:
         row: dict[str, Any] = json.loads(text)
+        if wrong(row, SCALE_LINE) is not None:
+            return None
         parts = [number(v) for v in row["parts"]]
         found = int(np.int64(row["step"])), number(row["loss"]), number(row["grad_norm"]), parts
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

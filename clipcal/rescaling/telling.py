@@ -96,4 +96,5 @@ def moved_caveats(
     )
     if len(probed.norms) < r.steps:
         notes.append(f"The probe has {len(probed.norms)} steps, the profile {r.steps}.")
+    notes += [f"{text[:1].upper()}{text[1:]}." for text in probed.problems]
     return notes

@@ -38,7 +38,7 @@ class ScriptTrainer:
                 "--jobs: the arms of a script are run one after another, since they write to the same files."
             )
         info = run.info
-        self._run, self._script = run, from_source(info.source)
+        self._run, self._script = run, from_source(info.source, record=run.folder / "run.json")
         self.first_seed = info.seeds[0]
         self.device = info.device
         self.same_machine = info.platform.startswith(platform.platform())

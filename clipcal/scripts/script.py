@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest
+from clipcal.kinds import wrong
+from clipcal.records import SCRIPT_SOURCE
 from clipcal.rundir import is_run
 
 STEPS = 300
@@ -87,14 +89,15 @@ class Script:
         return shlex.join(self.words)
 
 
-def from_source(source: Mapping[str, Any], **changes: Any) -> Script:
-    """The script of a run. Raises InputError where its record is not one."""
-    try:
-        fields = {k: source[k] for k in ("cwd", "steps", "seed", "optimizer", "scratch", "trackers", "threads")}
-        script = Script(words=tuple(map(str, source["words"])), **fields)
-    except (KeyError, TypeError):
-        raise InputError("The run's source cannot be read. Profile the script again.") from None
-    return replace(script, **changes)
+def from_source(source: Mapping[str, Any], *, record: Path | str = "run.json", **changes: Any) -> Script:
+    """The script of a run, of which ``record`` tells. Raises InputError where it lacks something that a script needs."""
+    found = wrong(source, SCRIPT_SOURCE, within="source")
+    if found is not None:
+        raise InputError(
+            f"{record}: {found}, so the script cannot be run again. Profile it again into another directory."
+        )
+    fields = {k: source[k] for k in ("cwd", "steps", "seed", "optimizer", "scratch", "trackers", "threads")}
+    return replace(Script(words=tuple(source["words"]), **fields), **changes)
 
 
 def from_words(words: Sequence[str], *, cwd: Path | None = None, **fields: Any) -> Script:

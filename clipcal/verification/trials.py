@@ -12,7 +12,7 @@ from pathlib import Path
 from clipcal.errors import InputError
 from clipcal.jsonfile import write_json
 from clipcal.rundir import Run
-from clipcal.trace import Trace, read_trace
+from clipcal.trace import Trace, read_arm, read_trace
 from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress, arm_name
 from clipcal.verification.retraining import trainer_of
 from clipcal.verification.unreached import is_unreached, write_as_unclipped
@@ -56,7 +56,8 @@ class Trials:
             self._trainer.train(missing, steps=self.steps, on_progress=self._on_progress)
         for arm in planned:
             if arm not in self._trained:
-                self._trained[arm] = read_trace(self._path(arm))
+                path = self._path(arm)
+                self._trained[arm] = read_trace(path) if path == self.run.trace else read_arm(path)
         _check_same_start(list(self._trained.items()), self._trainer.device)
         return [(a, self._trained[a]) for a in planned]
 

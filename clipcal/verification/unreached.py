@@ -36,11 +36,11 @@ def write_as_unclipped(unclipped: Path, path: Path) -> int:
     """The unclipped arm's trace as that of an arm that clipped nothing: every line with a ``scale`` of 1, up to where an arm is given
     up, which a profile is not. Gives the number of lines."""
     rows = [json.loads(line) for line in unclipped.read_text(encoding="utf-8").splitlines() if line.strip()]
-    kept = Patience(give_up=True).kept([_step(row) for row in rows])
+    kept = Patience(give_up=True).kept([_step(row, i) for i, row in enumerate(rows)])
     write_whole(path, "".join(dumps(row | {"scale": 1.0}) + "\n" for row in rows[:kept]))
     return kept
 
 
-def _step(row: dict[str, Any]) -> Step:
+def _step(row: dict[str, Any], line: int) -> Step:
     floats = {key: number(row.get(key)) for key in ("loss", "grad_norm", "grad_max", "lr", "seconds")}
-    return Step(step=row["step"], skipped=row.get("skipped") is True, rank_norms=None, **floats)
+    return Step(step=int(row.get("step", line)), skipped=row.get("skipped") is True, rank_norms=None, **floats)

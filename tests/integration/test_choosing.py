@@ -259,33 +259,37 @@ DAMAGED: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_choice_is_none(copied: Path, damage: str) -> None:
-    assert_ignored(copied, DAMAGED[damage])
+def test_a_damaged_choice_is_refused(copied: Path, damage: str) -> None:
+    """Ignored, it would silently make the threshold another one."""
+    assert_refused(copied, DAMAGED[damage])
 
 
-def test_a_choice_larger_than_any_float_is_none(copied: Path) -> None:
-    assert_ignored(copied, '{"name": "firm", "max_norm": 1' + 400 * "0" + ', "reason": "Because."}')
+def test_a_choice_larger_than_any_float_is_refused(copied: Path) -> None:
+    assert_refused(copied, '{"name": "firm", "max_norm": 1' + 400 * "0" + ', "reason": "Because."}')
 
 
 @pytest.mark.parametrize("change", [{"reason": None}, {"reason": ["Because."]}, {"name": 5}], ids=str)
-def test_a_choice_whose_words_are_none_is_none(copied: Path, change: dict[str, Any]) -> None:
-    assert_ignored(copied, json.dumps(WHOLE | change))
+def test_a_choice_whose_words_are_none_is_refused(copied: Path, change: dict[str, Any]) -> None:
+    assert_refused(copied, json.dumps(WHOLE | change))
 
 
-def assert_ignored(run: Path, text: str | bytes) -> None:
-    """With this in choice.json, the answer is the one without."""
-    (run / "choice.json").unlink()
-    without = clipcal("recommend", run, "--json")
+def assert_refused(run: Path, text: str | bytes) -> None:
+    """With this in choice.json there is no answer, and the advice in the refusal leads to one."""
     (run / "choice.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     result = clipcal("recommend", run, "--json")
-    assert (result.exit_code, result.stdout, result.stderr) == (without.exit_code, without.stdout, "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {run / 'choice.json'}: ")
+    assert "Delete it" in result.stderr
+    (run / "choice.json").unlink()
+    assert clipcal("recommend", run, "--json").exit_code in (0, 3)
 
 
-def test_a_choice_that_cannot_be_opened_is_none(copied: Path) -> None:
+def test_a_choice_that_cannot_be_opened_is_refused(copied: Path) -> None:
     (copied / "choice.json").unlink()
-    without = clipcal("recommend", copied, "--json").stdout
     (copied / "choice.json").mkdir()
-    assert clipcal("recommend", copied, "--json").stdout == without
+    result = clipcal("recommend", copied, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "choice.json: cannot be read (Is a directory)" in result.stderr
 
 
 # What is refused

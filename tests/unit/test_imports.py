@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "step"),
-    ("recommendation", "recommendation.answer", "verification", "verification.answer", "stdio", "starter"),
+    ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "kinds", "step"),
+    ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
     (

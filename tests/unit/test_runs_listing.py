@@ -93,10 +93,13 @@ def read(run: Run, **changes: Any) -> None:
 
 def arms(max_norm: float, unclipped: float | None, clipped: float) -> str:
     def arm(name: str, loss: float | None, at: float | None) -> dict[str, Any]:
-        return {"name": name, "max_norm": at, "final_loss": loss, "diverged_at": 9 if loss is None else None}
+        lost = {"final_loss": "NaN", "diverged_at": 9} if loss is None else {"final_loss": loss, "diverged_at": None}
+        counts = {"seed": 0, "steps": 60, "loss_spikes": 0, "clip_fraction": 0.0, "mean_scale": 1.0}
+        return {"name": name, "max_norm": at} | lost | counts
 
     both = [arm("unclipped", unclipped, None), arm(f"max_norm={max_norm:g}", clipped, max_norm)]
-    return json.dumps({"verdict": "no_difference", "max_norm": max_norm, "arms": [*both, arm("lr=0.1x", 99.0, None)]})
+    whole = {"verdict": "no_difference", "max_norm": max_norm, "arms": [*both, arm("lr=0.1x", 99.0, None)]}
+    return json.dumps(whole | {"comparison": {"loss_difference": None, "interval": None}, "reasons": []})
 
 
 def listed(folder: str = "runs") -> list[Row]:
@@ -204,9 +207,12 @@ def test_damaged_files_of_a_run_are_said(name: str, text: str) -> None:
     read(run)
     (run.folder / name).write_text(text)
     row = only()
-    if "stable" not in text:
-        assert row.unreadable == (() if name == "choice.json" else (name,))
-    if row.unreadable:
+    assert row.unreadable == (name,)
+    assert str(row.problem).startswith(f"runs/a/{name}: ")
+    if name == "choice.json":
+        assert row.verdict is not None, "what the norms said is known all the same"
+        assert (row.chosen, row.next) == (None, None)
+    else:
         verb = name.partition(".")[0].replace("recommendation", "recommend").replace("verification", "verify")
         assert row.next == f"clipcal {verb} runs/a"
         assert "unreadable" in lines_of([row], width=None)[1]

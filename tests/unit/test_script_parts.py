@@ -66,7 +66,7 @@ def test_paths_are_absolute_in_a_scratch_directory(tmp_path: Path) -> None:
 def test_a_script_from_run_json_is_the_same_script() -> None:
     given = script("train.py", "--x", "{seed}", seed=3, steps=20, optimizer="adam", scratch=True, threads=2)
     assert from_source(json.loads(json.dumps(given.source()))) == given
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"its 'source\.\w+' is missing"):
         from_source({"kind": "script", "words": ["x"]})
 
 

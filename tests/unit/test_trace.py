@@ -73,7 +73,10 @@ def test_lines_that_are_no_steps_are_left_out_and_counted(tmp_path: Path) -> Non
     path.write_bytes(lines_of([step(0)]) + b'{"grad_norm": "wide"}\n\xff\xfe\n' + lines_of([step(1)]))
     trace = read_trace(path)
     assert list(trace.step) == [0, 1]
-    assert trace.problems == ("line 2 and 1 more of trace.jsonl could not be read as a step and was left out",)
+    (problem,) = trace.problems
+    assert problem == (
+        "line 2 and 1 more of trace.jsonl could not be read as a step and was left out: its 'grad_norm' is \"wide\" (expected a number, or null)"
+    )
 
 
 def test_rows_of_other_tools_need_only_a_grad_norm(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Runs of every version that was released, and what is read from them."""
