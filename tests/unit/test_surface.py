@@ -67,5 +67,5 @@ def test_commands_and_flags() -> None:
         "verify": sorted([*common, *arms, "--force", "--plot", "--tensorboard", "--steps", "-n"]),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
         "runs": common,
-        "init": ["--force", "--json", "--quiet", "--schema", "-q"],
+        "init": ["--force", "--json", "--quiet", "--sample", "--schema", "-q"],
     }
