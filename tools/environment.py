@@ -127,10 +127,7 @@ def fill(venv: Path, wanted: Wanted) -> None:
     """Install ``wanted``. pip is silent; what it says is shown only where it fails and we do not know why."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if wanted.lowest:
-        pinned = venv / "constraints.txt"
-        pinned.write_text(without((ROOT / "constraints.txt").read_text(), (ROOT / "constraints-lowest.txt").read_text()))
-        lowest = ["-r", str(ROOT / "constraints-lowest.txt")]
-        calls = [[*pip, "-c", str(pinned), *lowest, *TEST_TOOLS], [*pip, "--no-deps", str(ROOT)]]
+        calls = [[*pip, "-r", str(ROOT / "constraints-lowest.txt"), *pinned(TEST_TOOLS)], [*pip, "--no-deps", str(ROOT)]]
     else:
         source = ["--config-settings", "editable_mode=compat", "--editable"] if wanted.editable else []
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
@@ -147,15 +144,10 @@ def fill(venv: Path, wanted: Wanted) -> None:
     (venv / MARK).write_text(json.dumps(asdict(wanted)))
 
 
-def without(constraints: str, others: str) -> str:
-    """``constraints`` less the packages that ``others`` pin, and without torch: an environment that is to have none cannot get it."""
-
-    def name(line: str) -> str:
-        return re.split(r"[=<>;\s]", line, maxsplit=1)[0].lower().replace("_", "-")
-
-    taken = {name(line) for line in others.splitlines() if line[:1].isalnum()}
-    kept = [line for line in constraints.splitlines() if name(line) not in taken]
-    return "\n".join(line for line in kept if name(line) != "torch") + "\ntorch==0\n"
+def pinned(tools: tuple[str, ...]) -> list[str]:
+    """The lines of constraints.txt for these alone: the pins of what stands behind a newer pydantic would be in the way of an older."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line.partition("==")[0].lower() in tools]
 
 
 QUIETLY = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "check": False}
