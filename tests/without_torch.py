@@ -22,7 +22,9 @@ def optional(package: str) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
     missing = MISSING.findall(report.longreprtext) if report.failed else []
     if missing and optional(missing[-1]):
@@ -32,7 +34,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, p
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     error = call.excinfo.value if call.excinfo else None
     if report.failed and isinstance(error, ModuleNotFoundError) and optional(error.name or ""):
@@ -49,5 +53,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     num_passed = len(reporter.stats.get("passed", ()))
     if session.exitstatus == 0 and num_passed < at_least:
-        reporter.write_line(f"\n{num_passed} tests passed, expected at least {at_least}: more than before is skipped", red=True)
+        reporter.write_line(
+            f"\n{num_passed} tests passed, expected at least {at_least}: more than before is skipped", red=True
+        )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

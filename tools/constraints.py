@@ -19,8 +19,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-REACH = ("PIP_CERT", "PIP_CLIENT_CERT", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES")  # how to reach an index, not which
-ONLY_OF_A_DEVICE = re.compile(r"nvidia-|cuda-|triton$")  # what a torch for CUDA asks for: every build of torch pins its own
+REACH = (
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_PROXY",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_RETRIES",
+)  # how to reach an index, not which
+ONLY_OF_A_DEVICE = re.compile(
+    r"nvidia-|cuda-|triton$"
+)  # what a torch for CUDA asks for: every build of torch pins its own
 NOT_THERE = re.compile(r"No matching distribution found for ([\w.-]+)==")
 
 
@@ -81,7 +89,8 @@ def not_on_the_index(wanted: Mapping[str, str]) -> tuple[list[str], int]:
 
     Only metadata is read: pip downloads no wheel for a dry run without dependencies.
     """
-    left, missing = dict(wanted), []
+    left = dict(wanted)
+    missing: list[str] = []
     while left:
         lines = [f"{name}=={version}" for name, version in left.items()]
         options = ["--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-"]
@@ -96,7 +105,8 @@ def not_on_the_index(wanted: Mapping[str, str]) -> tuple[list[str], int]:
             return missing, len(json.loads(done.stdout)["install"])
         named = NOT_THERE.search(done.stderr)
         name = canonicalize_name(named[1]) if named else ""
-        if name not in left or "(from versions: none)" in done.stderr and "connection broken" in done.stderr:
+        # what an index does not have and an index that does not answer end in the same line; pip warns of the second before
+        if name not in left or "after connection broken" in done.stderr:
             sys.exit(f"{done.stderr}error: pip could not ask the index. See what it says above, and try again.")
         missing.append(f"{name}=={left.pop(name)}")
     return missing, 0

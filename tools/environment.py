@@ -28,7 +28,14 @@ MARK = "made-by-clipcal.json"
 MARKS_OF_OLD = ("installed", "installed-dev")  # of a Makefile before this script
 DECLARED = ("pyproject.toml", "setup.py", "constraints.txt", "constraints-lowest.txt")
 SOURCES = ("clipcal", "configs", "sample_models")
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "syrupy", "tomlkit", "packaging")  # of the tests that need no torch
+TEST_TOOLS = (
+    "pytest",
+    "pytest-xdist",
+    "hypothesis",
+    "syrupy",
+    "tomlkit",
+    "packaging",
+)  # of the tests that need no torch
 
 # What pip or venv says -> what to do about it. The first that is found counts.
 REASONS: tuple[tuple[str, str], ...] = (
@@ -57,6 +64,10 @@ class Wanted:
 
 def stop(sentence: str) -> NoReturn:
     sys.exit(f"error: {sentence}.")
+
+
+def quietly(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 
 
 def reason(output: str) -> str | None:
@@ -97,13 +108,21 @@ def make(venv: Path, *, python_is_named: bool) -> None:
     python = venv / "bin" / "python"
     if venv.exists() or venv.is_symlink():
         if not is_ours(venv):
-            stop(f"{venv} is there, and make did not make it; take another folder with make VENV=.venv-clipcal, or remove it yourself")
-        asked = subprocess.run([str(python), "-c", "import pip, sys; print(*sys.version_info[:2])"], **QUIETLY) if python.exists() else None
+            stop(
+                f"{venv} is there, and make did not make it; take another folder with make VENV=.venv-clipcal, or remove it yourself"
+            )
+        asked = (
+            quietly([str(python), "-c", "import pip, sys; print(*sys.version_info[:2])"]) if python.exists() else None
+        )
         if asked is None or asked.returncode:
-            stop(f"{venv} is unfinished or its Python is gone; remove it with make clean VENV={venv}, and run make again")
+            stop(
+                f"{venv} is unfinished or its Python is gone; remove it with make clean VENV={venv}, and run make again"
+            )
         if python_is_named and asked.stdout.split() != [str(n) for n in sys.version_info[:2]]:
             there, here = ".".join(asked.stdout.split()), ".".join(map(str, sys.version_info[:2]))
-            stop(f"{venv} has Python {there} and not {here}; take another folder with make VENV=.venv-{here}, or make clean VENV={venv} first")
+            stop(
+                f"{venv} has Python {there} and not {here}; take another folder with make VENV=.venv-{here}, or make clean VENV={venv} first"
+            )
         return
     try:
         venv.mkdir(parents=True)
@@ -112,7 +131,7 @@ def make(venv: Path, *, python_is_named: bool) -> None:
     finished = False
     try:
         (venv / MARK).write_text("{}")
-        done = subprocess.run([sys.executable, "-m", "venv", str(venv)], **QUIETLY)
+        done = quietly([sys.executable, "-m", "venv", str(venv)])
         if done.returncode:
             said = done.stdout + done.stderr
             known = reason(said)
@@ -127,7 +146,10 @@ def fill(venv: Path, wanted: Wanted) -> None:
     """Install ``wanted``. pip is silent; what it says is shown only where it fails and we do not know why."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if wanted.lowest:
-        calls = [[*pip, "-r", str(ROOT / "constraints-lowest.txt"), *pinned(TEST_TOOLS)], [*pip, "--no-deps", str(ROOT)]]
+        calls = [
+            [*pip, "-r", str(ROOT / "constraints-lowest.txt"), *pinned(TEST_TOOLS)],
+            [*pip, "--no-deps", str(ROOT)],
+        ]
     else:
         source = ["--config-settings", "editable_mode=compat", "--editable"] if wanted.editable else []
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
@@ -135,7 +157,7 @@ def fill(venv: Path, wanted: Wanted) -> None:
     (venv / MARK).write_text("{}")  # until it is done
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # setuptools would pack modules that are gone
     for call in calls:
-        done = subprocess.run(call, **QUIETLY)
+        done = quietly(call)
         if done.returncode:
             known = reason(done.stderr)
             if known is None:
@@ -148,9 +170,6 @@ def pinned(tools: tuple[str, ...]) -> list[str]:
     """The lines of constraints.txt for these alone: the pins of what stands behind a newer pydantic would be in the way of an older."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return [line for line in lines if line.partition("==")[0].lower() in tools]
-
-
-QUIETLY = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "check": False}
 
 
 def main() -> None:
@@ -174,9 +193,15 @@ def main() -> None:
     extras = tuple(sorted({*asked.extras, *(there.extras if there else ())}))
     wanted = Wanted(extras=extras, editable=editable, lowest=asked.lowest, state=state_of(editable))
     if wanted != there:
-        print(f"installing clipcal and what it needs into {asked.venv}; this takes minutes the first time", file=sys.stderr)
+        print(
+            f"installing clipcal and what it needs into {asked.venv}; this takes minutes the first time",
+            file=sys.stderr,
+        )
         fill(asked.venv, wanted)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)  # what is half installed is installed again by the next call

@@ -36,7 +36,15 @@ def clone(tmp_path: Path) -> Path:
     """What make reads of this repository, in a folder of its own."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    for part in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt", "constraints-lowest.txt", "tools", "configs"):
+    for part in (
+        "Makefile",
+        "pyproject.toml",
+        "setup.py",
+        "constraints.txt",
+        "constraints-lowest.txt",
+        "tools",
+        "configs",
+    ):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, folder / part)
     (folder / "clipcal").mkdir()
@@ -48,7 +56,9 @@ def stand_in(path: Path, *, venv: str = "exit 0", pip: str = "exit 0", minor: in
     """A Python whose ``-m venv`` and ``-m pip`` run these lines of shell. What pip was asked stands in pip.log beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = path.parent / "pip.log"
-    path.write_text(PYTHON.format(shell=shutil.which("sh"), python=sys.executable, venv=venv, pip=pip, log=log, minor=minor))
+    path.write_text(
+        PYTHON.format(shell=shutil.which("sh"), python=sys.executable, venv=venv, pip=pip, log=log, minor=minor)
+    )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 
@@ -66,7 +76,9 @@ def made(clone: Path, *, pip: str = "exit 0", minor: int = sys.version_info.mino
 def make(clone: Path, *words: str, python: str = sys.executable) -> Ran:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))}
     named = [] if python == "" else [f"PYTHON={python}"]
-    return subprocess.run(["make", *named, *words], cwd=clone, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        ["make", *named, *words], cwd=clone, env=clean, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def refused(ran: Ran, *words: str) -> None:

@@ -54,7 +54,9 @@ def test_a_sample_comes_with_the_modules_that_it_imports_and_no_others(project: 
 
 
 def test_what_was_written_is_found_from_elsewhere(project: Project, clipcal: Clipcal) -> None:
-    assert clipcal("init", "--sample", "char-lstm", "a/b").ok().stderr.endswith("clipcal calibrate a/b/char_lstm.yaml\n")
+    assert (
+        clipcal("init", "--sample", "char-lstm", "a/b").ok().stderr.endswith("clipcal calibrate a/b/char_lstm.yaml\n")
+    )
     clipcal("init", "--sample", "char-lstm", "c/mine.yml").ok()
     assert (project.folder / "c/mine.yml").is_file()
     assert (project.folder / "c/sample_models/stdlib_text.py").is_file()

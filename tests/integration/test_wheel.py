@@ -41,7 +41,14 @@ def _run(*command: str, folder: Path) -> Ran:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_"))}
     clean |= {"PIP_CONFIG_FILE": os.devnull, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=folder, env=clean, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
     )
 
 
@@ -67,7 +74,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     wheel = _build("wheel", source, out)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     python = venv / "bin" / "python"
-    site = Path(_run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=folder).stdout.strip())
+    site = Path(
+        _run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=folder).stdout.strip()
+    )
     (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--no-compile"]
     done = _run(*pip, "--ignore-installed", str(wheel), folder=folder)
@@ -114,7 +123,12 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_samples(built: Built)
     ours |= {f"clipcal/samples/{name}" for name in below("sample_models", lambda p: p.suffix == ".py")}
     found = names_in(built.wheel)
     assert {name for name in found if ".dist-info/" not in name} == ours
-    for known in ("py.typed", "attaching/site/sitecustomize.py", "reporting/assets/report.css", "samples/configs/char_lstm.yaml"):
+    for known in (
+        "py.typed",
+        "attaching/site/sitecustomize.py",
+        "reporting/assets/report.css",
+        "samples/configs/char_lstm.yaml",
+    ):
         assert f"clipcal/{known}" in found
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in found)
 

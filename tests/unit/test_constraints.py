@@ -40,7 +40,9 @@ def test_whatever_is_needed_is_pinned() -> None:
 
 @developers
 def test_nothing_else_is_pinned() -> None:
-    if None in NEEDED.values():  # what stands behind it is not known: the bench and ray extras in the developers' environment
+    if (
+        None in NEEDED.values()
+    ):  # what stands behind it is not known: the bench and ray extras in the developers' environment
         absent = {name for name, version in NEEDED.items() if version is None}
         behind = {name for name in PINNED if name not in NEEDED and not _installed(name)}
         assert PINNED.keys() <= NEEDED.keys() | absent | behind
