@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.constraints import ONLY_OF_A_DEVICE, ROOT, by_index_alone, declared, pins, reached
+from tools.constraints import ONLY_OF_A_DEVICE, ROOT, by_index_alone, declared, not_on_the_index, pins, reached
 
 PINNED = pins(ROOT / "constraints.txt")
 LINES = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
@@ -75,3 +77,39 @@ def test_the_index_is_asked_without_the_settings_of_this_machine() -> None:
     assert not settings.keys() & asked.keys()
     assert asked["PIP_CONFIG_FILE"] == os.devnull
     assert (asked["PIP_PROXY"], asked["PIP_CERT"], asked["HOME"]) == ("p", "ca.pem", "/home/me")
+
+
+# The index, asked through a stand-in for pip
+
+
+def pip_says(monkeypatch: pytest.MonkeyPatch, known: dict[str, str], *, network: bool = True) -> list[list[str]]:
+    """An index that has ``known``. The list fills with the calls."""
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        lines = [word.split("==") for word in command if "==" in word]
+        if not network:
+            said = "WARNING: Retrying after connection broken by 'x'\nERROR: No matching distribution found for torch==2.13.0\n"
+            return subprocess.CompletedProcess(command, 1, "", said)
+        for name, version in lines:
+            if known.get(name) != version:
+                said = f"ERROR: No matching distribution found for {name}=={version}\n"
+                return subprocess.CompletedProcess(command, 1, "", said)
+        return subprocess.CompletedProcess(command, 0, json.dumps({"install": lines}), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def test_every_line_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = pip_says(monkeypatch, {"torch": "2.13.0", "rich": "15.0.0"})
+    assert not_on_the_index({"torch": "2.13.0", "rich": "15.0.1", "ruff": "0.1"}) == (["rich==15.0.1", "ruff==0.1"], 1)
+    assert not_on_the_index({"torch": "2.13.0", "rich": "15.0.0"}) == ([], 2)
+    assert all({"--dry-run", "--no-deps", "--ignore-installed"} <= set(call) for call in calls)
+
+
+def test_an_index_that_does_not_answer_has_not_said_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    pip_says(monkeypatch, {}, network=False)
+    with pytest.raises(SystemExit, match="pip could not ask the index"):
+        not_on_the_index({"torch": "2.13.0"})
