@@ -1,77 +1,97 @@
 # make demo: calibrate a sample model end to end.   make test: everything that CI checks.   make bench-regret: is it any good?
+# Environments are made and filled by tools/environment.py, which says in one sentence what is in its way.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+LOWEST := $(VENV)-lowest
+NAMED := $(if $(filter file,$(origin PYTHON)),,--python-is-named)
+# An environment that is there already goes on with its own Python, unless another is named.
+MAKER := $(if $(NAMED),$(PYTHON),$(if $(wildcard $(VENV)/made-by-clipcal.json),$(BIN)/python,$(PYTHON)))
+ENVIRONMENT := @$(MAKER) tools/environment.py $(NAMED)
 
-.PHONY: demo samples test test-ray lint pictures docs bench bench-overhead bench-watching bench-gpu bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test test-lowest test-ray lint check-install dist pictures docs bench bench-overhead bench-watching bench-gpu bench-logs bench-recommend bench-regret clean
+.PHONY: python environment environment-dev environment-bench environment-release
 .DELETE_ON_ERROR:
 
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clipcal needs Python 3.11 or newer; name one with: make PYTHON=python3.11 demo")'
-	$(PYTHON) -m venv $(VENV)
+python:
+	@command -v '$(MAKER)' >/dev/null || { echo 'error: there is no $(MAKER) here; name a Python that is there: make PYTHON=python3.11 demo' >&2; exit 1; }
+	@$(MAKER) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: clipcal needs Python 3.11 or newer; name one with: make PYTHON=python3.11 demo")'
 
-$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[samples]'
-	touch $@
+environment: python
+	$(ENVIRONMENT) $(VENV) samples
 
-$(VENV)/installed-dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[dev]'
-	touch $@ $(VENV)/installed
+environment-dev: python
+	$(ENVIRONMENT) $(VENV) dev --editable
 
-$(VENV)/installed-bench: $(VENV)/installed-dev
-	$(PIP) -e '.[dev,bench]'
-	touch $@
+environment-bench: python
+	$(ENVIRONMENT) $(VENV) dev bench --editable
 
-demo: $(VENV)/installed
+environment-release: python
+	$(ENVIRONMENT) $(VENV) dev release --editable
+
+demo: environment
 	$(BIN)/clipcal calibrate configs/char_lstm.yaml --force
 
-samples: $(VENV)/installed
+samples: environment
 	$(BIN)/python -m benchmarks.samples
 
-lint: $(VENV)/installed-dev
+lint: environment-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --durations 20
 
-test-ray: $(VENV)/installed-dev  # a cluster of two nodes on loopback
-	$(PIP) -e '.[dev,ray]'
+test-lowest: python  # the part that needs no torch, with the lowest versions that pyproject.toml allows, and without torch
+	$(ENVIRONMENT) $(LOWEST) --lowest
+	CLIPCAL_TESTS_AT_LEAST=3600 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/unit
+
+check-install: environment-dev  # does the index alone have every line of constraints.txt? Nothing large is downloaded
+	$(BIN)/python -m tools.constraints
+
+dist: environment-release
+	rm -rf build/lib dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+test-ray: python  # a cluster of two nodes on loopback
+	$(ENVIRONMENT) $(VENV) dev ray --editable
 	$(BIN)/pytest tests/integration/test_ray.py
 
-pictures: $(VENV)/installed-dev
+pictures: environment-dev
 	$(BIN)/python docs/pictures.py
 
-docs: $(VENV)/installed-dev
+docs: environment-dev
 	$(BIN)/mkdocs build --strict
 
 bench: bench-overhead
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.kill9
 
-bench-overhead: $(VENV)/installed-dev
+bench-overhead: environment-dev
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.jobs
 
-bench-watching: $(VENV)/installed-dev
+bench-watching: environment-dev
 	$(BIN)/python -m benchmarks.watching
 
 bench-gpu:  # with a Python that has clipcal and a torch for the GPU: constraints.txt holds one for the CPU
 	$(PYTHON) -m benchmarks.on_gpu
 
-bench-recommend: $(VENV)/installed-bench
+bench-recommend: environment-bench
 	$(BIN)/python -m benchmarks.traces.run
 	$(BIN)/python -m benchmarks.traces.coverage
 	$(BIN)/python -m benchmarks.scaling
 
-bench-logs: $(VENV)/installed-bench
+bench-logs: environment-bench
 	$(BIN)/python -m benchmarks.logs_events
 	$(BIN)/python -m benchmarks.logs_jsonl
 
-bench-regret: $(VENV)/installed-bench
+bench-regret: environment-bench
 	$(BIN)/python -m benchmarks.regret
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  # an environment that make did not make is left
+	@for venv in $(VENV) $(LOWEST); do $(PYTHON) tools/environment.py $$venv --remove || exit 1; done
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "kinds", "step"),
-    ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter"),
+    ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter", "samples"),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
     (
@@ -151,6 +151,7 @@ def test_only_the_training_side_imports_torch(module: str) -> None:
         "import clipcal.recommendation.evidence, clipcal.terminal.console, clipcal.snippets, clipcal.logs, clipcal.terminal.following, clipcal.applying",
         "import clipcal.reporting.writing",
         "import clipcal.spec; clipcal.spec.json_schema()",
+        "import clipcal.samples.finding, clipcal.samples.writing; clipcal.samples.finding.samples()",
         "import clipcal.overview.comparing, clipcal.overview.comparisonview, clipcal.scripts.script",
         "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.commands.doctor",
         "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.verification.retraining, clipcal.terminal.live, clipcal.verification.choosing",

@@ -68,5 +68,5 @@ def test_commands_and_flags() -> None:
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),
         "runs": common,
         "doctor": common,
-        "init": ["--force", "--json", "--quiet", "--schema", "-q"],
+        "init": ["--force", "--json", "--quiet", "--sample", "--schema", "-q"],
     }

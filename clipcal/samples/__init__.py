@@ -1,0 +1,1 @@
+"""The shipped samples: a spec each, and the modules that it trains."""
