@@ -14,7 +14,16 @@ PACKAGE = Path(__file__).parents[2] / "clipcal"
 # Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "kinds", "step"),
-    ("recommendation", "recommendation.answer", "records", "verification", "verification.answer", "stdio", "starter", "samples"),
+    (
+        "recommendation",
+        "recommendation.answer",
+        "records",
+        "verification",
+        "verification.answer",
+        "stdio",
+        "starter",
+        "samples",
+    ),
     ("terminal", "rescaling"),
     ("trace", "usercode", "losses", "rundir", "logs"),
     (
