@@ -9,7 +9,7 @@ NAMED := $(if $(filter file,$(origin PYTHON)),,--python-is-named)
 MAKER := $(if $(NAMED),$(PYTHON),$(if $(wildcard $(VENV)/made-by-clipcal.json),$(BIN)/python,$(PYTHON)))
 ENVIRONMENT := @$(MAKER) tools/environment.py $(NAMED)
 
-.PHONY: demo samples test test-lowest test-ray lint check-install dist pictures docs bench bench-overhead bench-watching bench-gpu bench-logs bench-recommend bench-regret clean
+.PHONY: demo samples test test-lowest test-versions test-ray lint check-install dist pictures docs bench bench-overhead bench-watching bench-gpu bench-logs bench-recommend bench-regret clean
 .PHONY: python environment environment-dev environment-bench environment-release
 .DELETE_ON_ERROR:
 
@@ -46,6 +46,12 @@ test: lint
 test-lowest: python  # the part that needs no torch, with the lowest versions that pyproject.toml allows, and without torch
 	$(ENVIRONMENT) $(LOWEST) --lowest
 	CLIPCAL_TESTS_AT_LEAST=3600 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/unit
+
+TORCH ?= 2.6.0
+EXTRAS ?= samples parquet plots tensorboard
+test-versions: python  # the suite with another torch, and the newest that goes with it: make test-versions TORCH=2.15.0 EXTRAS=dev
+	$(ENVIRONMENT) $(VENV)-torch-$(TORCH) $(EXTRAS) --torch $(TORCH)
+	CLIPCAL_TESTS_AT_LEAST=4500 $(VENV)-torch-$(TORCH)/bin/python -m pytest -n 2 --dist worksteal
 
 check-install: environment-dev  # does the index alone have every line of constraints.txt? Nothing large is downloaded
 	$(BIN)/python -m tools.constraints

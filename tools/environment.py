@@ -3,6 +3,7 @@
     python tools/environment.py .venv samples              clipcal as a user installs it, in the pinned versions
     python tools/environment.py .venv dev --editable       what `make test` needs; the source is used where it lies
     python tools/environment.py .venv-lowest --lowest      the lowest versions that pyproject.toml allows, without torch
+    python tools/environment.py .venv-torch-2.6.0 samples --torch 2.6.0    what a user has who had this torch before
     python tools/environment.py .venv --remove
 
 It uses the standard library alone, since nothing else is there yet. What it installed stands in a file of the environment, and an
@@ -54,11 +55,13 @@ REASONS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What an environment holds: which extras, whether the source is used where it lies, and the state of what was read."""
+    """What an environment holds: which extras, whether the source is used where it lies, the torch that was there first (None: the
+    pinned one), and the state of what was read."""
 
     extras: tuple[str, ...]
     editable: bool
     lowest: bool
+    torch: str | None = None
     state: str
 
 
@@ -150,6 +153,11 @@ def fill(venv: Path, wanted: Wanted) -> None:
             [*pip, "-r", str(ROOT / "constraints-lowest.txt"), *pinned(TEST_TOOLS)],
             [*pip, "--no-deps", str(ROOT)],
         ]
+    elif wanted.torch is not None:  # no constraints: the newest of everything that goes with it, as a user gets today
+        calls = [
+            [*pip, f"torch=={wanted.torch}"],
+            [*pip, *pinned(TEST_TOOLS), f"{ROOT}[{','.join(wanted.extras)}]"],
+        ]
     else:
         source = ["--config-settings", "editable_mode=compat", "--editable"] if wanted.editable else []
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
@@ -178,6 +186,7 @@ def main() -> None:
     parser.add_argument("extras", nargs="*")
     parser.add_argument("--editable", action="store_true")
     parser.add_argument("--lowest", action="store_true")
+    parser.add_argument("--torch", help="the version that is installed first")
     parser.add_argument("--python-is-named", action="store_true", help="an environment of another version is not taken")
     parser.add_argument("--remove", action="store_true")
     asked = parser.parse_args()
@@ -191,7 +200,7 @@ def main() -> None:
     # An environment of developers stays one: a demo in it runs the source as it lies, and its tests go on doing so.
     editable = asked.editable or (there is not None and there.editable)
     extras = tuple(sorted({*asked.extras, *(there.extras if there else ())}))
-    wanted = Wanted(extras=extras, editable=editable, lowest=asked.lowest, state=state_of(editable))
+    wanted = Wanted(extras=extras, editable=editable, lowest=asked.lowest, torch=asked.torch, state=state_of(editable))
     if wanted != there:
         print(
             f"installing clipcal and what it needs into {asked.venv}; this takes minutes the first time",

@@ -212,3 +212,12 @@ def test_the_lowest_versions_come_without_torch(clone: Path) -> None:
     assert " pytest==" in first
     assert "torch" not in first
     assert "--no-deps" in second
+
+
+def test_another_torch_is_there_first_and_nothing_is_pinned_beside_it(clone: Path) -> None:
+    venv = made(clone, name=".venv-torch-2.9.1")
+    assert make(clone, "test-versions", "TORCH=2.9.1", "EXTRAS=samples plots").returncode == 0
+    first, second = asked(venv)
+    assert first.endswith("torch==2.9.1")
+    assert second.endswith("[plots,samples]")
+    assert "constraints" not in first + second

@@ -1,7 +1,7 @@
-"""Hooks for an environment without torch: a test that needs a package that is not there is skipped, and any other counts.
+"""Hooks for an environment without torch, or without the frameworks: a test that needs a package that is not there is skipped.
 
-Which tests those are is not written down anywhere: they are what an import in them, or in what they use, asks for. Where torch is
-installed, a missing package fails its tests as ever.
+Which tests those are is not written down anywhere: they are what an import in them, or in what they use, asks for. In `make test`
+a missing package fails its tests.
 """
 
 from __future__ import annotations
