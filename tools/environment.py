@@ -147,7 +147,17 @@ def make(venv: Path, *, python_is_named: bool) -> None:
 
 def fill(venv: Path, wanted: Wanted) -> None:
     """Install ``wanted``. pip is silent; what it says is shown only where it fails and we do not know why."""
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    log = venv / "pip.log"
+    pip = [
+        str(venv / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--log",
+        str(log),
+    ]
     if wanted.lowest:
         calls = [
             [*pip, "-r", str(ROOT / "constraints-lowest.txt"), *pinned(TEST_TOOLS)],
@@ -165,13 +175,20 @@ def fill(venv: Path, wanted: Wanted) -> None:
     (venv / MARK).write_text("{}")  # until it is done
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # setuptools would pack modules that are gone
     for call in calls:
+        log.unlink(missing_ok=True)
         done = quietly(call)
         if done.returncode:
-            known = reason(done.stderr)
+            known = reason(done.stderr) or reason(unfetched(log))
             if known is None:
                 print(done.stdout + done.stderr, end="", file=sys.stderr)
             stop(known or "pip could not install clipcal; what it said stands above")
     (venv / MARK).write_text(json.dumps(asdict(wanted)))
+
+
+def unfetched(log: Path) -> str:
+    """What pip could not fetch and why, which it tells its log alone: on the screen it says that no version fits."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(line for line in lines if "Could not fetch URL" in line)
 
 
 def pinned(tools: tuple[str, ...]) -> list[str]:

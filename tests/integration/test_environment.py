@@ -138,6 +138,15 @@ def test_pip_cannot(clone: Path, said: str, todo: str) -> None:
     refused(make(clone, "demo", python=""), todo, "run make")
 
 
+def test_a_reason_that_pip_tells_its_log_alone(clone: Path) -> None:
+    venv = made(clone)
+    said = (
+        "Could not fetch URL: connection error: HTTPSConnectionPool: Max retries exceeded with url: /torch/ - skipping"
+    )
+    stand_in(venv / "bin/python", pip=f'echo "{said}" > {venv}/pip.log; echo "ERROR: ResolutionImpossible" >&2; exit 1')
+    refused(make(clone, "demo", python=""), "the package index cannot be reached")
+
+
 def test_what_pip_says_is_shown_where_nobody_knows_what_it_means(clone: Path) -> None:
     made(clone, pip="echo 'ERROR: a new kind of trouble' >&2; exit 1")
     ran = make(clone, "demo", python="")

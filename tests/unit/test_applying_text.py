@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -157,9 +158,10 @@ def test_a_broken_file_is_named_with_its_place(tmp_path: Path, name: str, text: 
     assert words in refused(tmp_path, name, text)
 
 
+AT_THE_COMMA = sys.version_info >= (3, 13)  # before, the standard library points at the bracket behind it
 LOOSE = {
-    "a last comma": ('{"max_grad_norm": 1.0,}', "FILE:1:23: "),
-    "a last comma in a list": ('{"max_grad_norm": 1.0, "a": [1,\n]}', "FILE:2:1: "),
+    "a last comma": ('{"max_grad_norm": 1.0,}', "FILE:1:22: " if AT_THE_COMMA else "FILE:1:23: "),
+    "a last comma in a list": ('{"max_grad_norm": 1.0, "a": [1,\n]}', "FILE:1:31: " if AT_THE_COMMA else "FILE:2:1: "),
     "a comment": ('{\n// why\n"max_grad_norm": 1.0}', "FILE:2:1: "),
     "a comment before all": ('/* mine */ {"max_grad_norm": 1.0}', "FILE:1:1: "),
 }
