@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -189,6 +190,8 @@ Clipcal = Callable[..., Answer]
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background: it would ignore every Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     nursery.begin()
 
 
