@@ -190,7 +190,9 @@ Clipcal = Callable[..., Answer]
 
 
 def pytest_configure() -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background: it would ignore every Ctrl-C
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as a shell starts what runs in the background: it would ignore every Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     nursery.begin()
 

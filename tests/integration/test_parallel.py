@@ -189,8 +189,9 @@ BAD: dict[str, Any] = {"bad_rank": 2, "of": 4, "bad_steps": [40, 48, 60, 75, 88,
 
 def test_a_bad_shard_is_named(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", data={"_target_": "net.batches"} | BAD, steps=120)
-    done = together(project, environment, 4, "calibrate", "spec.yaml", "-q", "--seeds", "1", "--json")
-    assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
+    for words in (("profile", "spec.yaml"), ("verify", "runs/spec", "--max-norm", "10", "--seeds", "1")):
+        done = together(project, environment, 4, *words, "-q", "--json")
+        assert "Traceback" not in done.stderr.replace("torchrun", ""), done.stderr
     folder = project.folder / "runs" / "spec"
     spread = np.array([row["rank_spread"] for row in trace(folder)])
     assert sorted(np.argsort(spread)[-8:]) == BAD["bad_steps"]
@@ -322,17 +323,17 @@ def test_a_rank_that_fails_ends_the_run_with_its_reason(project: Project, enviro
     assert (info(folder)["status"], "a shard that cannot be read" in info(folder)["reason"]) == ("failed", True)
 
 
-def ranks_of(process: subprocess.Popen[str]) -> dict[str, int]:
-    """The children of a torchrun by their rank."""
+def ranks_of(project: Project) -> dict[str, int]:
+    """The processes that train in the project's folder, by their rank."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
             variables = dict(v.partition("=")[::2] for v in (entry / "environ").read_text().split("\0"))
-        except (OSError, IndexError, ValueError):
+            waits_for_a_fork = "-IS" in (entry / "cmdline").read_text().split("\0")
+            if "RANK" in variables and (entry / "cwd").readlink() == project.folder and not waits_for_a_fork:
+                found[variables["RANK"]] = int(entry.name)
+        except (OSError, ValueError):
             continue
-        if parent == process.pid and "RANK" in variables:
-            found[variables["RANK"]] = int(entry.name)
     return found
 
 
@@ -353,9 +354,8 @@ def begin(project: Project, environment: dict[str, str], command: list[str]) -> 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", steps=2000, data={"_target_": "net.batches", "wait": 0.005})
-    command = torchrun(project, 2, "profile", "spec.yaml", "-q", python=sys.executable)
-    process = begin(project, environment, command)
-    children = ranks_of(process)
+    process = begin(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    children = ranks_of(project)
     os.kill(children["1"], signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -385,10 +385,9 @@ def test_ctrl_c(project: Project, environment: dict[str, str]) -> None:
 def test_torchrun_starts_them_again(project: Project, environment: dict[str, str]) -> None:
     """The run goes on: no row twice, none lost, and the same as without the accident."""
     spec(project, parallel="ddp", steps=120, data={"_target_": "net.batches", "wait": 0.01})
-    restarting = ("--max-restarts", "1")
-    again = torchrun(project, 2, "profile", "spec.yaml", "-q", options=restarting, python=sys.executable)
+    again = torchrun(project, 2, "profile", "spec.yaml", "-q", options=("--max-restarts", "1"))
     process = begin(project, environment, again)
-    os.kill(ranks_of(process)["1"], signal.SIGKILL)
+    os.kill(ranks_of(project)["1"], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     folder = project.folder / "runs" / "spec"
