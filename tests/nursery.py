@@ -25,6 +25,15 @@ FOLDER = "NURSERY_FOLDER"
 
 PRELOADED = {
     "torch": ("torch", "torch._dynamo", "numpy", "json", "argparse", "typing"),
+    "clipcal": (
+        "clipcal.cli",
+        "clipcal.profiling",
+        "clipcal.recommendation.calibration",
+        "clipcal.scripts.profiling",
+        "clipcal.terminal.console",
+        "clipcal.terminal.live",
+        "clipcal.verification.verifying",
+    ),
     "huggingface": (
         "transformers",
         "transformers.trainer",
@@ -64,9 +73,11 @@ try:
 except OSError:
     real()
 kind = next((k for k, marks in {kinds!r} if any(m in text for m in marks)), "torch")
+if words[:2] == ["-m", "clipcal"]:
+    kind = "clipcal"
 server = socket.socket(socket.AF_UNIX)
 try:
-    server.connect(os.path.join(SERVER, kind))
+    server.connect(os.path.join(SERVER, kind + ".socket"))
 except OSError:
     real()
 fields = [os.getcwd(), str(resource.getrlimit(resource.RLIMIT_FSIZE)[0]), *words]

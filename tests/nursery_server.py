@@ -36,7 +36,7 @@ def serve(folder: Path, stub: str) -> None:
     sockets: dict[socket.socket, str] = {}
     for kind in PRELOADED:
         listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(folder / kind))
+        listening.bind(str(folder / f"{kind}.socket"))
         listening.listen(64)
         sockets[listening] = kind
     while True:

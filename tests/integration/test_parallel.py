@@ -317,7 +317,7 @@ def test_a_rank_that_fails_ends_the_run_with_its_reason(project: Project, enviro
     done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
     assert done.returncode != 0
     assert "net.py" in done.stderr, "the user's own traceback"
-    assert "error: Rank 1 failed: The data raised ValueError: a shard that cannot be read" in done.stderr
+    assert "error: Rank 1 failed: The data raised ValueError: a shard that cannot be read" in done.stderr, done.stderr
     folder = project.folder / "runs" / "spec"
     assert len(trace(folder)) == 10
     assert (info(folder)["status"], "a shard that cannot be read" in info(folder)["reason"]) == ("failed", True)

@@ -73,3 +73,14 @@ def test_a_signal_reaches_it(tmp_path: Path, number: signal.Signals) -> None:
     process.stdout.close()
     while Path(f"/proc/{child}").exists():
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("words", [("-c", "pass"), ("-c", "pass  # transformers"), ("-m", "clipcal", "--version")])
+def test_it_is_forked(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """What it falls back to is as right, and slower: nothing else here would notice."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; print('torch' in sys.modules, file=sys.stderr)")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [str(PYTHON), *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "True\n"
