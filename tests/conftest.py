@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json
+import multiprocessing.spawn
 import re
 import signal
 import subprocess
@@ -195,6 +196,7 @@ def pytest_configure() -> None:
     ):  # as a shell starts what runs in the background: it would ignore every Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     nursery.begin()
+    multiprocessing.spawn.set_executable(str(nursery.PYTHON))  # of the processes that arms are forked from
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

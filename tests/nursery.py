@@ -1,6 +1,6 @@
 """Python programs -> processes forked from one that has imported torch, which takes most of the time of a start.
 
-`PYTHON` is called as Python is: with a script, `-m` or `-c`, and with any environment, folder and streams. It is a small program that hands
+`PYTHON` is called as Python is: with a script, `-m` or `-c`, and with any environment, folder and open files. It is a small program that hands
 all of these to a server of this test run; the server forks, and the child becomes the program. Signals and the exit code are handed on. What
 a fork cannot be, it starts as a real interpreter: other flags of Python's, other settings in its environment.
 
@@ -60,10 +60,13 @@ def real():
 
 
 words = sys.argv[1:]
-while words[:1] == ["-u"] or words[:1] == ["-W"]:
-    name = "PYTHONUNBUFFERED" if words.pop(0) == "-u" else "PYTHONWARNINGS"
-    os.environ[name] = "1" if name == "PYTHONUNBUFFERED" else words.pop(0)
-plain = words and (words[0] in ("-c", "-m") or not words[0].startswith("-")) and os.environ.get("PYTHONHASHSEED", "0") == "0"
+flags = {{"-u": "PYTHONUNBUFFERED", "-B": "PYTHONDONTWRITEBYTECODE", "-W": "PYTHONWARNINGS"}}
+while words and words[0] in flags:
+    flag = words.pop(0)
+    os.environ[flags[flag]] = words.pop(0) if flag == "-W" else "1"
+streams = [int(name) for name in os.listdir("/proc/self/fd")]
+streams = [s for s in streams if os.path.exists("/proc/self/fd/%d" % s)]  # the listing's own is closed
+plain = words and {{0, 1, 2}} <= set(streams) and (words[0] in ("-c", "-m") or not words[0].startswith("-")) and os.environ.get("PYTHONHASHSEED", "0") == "0"
 if not plain or any(n.startswith("PYTHON") and n not in KNOWN for n in os.environ):
     real()
 text = " ".join(words)
@@ -80,9 +83,9 @@ try:
     server.connect(os.path.join(SERVER, kind + ".socket"))
 except OSError:
     real()
-fields = [os.getcwd(), str(resource.getrlimit(resource.RLIMIT_FSIZE)[0]), *words]
+fields = [os.getcwd(), " ".join(map(str, streams)), str(resource.getrlimit(resource.RLIMIT_FSIZE)[0]), *words]
 asked = "\\0".join([str(len(fields)), *fields, *(f"{{k}}={{v}}" for k, v in os.environ.items())]).encode(errors="surrogateescape")
-server.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+server.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))])
 server.sendall(asked)
 child = int.from_bytes(server.recv(4, socket.MSG_WAITALL), "big")
 
@@ -96,8 +99,8 @@ def hand_on(number, frame):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
     signal.signal(number, hand_on)
-for fd in (0, 1, 2):
-    os.close(fd)
+for stream in streams:
+    os.close(stream)
 answer = server.recv(4, socket.MSG_WAITALL)
 if len(answer) < 4:
     os._exit(1)
@@ -108,7 +111,11 @@ if code < 0:
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
-_KINDS = (("lightning", ("lightning",)), ("huggingface", ("transformers", "accelerate", "trl")))
+_KINDS = (
+    ("lightning", ("lightning",)),
+    ("huggingface", ("transformers", "accelerate", "trl")),
+    ("clipcal", ("clipcal.recorder",)),
+)
 
 
 @functools.cache

@@ -10,9 +10,11 @@ import atexit
 import builtins
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import importlib.util
+import multiprocessing.spawn
 import os
 import random
 import resource
@@ -75,7 +77,7 @@ def _answer(listening: socket.socket, stub: str) -> NoReturn:
 def _look_after(connection: socket.socket, stub: str) -> NoReturn:
     """Start the program that is asked for, tell its number and how it ended; end it where nobody wants to know any more."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, streams, _, _ = socket.recv_fds(connection, 4, 3)
+    head, streams, _, _ = socket.recv_fds(connection, 4, 64)
     asked = b""
     while len(asked) < int.from_bytes(head, "big"):
         asked += connection.recv(1 << 16)
@@ -101,16 +103,22 @@ def _look_after(connection: socket.socket, stub: str) -> NoReturn:
 
 def _become(asked: list[str], streams: list[int], stub: str) -> NoReturn:
     number = int(asked[0])
-    cwd, file_size, *words = asked[1 : 1 + number]
+    cwd, places, file_size, *words = asked[1 : 1 + number]
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_size), most))
-    for fd, stream in enumerate(streams):
-        os.dup2(stream, fd)
+    above = [fcntl.fcntl(stream, fcntl.F_DUPFD, 300) for stream in streams]  # out of the way of where they are to be
+    for stream in streams:
+        os.close(stream)
+    for stream, place in zip(above, map(int, places.split()), strict=True):
+        os.dup2(stream, place)
         os.close(stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     _take_environment(asked[1 + number :])
-    sys.executable, sys.orig_argv = sys.executable if REAL in os.environ else stub, [stub, *words]
+    sys.orig_argv = [stub, *words]
+    if REAL not in os.environ:
+        sys.executable = stub
+        multiprocessing.spawn.set_executable(stub)
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nursery import PYTHON
 
 from clipcal.recommendation.answer import Method
 from clipcal.snippets import SNIPPETS, snippet
@@ -69,7 +70,7 @@ def work(rank, folder):
     os._exit(0)  # gloo's threads may abort the process while the interpreter takes itself apart
 
 if __name__ == "__main__":
-    multiprocessing.spawn(work, (sys.argv[1],), nprocs=2)
+    multiprocessing.start_processes(work, (sys.argv[1],), nprocs=2, start_method="fork")
 """
 
 
@@ -82,7 +83,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     (folder / "asked.json").write_text(json.dumps(asked))
     (folder / "worker.py").write_text(WORKER)
     done = subprocess.run(
-        [sys.executable, str(folder / "worker.py"), str(folder)],
+        [str(PYTHON), str(folder / "worker.py"), str(folder)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"},
         capture_output=True,
         text=True,

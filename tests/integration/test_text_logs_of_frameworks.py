@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nursery import PYTHON
 
 from clipcal.logs import keyed
 from clipcal.logs.source import Source
@@ -54,7 +54,7 @@ for i in range(1, 6):
 
 
 def run(script: str, folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(PYTHON), "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
