@@ -10,17 +10,20 @@ group of its own and no terminal. What is about these is tested with `sys.execut
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 REAL = "NURSERY_REAL"
 """In the environment of a program: what it starts as ``sys.executable`` are real interpreters."""
+SESSION = "NURSERY_SESSION"
+"""In the environment of a program: it leads a session of its own, and writes its number into this file."""
 FOLDER = "NURSERY_FOLDER"
 
 PRELOADED = {
@@ -170,6 +173,16 @@ class _Python(os.PathLike[str]):
 
 
 PYTHON = _Python()
+
+
+def told_once(name: str, tell: Callable[[], str]) -> str:
+    """What ``tell`` says, which is asked once in the whole test run, by whichever worker is first; the others wait for it."""
+    with open(_folder() / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = _folder() / f"{name}.told"
+        if not path.exists():
+            path.write_text(tell())
+        return path.read_text()
 
 
 def run_forked(

@@ -30,7 +30,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nursery import PRELOADED, REAL
+from nursery import PRELOADED, REAL, SESSION
 
 
 def serve(folder: Path, stub: str) -> None:
@@ -84,7 +84,6 @@ def _look_after(connection: socket.socket, stub: str) -> NoReturn:
     child = os.fork()
     if child == 0:
         connection.close()
-        os.setpgid(0, 0)
         _become(asked.decode(errors="surrogateescape").split("\0"), streams, stub)
     for stream in streams:
         os.close(stream)
@@ -116,6 +115,11 @@ def _become(asked: list[str], streams: list[int], stub: str) -> NoReturn:
     os.chdir(cwd)
     _take_environment(asked[1 + number :])
     sys.orig_argv = [stub, *words]
+    if SESSION in os.environ:
+        os.setsid()
+        Path(os.environ[SESSION]).write_text(str(os.getpid()))
+    else:
+        os.setpgid(0, 0)
     if REAL not in os.environ:
         sys.executable = stub
         multiprocessing.spawn.set_executable(stub)

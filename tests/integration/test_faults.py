@@ -11,7 +11,7 @@ import re
 import resource
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import Clipcal, Project, rows_of, snapshot
+from nursery import PYTHON, REAL, SESSION
 
 from clipcal.layers import read_layers
 
@@ -64,19 +65,26 @@ class Started:
     """The command in a process and a session of its own, its stderr read as it comes."""
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        with tempfile.NamedTemporaryFile("r") as number:
+            self._begin(arguments, folder, environment | {SESSION: number.name, REAL: "1"})
+            self.pid = 0
+            while not self.pid and self.process.poll() is None:
+                self.pid = int(number.read() or 0)
+                time.sleep(0.01)
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _begin(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clipcal", *arguments],
+            [str(PYTHON), "-m", "clipcal", *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
-        self._lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -100,7 +108,7 @@ class Started:
 
     def send(self, number: signal.Signals, *, everyone: bool = False) -> int:
         """Send a signal, as a terminal does to ``everyone`` in the session, and give the exit code."""
-        (os.killpg if everyone else os.kill)(self.process.pid, number)
+        (os.killpg if everyone else os.kill)(self.pid, number)
         code = self.process.wait(timeout=60)
         self._reader.join(timeout=10)
         return code
@@ -111,7 +119,7 @@ class Started:
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-                if int(session) == self.process.pid and state != "Z":
+                if int(session) == self.pid and state != "Z":
                     found.append(int(stat.parent.name))
         return found
 
@@ -123,7 +131,7 @@ class Started:
         return self.left()
 
     def end(self) -> None:
-        for pid in [*self.left(), self.process.pid]:
+        for pid in [*self.left(), self.pid]:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=60)

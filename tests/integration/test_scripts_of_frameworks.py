@@ -70,7 +70,7 @@ CASES = {
 }
 
 
-WHOLE = ("gpt2_trainer", "accelerate_launch", "lightning_automatic")
+WHOLE = ("accelerate_launch", "lightning_automatic")
 
 
 @pytest.mark.parametrize("name", CASES)
