@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pace import loops
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
@@ -380,6 +380,4 @@ def test_rounding_for_people(value: float, corridor: tuple[float, float], expect
 
 def test_a_hundred_thousand_steps_take_no_time() -> None:
     norms = calm(100_000)
-    begin = time.perf_counter()
-    recommend(norms)
-    assert time.perf_counter() - begin < 1.0
+    assert loops(lambda: recommend(norms), best_of=2) < 25  # about 3

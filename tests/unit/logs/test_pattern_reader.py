@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pace import loops
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log
@@ -89,10 +89,12 @@ def test_a_group_without_numbers(tmp_path: Path) -> None:
 
 def test_long_lines_are_cut_before_they_are_searched(tmp_path: Path) -> None:
     text = "norm=1.5\n" + "a" * 1_000_000 + "\n"
-    started = time.perf_counter()
-    (series,) = read(tmp_path, text, r"norm=(?P<norm>\S+)|a+b").series
-    assert time.perf_counter() - started < 10
-    np.testing.assert_array_equal(series.grad_norm, [1.5])
+
+    def search() -> None:
+        (series,) = read(tmp_path, text, r"norm=(?P<norm>\S+)|a+b").series
+        np.testing.assert_array_equal(series.grad_norm, [1.5])
+
+    assert loops(search) < 100
 
 
 def test_a_pattern_that_python_would_warn_of(tmp_path: Path) -> None:
