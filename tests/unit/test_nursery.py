@@ -78,6 +78,7 @@ def test_a_signal_reaches_it(tmp_path: Path, number: signal.Signals) -> None:
 @pytest.mark.parametrize("words", [("-c", "pass"), ("-c", "pass  # transformers"), ("-m", "clipcal", "--version")])
 def test_it_is_forked(tmp_path: Path, words: tuple[str, ...]) -> None:
     """What it falls back to is as right, and slower: nothing else here would notice."""
+    pytest.importorskip("torch")
     (tmp_path / "sitecustomize.py").write_text("import sys; print('torch' in sys.modules, file=sys.stderr)")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
