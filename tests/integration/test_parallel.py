@@ -320,7 +320,7 @@ def test_clipping_on_shards_is_clipping_of_the_whole(project: Project, environme
 
 def test_a_rank_that_fails_ends_the_run_with_its_reason(project: Project, environment: dict[str, str]) -> None:
     spec(project, parallel="ddp", data={"_target_": "net.batches", "fails_on": "1"})
-    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q"))
+    done = run(project, environment, torchrun(project, 2, "profile", "spec.yaml", "-q", python=sys.executable))
     assert done.returncode != 0
     assert "net.py" in done.stderr, "the user's own traceback"
     assert "error: Rank 1 failed: The data raised ValueError: a shard that cannot be read" in done.stderr, done.stderr
