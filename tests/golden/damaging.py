@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from clipcal.cli import app
+from clipcal.commands import sources, steps
 from clipcal.rundir import Run
 from clipcal.scripts.script import from_source as script_of
 from clipcal.spec import from_source as spec_of
@@ -115,6 +116,8 @@ def train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(retraining.TRAINERS, "spec", of_spec)
     monkeypatch.setitem(retraining.TRAINERS, "script", of_script)
     monkeypatch.setattr(arms, "warm_up", lambda device: None)
+    for asking in (retraining, sources, steps):  # nothing is trained, so no torch is needed
+        monkeypatch.setattr(asking, "need_torch", lambda what: None)
 
 
 COMMAND = typer.main.get_command(app)
