@@ -2,10 +2,14 @@
 
 from setuptools import find_namespace_packages, setup
 
-SAMPLES = {"clipcal.samples.configs": "configs", "clipcal.samples.sample_models": "sample_models"}
+SAMPLES = {"clipcal.sources.samples.configs": "configs", "clipcal.sources.samples.sample_models": "sample_models"}
 
 setup(
     packages=[*find_namespace_packages(include=["clipcal", "clipcal.*"]), *SAMPLES],
     package_dir=SAMPLES,
-    package_data={"clipcal": ["py.typed"], "clipcal.reporting": ["assets/*"], "clipcal.samples.configs": ["*.yaml"]},
+    package_data={
+        "clipcal": ["py.typed"],
+        "clipcal.views.html": ["assets/*"],
+        "clipcal.sources.samples.configs": ["*.yaml"],
+    },
 )

@@ -21,11 +21,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.reporting import print_table, write_results
-from clipcal.gradnorm import measure
-from clipcal.layers import LayersWriter
-from clipcal.recorder import Recorder
-from clipcal.step import Step
-from clipcal.trace import lines_of
+from clipcal.run.layers import LayersWriter
+from clipcal.run.step import Step
+from clipcal.run.trace import lines_of
+from clipcal.training.gradnorm import measure
+from clipcal.training.recorder import Recorder
 
 LAYERS, WIDTH, HIDDEN, HEADS, KV_HEADS, VOCABULARY = 80, 8192, 28672, 64, 8, 128256
 """Llama 3 70B (Grattafiori et al. 2024, arXiv:2407.21783, table 3)."""
@@ -39,9 +39,9 @@ import json, os, torch
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
-from clipcal.parallel.ending import end_with
-from clipcal.parallel.group import group_here
-from clipcal.parallel.spreading import Together, spread
+from clipcal.training.parallel.ending import end_with
+from clipcal.training.parallel.group import group_here
+from clipcal.training.parallel.spreading import Together, spread
 def count():
     group = group_here()
     group.begin(torch.device("cpu"))

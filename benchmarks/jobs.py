@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reporting import print_table, write_results
-from clipcal.profiling import profile
+from clipcal.arms.pool import warm_up
 from clipcal.recommendation.evidence import load
-from clipcal.spec import load_spec
-from clipcal.trace import COLUMNS, Trace, read_trace
-from clipcal.verification.arms import warm_up
+from clipcal.run.trace import COLUMNS, Trace, read_trace
+from clipcal.sources.spec import load_spec
+from clipcal.training.profiling import profile
 from clipcal.verification.verifying import verify
 
 ROOT = Path(__file__).resolve().parents[1]

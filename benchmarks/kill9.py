@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reporting import print_table, write_results
-from clipcal.layers import read_layers
+from clipcal.run.layers import read_layers
 
 MODEL = """\
 import time

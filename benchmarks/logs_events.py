@@ -109,8 +109,8 @@ def make_columns(n: int) -> list[NDArray[np.float32]]:
 def read(reader: str, path: Path, numbers: Path) -> None:
     """In a process of its own: read the file, print what it took, and keep step, norm, loss and rate (4, n)."""
     if reader == "clipcal":
+        from clipcal.logs.readers.tensorboard import READER
         from clipcal.logs.source import Source
-        from clipcal.logs.tensorboard import READER
     else:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     before, begin, begin_cpu = peak_memory(), time.perf_counter(), time.process_time()

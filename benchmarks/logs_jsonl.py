@@ -35,7 +35,7 @@ SHAPES = {"4 names a row": _FEW, "9 names a row": _MANY}
 # what a process of its own runs; the last line that it prints is its answer
 _OURS = """
 from pathlib import Path
-from clipcal.logs.jsonlines import READER
+from clipcal.logs.readers.jsonlines import READER
 from clipcal.logs.source import Source
 def read(path):
     source = Source(Path(path))

@@ -1,7 +1,7 @@
 """What recording costs on a GPU: steps of ``clipcal profile`` on a transformer of 100 million parameters in bf16, against the bare loop.
 
 Time: twin models in one process take turns of a block of steps, in an order that is drawn anew each round. The host waits for the device
-at the ends of a block and nowhere else, so what counts is wall time. The recorded arm is ``clipcal.profiling.profile`` itself, writing to
+at the ends of a block and nowhere else, so what counts is wall time. The recorded arm is ``clipcal.training.profiling.profile`` itself, writing to
 a temporary run; the other arms run inside its ``should_stop`` callback, as in ``overhead``. Beside it what people do today,
 ``torch.nn.utils.get_total_norm`` and ``.item()`` at every step.
 Memory: the bare and the recorded arm in a process of their own, by ``torch.cuda.max_memory_allocated``.
@@ -204,7 +204,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def spec_of(size: Size, device: torch.device, folder: str, steps: int) -> Any:
-    from clipcal.spec import load_spec
+    from clipcal.sources.spec import load_spec
 
     data = {"batch_size": size.batch_size, "seq_len": size.seq_len}
     fields = {
@@ -223,8 +223,8 @@ def spec_of(size: Size, device: torch.device, folder: str, steps: int) -> Any:
 
 
 def measure_time(size: Size, device: torch.device, rounds: int) -> dict[str, Any]:
-    from clipcal.profiling import profile as record
-    from clipcal.trace import read_trace
+    from clipcal.run.trace import read_trace
+    from clipcal.training.profiling import profile as record
 
     arms = {
         "bare": ByHand(size, device),
@@ -266,7 +266,7 @@ def memory_child(arm: str, size: Size, device: torch.device) -> None:
         for _ in range(steps):
             by_hand.step()
     else:
-        from clipcal.profiling import profile as record
+        from clipcal.training.profiling import profile as record
 
         with tempfile.TemporaryDirectory() as folder:
             record(spec_of(size, device, folder, steps), Path(folder) / "run", threads=torch.get_num_threads())

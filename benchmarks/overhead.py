@@ -1,7 +1,7 @@
 """What recording costs: steps of ``clipcal profile`` against the same steps of a loop written by hand.
 
 Time: all arms live in one process, on twin models, and take turns of a few steps. The recorded arm is
-``clipcal.profiling.profile`` itself, writing to a temporary run; the other arms run inside its ``should_stop``
+``clipcal.training.profiling.profile`` itself, writing to a temporary run; the other arms run inside its ``should_stop``
 callback, which it calls after each step. So whatever it does between two callbacks (the step, the norms, fetching, formatting,
 writing) is on its clock, and nothing is left out.
 Memory: each arm in a process of its own, by its peak resident size, with glibc's mmap threshold pinned: left alone it
@@ -85,8 +85,8 @@ def time_workload(name: str, num_rounds: int) -> dict[str, Any]:
     import torch
 
     from benchmarks.workloads import WORKLOADS, HandWritten
-    from clipcal.profiling import profile
-    from clipcal.trace import read_trace
+    from clipcal.run.trace import read_trace
+    from clipcal.training.profiling import profile
 
     torch.set_num_threads(1)
     workload = WORKLOADS[name]
@@ -137,7 +137,7 @@ def _compare(steps: Sequence[float], rounds: Sequence[float], turns: Turns, whic
 
 def _spec(name: str, folder: str, steps: int) -> Any:
     from benchmarks.workloads import WORKLOADS
-    from clipcal.spec import load_spec
+    from clipcal.sources.spec import load_spec
 
     file = Path(folder) / "spec.yaml"
     file.write_text(WORKLOADS[name].spec(name, steps), encoding="utf-8")
@@ -163,13 +163,13 @@ def memory_child(arm: str, name: str) -> None:
     torch.set_num_threads(1)
     workload = WORKLOADS[name]
     if arm == "recorded":
-        from clipcal.profiling import profile
+        from clipcal.training.profiling import profile
 
         with tempfile.TemporaryDirectory() as folder:
             profile(_spec(name, folder, workload.memory_steps), Path(folder) / "run", threads=1)
     else:
         if "import" in arm:
-            import clipcal.profiling  # noqa: F401
+            import clipcal.training.profiling  # noqa: F401
         bare = HandWritten(workload)
         for _ in range(workload.memory_steps):
             bare.step()

@@ -35,9 +35,9 @@ COMMANDS = ("--help", "recommend --help", "recommend", "recommend --json", "reco
 
 def make_run(folder: Path) -> Path:
     """A run of 1,000 steps with a decaying loss, log-normal norms and a spike at every hundredth step or so."""
-    from clipcal.rundir import Replacement, RunInfo
-    from clipcal.step import Step
-    from clipcal.trace import AppendOnly, lines_of
+    from clipcal.run.directory import Replacement, RunInfo
+    from clipcal.run.step import Step
+    from clipcal.run.trace import AppendOnly, lines_of
 
     draw = np.random.default_rng(SEED)
     norms = 1.5 * np.exp(0.15 * draw.standard_normal(STEPS)) * (1 + 4 * np.exp(-np.arange(STEPS) / 20))
@@ -97,7 +97,7 @@ def loads(command: Sequence[str]) -> list[str]:
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print(*sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr))\n"
-        "from clipcal.cli import main\n"
+        "from clipcal.cli.main import main\n"
         f"sys.argv = ['clipcal', *{list(command)!r}]\n"
         "main()\n"
     )

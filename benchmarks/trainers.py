@@ -87,8 +87,8 @@ def watched(folder: Path, yes: bool) -> Iterator[None]:
     if not yes:
         yield
         return
-    from clipcal.attaching.collector import Collector
-    from clipcal.attaching.session import Config
+    from clipcal.scripts.child.collector import Collector
+    from clipcal.scripts.child.session import Config
 
     collector = Collector(folder, Config(steps=10**9))
     collector.attach()

@@ -103,8 +103,8 @@ WATCHED = {
 
 def time_workload(name: str, num_rounds: int) -> dict[str, Any]:
     """Let the arms take turns, and compare each with bare."""
-    from clipcal.attaching.collector import Collector
-    from clipcal.attaching.session import Config
+    from clipcal.scripts.child.collector import Collector
+    from clipcal.scripts.child.session import Config
 
     torch.set_num_threads(1)
     workload = WATCHED[name]
@@ -178,8 +178,8 @@ def memory_child(arm: str, name: str) -> None:
     workload = WATCHED[name]
     with tempfile.TemporaryDirectory() as folder:
         if arm != "bare":
-            from clipcal.attaching.collector import Collector
-            from clipcal.attaching.session import Config
+            from clipcal.scripts.child.collector import Collector
+            from clipcal.scripts.child.session import Config
 
             if arm == "watched":
                 Collector(Path(folder), Config(steps=10**9)).attach()

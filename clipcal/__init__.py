@@ -12,15 +12,15 @@ from clipcal._version import __version__
 
 if TYPE_CHECKING:
     from clipcal.errors import ClipcalError, InputError, SpecError, UserCodeError
+    from clipcal.frameworks.snippets import snippet
     from clipcal.logs import Log, read_log
-    from clipcal.profiling import profile
     from clipcal.recommendation.answer import Recommendation
     from clipcal.recommendation.calibration import recommend
-    from clipcal.rundir import Run, open_run
-    from clipcal.snippets import snippet
-    from clipcal.spec import Spec, load_spec
-    from clipcal.step import Step
-    from clipcal.trace import Trace, read_trace
+    from clipcal.run.directory import Run, open_run
+    from clipcal.run.step import Step
+    from clipcal.run.trace import Trace, read_trace
+    from clipcal.sources.spec import Spec, load_spec
+    from clipcal.training.profiling import profile
     from clipcal.verification.answer import Verification
     from clipcal.verification.verifying import verify
     from clipcal.watching.watch import watch
@@ -33,16 +33,16 @@ _HOME = {
     "UserCodeError": "errors",
     "Log": "logs",
     "read_log": "logs",
-    "profile": "profiling",
+    "profile": "training.profiling",
     "Recommendation": "recommendation.answer",
-    "Run": "rundir",
-    "open_run": "rundir",
-    "snippet": "snippets",
-    "Spec": "spec",
-    "load_spec": "spec",
-    "Step": "step",
-    "Trace": "trace",
-    "read_trace": "trace",
+    "Run": "run.directory",
+    "open_run": "run.directory",
+    "snippet": "frameworks.snippets",
+    "Spec": "sources.spec",
+    "load_spec": "sources.spec",
+    "Step": "run.step",
+    "Trace": "run.trace",
+    "read_trace": "run.trace",
     "Verification": "verification.answer",
     "verify": "verification.verifying",
     "watch": "watching.watch",
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as e:
         if e.name != "torch":
             raise
-        from clipcal.presence import without_torch
+        from clipcal.errors import without_torch
 
         raise without_torch(f"clipcal.{name}") from None
 

@@ -7,13 +7,15 @@
     └── UserCodeError       4   the user's own training code raised; carries its traceback without clipcal's frames
         └── RankLost        4   another process of the training is gone
 
-Only ``clipcal.cli`` catches them. A message is one short paragraph: what is wrong, where, what was expected, what to try.
+Only ``clipcal.cli.main`` catches them. A message is one short paragraph: what is wrong, where, what was expected, what to try.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
+import importlib.util
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -117,3 +119,31 @@ def cannot_write(path: Path, error: OSError, kept: str = "") -> InputError:
     else:
         todo = "See what is in its way there, and try again."
     return InputError(f"{path}: cannot be written ({error.strerror or error}). {kept and kept + ' '}{todo}")
+
+
+GET_TORCH = "pip install torch"
+
+
+def has_torch() -> bool:
+    """Whether this Python finds torch. A folder of that name without code, which an uninstall may leave, is none."""
+    try:
+        spec = importlib.util.find_spec("torch")
+    except ImportError:  # somebody's finder raises where it should say None
+        return False
+    except ValueError:  # it is loaded by other means than a finder
+        return "torch" in sys.modules
+    return spec is not None and spec.origin is not None
+
+
+def need_torch(what: str) -> None:
+    """Raise MissingPackage where ``what`` would find no torch. ``what`` begins the sentence: "`clipcal verify`"."""
+    if not has_torch():
+        raise without_torch(what)
+
+
+def without_torch(what: str) -> MissingPackage:
+    return MissingPackage(
+        f"{what} needs torch, which is not installed for {sys.executable}. Install the build for your machine ({GET_TORCH}), then try again; "
+        "recommend, check, apply and report work without it.",
+        name="torch",
+    )

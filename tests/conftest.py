@@ -219,7 +219,7 @@ def clipcal(project: Project) -> Clipcal:
     """Run the command in this process, which has torch already, as have the Python processes that it starts."""
 
     def run(*args: object) -> Answer:
-        from clipcal.cli import app
+        from clipcal.cli.main import app
 
         project.forget()
         with pytest.MonkeyPatch.context() as patch:

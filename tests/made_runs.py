@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.jsonfile import write_json
-from clipcal.layers import LayersWriter
-from clipcal.rundir import Run, RunInfo
-from clipcal.step import Step
-from clipcal.trace import lines_of, read_trace
-from clipcal.verification.arms import Arm, arm_name
+from clipcal.arms.pool import Arm, arm_name
+from clipcal.run.directory import Run, RunInfo
+from clipcal.run.jsonfile import write_json
+from clipcal.run.layers import LayersWriter
+from clipcal.run.step import Step
+from clipcal.run.trace import lines_of, read_trace
 from clipcal.verification.judging import judge
 
 Floats = NDArray[np.float64]

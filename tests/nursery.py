@@ -29,12 +29,12 @@ FOLDER = "NURSERY_FOLDER"
 PRELOADED = {
     "torch": ("torch", "torch._dynamo", "numpy", "json", "argparse", "typing"),
     "clipcal": (
-        "clipcal.cli",
-        "clipcal.profiling",
+        "clipcal.cli.main",
+        "clipcal.training.profiling",
         "clipcal.recommendation.calibration",
         "clipcal.scripts.profiling",
-        "clipcal.terminal.console",
-        "clipcal.terminal.live",
+        "clipcal.views.terminal.console",
+        "clipcal.views.terminal.live",
         "clipcal.verification.verifying",
     ),
     "huggingface": (
@@ -117,7 +117,7 @@ os._exit(code)
 _KINDS = (
     ("lightning", ("lightning",)),
     ("huggingface", ("transformers", "accelerate", "trl")),
-    ("clipcal", ("clipcal.recorder",)),
+    ("clipcal", ("clipcal.training.recorder",)),
 )
 
 

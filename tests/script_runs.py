@@ -16,11 +16,11 @@ from conftest import rows_of
 from nursery import PYTHON, REAL, run_forked
 from torch import Tensor
 
-from clipcal.attaching.session import Config
-from clipcal.rundir import Run, open_run
+from clipcal.run.directory import Run, open_run
+from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering
 from clipcal.scripts.running import run
-from clipcal.scripts.script import from_words
+from clipcal.sources.script import from_words
 
 PROLOGUE = '''\
 import argparse, json, math

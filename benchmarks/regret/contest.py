@@ -10,11 +10,11 @@ import numpy as np
 
 import clipcal
 from benchmarks.regret.arms import PROFILE, Arms, Key, Outcome, rule_of
+from clipcal.arms.pool import Arm
 from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.guarding import guard_of, needs_guard
-from clipcal.step import Step
-from clipcal.trace import Trace, trace_of
-from clipcal.verification.arms import Arm
+from clipcal.run.step import Step
+from clipcal.run.trace import Trace, trace_of
 from clipcal.verification.racing import Race, candidates_of, race
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.reporting import print_table, write_results
 from benchmarks.transfer.readings import ROOT, THREADS
-from clipcal.profiling import profile
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import load
-from clipcal.spec import Spec, from_source, load_spec
+from clipcal.sources.spec import Spec, from_source, load_spec
+from clipcal.training.profiling import profile
 
 CONFIGS = ("char_lstm", "small_gpt")
 SEEDS = (20, 21, 22)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.transfer.readings import TIMES, Readings
-from clipcal.rescaling.moving import move, name_of
+from clipcal.recommendation.scaling.moving import move, name_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from benchmarks.regret.workloads import WORKLOADS
 from clipcal import recommend
-from clipcal.profiling import num_threads, profile
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import load
-from clipcal.rescaling.probed import Probed, read_probed
-from clipcal.rescaling.probing import probe
-from clipcal.spec import Spec, load_spec
-from clipcal.trace import Floats
+from clipcal.recommendation.scaling.probed import Probed, read_probed
+from clipcal.run.trace import Floats
+from clipcal.sources.spec import Spec, load_spec
+from clipcal.training.probing import probe
+from clipcal.training.profiling import num_threads, profile
 
 ROOT = Path(__file__).parents[2]
 TIMES = (1, 2, 4, 8)

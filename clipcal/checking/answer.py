@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from clipcal.jsonfile import plain
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.replay import Verdict
+from clipcal.run.jsonfile import plain
 
 SCHEMA = "clipcal.check/1"
 

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import clipcal
+from clipcal import _version
 from clipcal._version import __version__
 from clipcal.doctor import requirements
 from clipcal.doctor.facts import Origin, Torch, cores, origin_of, torch_here
 from clipcal.doctor.requirements import Extra, Package
 from clipcal.doctor.selftest import SelfTest, run_self_test
-from clipcal.presence import GET
+from clipcal.errors import GET_TORCH
 
 SCHEMA = "clipcal.doctor/1"
 CORE = ("numpy", "typer", "rich", "pyyaml", "pydantic")
-WITHOUT = f"torch is not installed: recommend, check, apply and report work, what trains does not. Get the build for your machine: {GET}"
+WITHOUT = f"torch is not installed: recommend, check, apply and report work, what trains does not. Get the build for your machine: {GET_TORCH}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def examine(on_test: Callable[[], None] = lambda: None) -> Findings:
             )
         )
     elif torch is not None:
-        from clipcal.watching import insides
+        from clipcal.hooks import insides
 
         known, faults = insides.KNOWN, insides.unlike() + insides.unlike("ranks")
         watched = insides.unlike()
@@ -99,7 +99,7 @@ def examine(on_test: Callable[[], None] = lambda: None) -> Findings:
             )
         )
     return Findings(
-        origin=origin_of("clipcal", str(clipcal.__file__)),
+        origin=origin_of("clipcal", str(_version.__file__)),
         versions={name: requirements.version_of(name) for name in CORE},
         torch=torch,
         known=known,

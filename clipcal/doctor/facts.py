@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from clipcal.presence import has_torch
-from clipcal.usercode import first_line
+from clipcal.errors import has_torch
+from clipcal.sources.usercode import first_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import ClipcalError, UserCodeError
-from clipcal.step import Step
+from clipcal.run.step import Step
 
 STEPS = 8
 NEAR = 1e-5
@@ -49,9 +49,9 @@ class SelfTest:
 
 def run_self_test() -> SelfTest:
     """Takes as long as a Python process needs to import torch."""
-    from clipcal.attaching.session import Config
+    from clipcal.scripts.child.session import Config
     from clipcal.scripts.running import run
-    from clipcal.scripts.script import from_words
+    from clipcal.sources.script import from_words
 
     began = time.perf_counter()
     recorded: list[float] = []

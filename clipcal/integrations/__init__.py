@@ -5,6 +5,6 @@
 prepared. In plain loops call ``clipcal.watch`` with the model and the optimizer.
 """
 
-from clipcal.presence import need_torch
+from clipcal.errors import need_torch
 
 need_torch("clipcal.integrations")

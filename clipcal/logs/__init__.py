@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.logs import tensorboard
 from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Series
 from clipcal.logs.pattern import pattern_reader
 from clipcal.logs.picking import Picked, pick
 from clipcal.logs.reader import Reader
+from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
 from clipcal.logs.table import READERS
 

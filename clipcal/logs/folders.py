@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.rundir import is_record
+from clipcal.run.directory import is_record
 
 SHOWN = 10
 DEPTH, MAX_ENTRIES = 4, 20_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clipcal.logs import (
+from clipcal.logs.reader import Reader
+from clipcal.logs.readers import (
     coqui,
     delimited,
     epochs,
@@ -27,7 +28,6 @@ from clipcal.logs import (
     tensorboard_json,
     wandb_run,
 )
-from clipcal.logs.reader import Reader
 
 READERS: tuple[Reader, ...] = (
     # known by their first bytes

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clipcal.jsonfile import plain
+from clipcal.run.jsonfile import plain
+from clipcal.run.records import METHODS as METHODS
+from clipcal.run.records import Method as Method
 
 SCHEMA = "clipcal.recommendation/1"
 
 Verdict = Literal["spikes", "stable", "heavy_tail", "diverging", "vanishing", "clipped", "insufficient"]
 Confidence = Literal["high", "medium", "low", "none"]
-Method = Literal["norm", "value", "per_tensor"]
-METHODS: tuple[Method, ...] = ("norm", "value", "per_tensor")
 
 
 @dataclass(frozen=True, kw_only=True)

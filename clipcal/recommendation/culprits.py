@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.jsonfile import plain
-from clipcal.layers import Layers, read_layers
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
 from clipcal.recommendation.evidence import Evidence
 from clipcal.recommendation.peaks import Peaks, Rows, evenly, peaks_of
+from clipcal.run.jsonfile import plain
+from clipcal.run.layers import Layers, read_layers
 
 Floats = NDArray[np.float64]
 

@@ -13,16 +13,16 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcal.errors import InputError, nearest_path
-from clipcal.jsonfile import number
-from clipcal.layers import read_layers
 from clipcal.recommendation.answer import Choice, Method, Recommendation
 from clipcal.recommendation.calibration import last_run, recommend
 from clipcal.recommendation.ranks import told_by_ranks
 from clipcal.recommendation.reasons import Columns, too_high_rate
 from clipcal.recommendation.scaled import scaled_caveat
-from clipcal.records import read_record
-from clipcal.rundir import Run, is_record, is_run, open_run, runs_near
-from clipcal.trace import COLUMNS, Floats, Trace, is_trace, read_trace
+from clipcal.run.directory import Run, is_record, is_run, open_run, runs_near
+from clipcal.run.jsonfile import number
+from clipcal.run.layers import read_layers
+from clipcal.run.records import read_record
+from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 
 STREAM = "standard input"
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.layers import rank_names, read_layers
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.peaks import Floats, Rows, apart_of, evenly
 from clipcal.recommendation.shards import Shards, find_shards
-from clipcal.trace import Trace
+from clipcal.run.layers import rank_names, read_layers
+from clipcal.run.trace import Trace
 
 SAME = 0.01  # the mean of gradients has no larger norm than they have in the mean, but for rounding
 LISTED = 8  # ranks by number

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from clipcal.recommendation.answer import Verdict
 from clipcal.recommendation.guarding import ENOUGH, GUARD, guard_of
+from clipcal.run.trace import Trace
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
 from clipcal.stats.harm import LOW, LossResponse
-from clipcal.trace import Trace
 
 Array = NDArray[np.float64]
 Effect = Literal["harm", "none", "unclear"]

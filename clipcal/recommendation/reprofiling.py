@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from clipcal.recommendation.evidence import load
 from clipcal.recommendation.guarding import guard_of, needs_guard
-from clipcal.rundir import Run
+from clipcal.run.directory import Run
 
 OnGuard = Callable[[float], None]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.trace import Floats
+from clipcal.run.trace import Floats
 
 LARGE = 2.0**10
 """A stable norm below that is none of 2^16 times another, but of a gradient that vanishes."""

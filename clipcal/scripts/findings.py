@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from clipcal.errors import InputError
+from clipcal.run.trace import Trace
 from clipcal.scripts.gathering import Gathering
-from clipcal.scripts.script import Script
-from clipcal.trace import Trace
+from clipcal.sources.script import Script
 
 CONSTANT = 1e-3
 """Factors that differ by less are one: a mean over micro-batches or ranks, taken by hand."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.attaching.growing import COUNT
-from clipcal.attaching.session import STREAMS
-from clipcal.step import Step
+from clipcal.run.step import Step
+from clipcal.scripts.child.growing import COUNT
+from clipcal.scripts.child.session import STREAMS
 
 Rows = NDArray[np.float32]
 
@@ -22,7 +22,7 @@ UNLIKE = 1e-3
 COLUMNS = [
     ("step", "<i8"), ("loss", "<f8"), ("grad_norm", "<f8"), ("grad_max", "<f8"), ("lr", "<f8"), ("seconds", "<f8"), ("skipped", "u1"),
 ]  # fmt: skip
-"""The beginning of a row, as ``clipcal.attaching.stream`` packs it."""
+"""The beginning of a row, as ``clipcal.scripts.child.stream`` packs it."""
 
 
 @dataclass

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from clipcal._version import __version__
-from clipcal.attaching.session import Config
 from clipcal.errors import ClipcalError, UserCodeError
-from clipcal.layers import LayersWriter
-from clipcal.patience import PATIENCE, Patience
 from clipcal.recommendation.reprofiling import OnGuard, guard_for
-from clipcal.recording import OnSteps, Recording
-from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
+from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
+from clipcal.run.layers import LayersWriter
+from clipcal.run.recording import OnSteps, Recording
+from clipcal.run.step import Step
+from clipcal.run.trace import AppendOnly, lines_of, read_trace
 from clipcal.scripts import findings
+from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.running import Ending, ended, hint, run
-from clipcal.scripts.script import Script
-from clipcal.step import Step
-from clipcal.trace import AppendOnly, lines_of, read_trace
+from clipcal.sources.script import Script
+from clipcal.training.patience import PATIENCE, Patience
 
 HELD = 10
 """Steps that are held back before anything is written: a script that clips by hand shows itself in them."""
@@ -41,7 +41,7 @@ def profile(
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] = (),
 ) -> Run:
-    """Run the script without clipping and record it in ``folder``, as ``clipcal.profiling.profile`` does a spec.
+    """Run the script without clipping and record it in ``folder``, as ``clipcal.training.profiling.profile`` does a spec.
 
     Where it is lost too early, it is run once more under a temporary guard. Raises InputError where the script cannot be watched,
     UserCodeError where it fails; what was recorded before is kept.
@@ -197,7 +197,7 @@ def info_of(script: Script, folder: Path, gathering: Gathering, command: Sequenc
 
 def _profile_under(guard: float, made: Run, on_steps: OnSteps, should_stop: Callable[[], bool]) -> Run:
     """Run the same script clipped at ``guard``; its trace grows under another name and is the run's when whole."""
-    from clipcal.scripts.script import from_source
+    from clipcal.sources.script import from_source
 
     script = from_source(made.info.source)
     growing = [path.with_name(path.name + ".partial") for path in (made.guarded_layers, made.guarded)]

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from clipcal.attaching import session as talk
-from clipcal.attaching.session import Config
 from clipcal.errors import ClipcalError, InputError, UserCodeError
+from clipcal.run.step import Step
+from clipcal.scripts.child import session as talk
+from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.processes import Clock, Processes
 from clipcal.scripts.saved import notes_on, put_back
-from clipcal.scripts.script import Script
-from clipcal.step import Step
+from clipcal.sources.script import Script
 
 OnRows = Callable[[Gathering, Sequence[Step], Rows], None]
 

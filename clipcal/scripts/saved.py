@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipcal.attaching.asides import ASIDE, BEGAN, JOURNAL, rows_from
-from clipcal.scripts.script import Script
+from clipcal.scripts.child.asides import ASIDE, BEGAN, JOURNAL, rows_from
+from clipcal.sources.script import Script
 
 MOST_ENTRIES = 10_000
 """Of a folder in which asides of earlier runs are looked for."""

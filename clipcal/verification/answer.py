@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clipcal.jsonfile import plain
+from clipcal.run.jsonfile import plain
 
 SCHEMA = "clipcal.verification/1"
 

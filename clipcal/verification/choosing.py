@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from clipcal.errors import InputError
-from clipcal.jsonfile import write_json
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.rundir import Run
+from clipcal.run.directory import Run
+from clipcal.run.jsonfile import write_json
 from clipcal.verification.answer import Verification
 from clipcal.verification.racing import Race, candidates_of, race
 from clipcal.verification.trials import Trials

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipcal.losses import diverged_at, final_loss, initial_loss, num_spikes, scatter
-from clipcal.trace import Trace
+from clipcal.arms.pool import Arm
+from clipcal.run.trace import Trace
+from clipcal.stats.losses import diverged_at, final_loss, initial_loss, num_spikes, scatter
 from clipcal.verification.answer import ArmResult, Comparison, Helped, Judgement, Verification
-from clipcal.verification.arms import Arm
 
 MARGIN_OF_PROGRESS, MARGIN_OF_LOSS = 0.02, 0.1
 """A difference of the final loss below either share, of the progress made since the start or of the loss that is left, is

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.losses import diverged_at, final_loss, initial_loss
+from clipcal.arms.pool import Arm, arm_name
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.reasons import Effect, effect_at
+from clipcal.run.trace import Trace
 from clipcal.stats import summarise
 from clipcal.stats.harm import LOW, loss_response
-from clipcal.trace import Trace
-from clipcal.verification.arms import Arm, arm_name
+from clipcal.stats.losses import diverged_at, final_loss, initial_loss
 from clipcal.verification.judging import capped, margin_of, results_of
 
 SNUG = 1.05

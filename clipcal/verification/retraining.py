@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from clipcal.errors import InputError
-from clipcal.executors import check_executor
-from clipcal.presence import need_torch
-from clipcal.rundir import Run
-from clipcal.verification.arms import Arm, OnProgress
+from clipcal.arms.executors import check_executor
+from clipcal.arms.pool import Arm, OnProgress
+from clipcal.errors import InputError, need_torch
+from clipcal.run.directory import Run
 
 
 class Trainer(Protocol):
@@ -29,13 +28,13 @@ class Trainer(Protocol):
 
 def _of_spec(run: Run, jobs: int | None, executor: str, arm_gpus: float | None) -> Trainer:
     need_torch("clipcal.verify of a spec's run")
-    from clipcal.runners.arms import SpecTrainer
+    from clipcal.arms.of_spec import SpecTrainer
 
     return SpecTrainer(run, jobs, executor, arm_gpus)
 
 
 def _of_script(run: Run, jobs: int | None, executor: str, arm_gpus: float | None) -> Trainer:
-    from clipcal.scripts.arms import ScriptTrainer
+    from clipcal.arms.of_script import ScriptTrainer
 
     if executor != "local":
         raise InputError(

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress, arm_name
 from clipcal.errors import InputError
-from clipcal.jsonfile import write_json
-from clipcal.rundir import Run
-from clipcal.trace import Trace, read_arm, read_trace
-from clipcal.verification.arms import Arm, OnPlan, OnProgress, Progress, arm_name
+from clipcal.run.directory import Run
+from clipcal.run.jsonfile import write_json
+from clipcal.run.trace import Trace, read_arm, read_trace
 from clipcal.verification.retraining import trainer_of
 from clipcal.verification.unreached import is_unreached, write_as_unclipped
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.jsonfile import dumps, number
-from clipcal.patience import Patience
 from clipcal.recommendation.answer import Method
-from clipcal.step import Step
-from clipcal.trace import Trace
-from clipcal.wholefile import write_whole
+from clipcal.run.files import write_whole
+from clipcal.run.jsonfile import dumps, number
+from clipcal.run.step import Step
+from clipcal.run.trace import Trace
+from clipcal.training.patience import Patience
 
 _TORCH_ADDS = 1e-6
 _ROUNDED = 1 + 1e-6

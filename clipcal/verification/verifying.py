@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipcal.arms.pool import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
 from clipcal.errors import InputError
-from clipcal.jsonfile import write_json
-from clipcal.rundir import Run
-from clipcal.trace import Trace
+from clipcal.run.directory import Run
+from clipcal.run.jsonfile import write_json
+from clipcal.run.trace import Trace
 from clipcal.verification.answer import Verification
-from clipcal.verification.arms import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
 from clipcal.verification.judging import judge, results_of
 from clipcal.verification.trials import Trials
 

@@ -1,1 +1,1 @@
-"""Watching a training from within, with a line in the script; and what it shares with watching one from outside."""
+"""A training with a line in its script -> a run."""

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from clipcal.errors import ClipcalError, InputError
-from clipcal.patience import PATIENCE
-from clipcal.profiling import environment
-from clipcal.recorder import Recorder
-from clipcal.recording import Recording
-from clipcal.rundir import Run, RunInfo, Status, now, refuse_to_replace
-from clipcal.training import Observation
-from clipcal.watching.listening import ClipCall, check, is_nested, leave, listen
-from clipcal.watching.observing import Observer, kept
+from clipcal.hooks.listening import ClipCall, check, is_nested, leave, listen
+from clipcal.hooks.observing import Observer, kept
+from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
+from clipcal.run.recording import Recording
+from clipcal.training.loop import Observation
+from clipcal.training.patience import PATIENCE
+from clipcal.training.profiling import environment
+from clipcal.training.recorder import Recorder
 
 
 @dataclass(kw_only=True)

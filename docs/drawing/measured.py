@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from clipcal.plotting import style
-from clipcal.plotting.scales import linear_axis, log_axis
+from clipcal.views.image import style
+from clipcal.views.image.scales import linear_axis, log_axis
 from drawing.runs import ROOT
 from drawing.sheet import TICKS, place, sheet, title, write
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from clipcal import recommend
-from clipcal.figures.course import Rows
-from clipcal.plotting import style
-from clipcal.plotting.labels import Label, beside
-from clipcal.plotting.scales import log_axis, log_limits, positive, step_axis, step_limits
-from clipcal.trace import Floats
+from clipcal.run.trace import Floats
+from clipcal.views.figures.course import Rows
+from clipcal.views.image import style
+from clipcal.views.image.labels import Label, beside
+from clipcal.views.image.scales import log_axis, log_limits, positive, step_axis, step_limits
 from drawing.runs import labelled, steady
 from drawing.sheet import TEXT, place, sheet, title, write
 

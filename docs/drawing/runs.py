@@ -11,9 +11,9 @@ import numpy as np
 
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence, load
-from clipcal.rundir import Run, open_run
+from clipcal.run.directory import Run, open_run
+from clipcal.run.trace import Floats
 from clipcal.stats import Steady, summarise
-from clipcal.trace import Floats
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "pictures"

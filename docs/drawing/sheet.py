@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from clipcal.plotting import style
-from clipcal.plotting.saving import save
+from clipcal.views.image import style
+from clipcal.views.image.saving import save
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 WIDTH = 760

@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from clipcal.figures.arms import Arms, arms
-from clipcal.plotting import style
-from clipcal.plotting.labels import Label, beside
-from clipcal.plotting.scales import linear_axis, log_axis, log_limits, step_axis, step_limits
 from clipcal.recommendation.evidence import load
-from clipcal.rundir import Run
+from clipcal.run.directory import Run
+from clipcal.run.trace import Floats
 from clipcal.stats.harm import loss_changes, loss_response
-from clipcal.trace import Floats
+from clipcal.views.figures.arms import Arms, arms
+from clipcal.views.image import style
+from clipcal.views.image.labels import Label, beside
+from clipcal.views.image.scales import linear_axis, log_axis, log_limits, step_axis, step_limits
 from drawing.norms import BLUE_INK, course
 from drawing.runs import BURSTS, CALM, OUTLIERS, Training, made, read, steady
 from drawing.sheet import TEXT, place, sheet, title, write

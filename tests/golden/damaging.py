@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import typer.main
 
-from clipcal.cli import app
-from clipcal.commands import sources, steps
-from clipcal.rundir import Run
-from clipcal.scripts.script import from_source as script_of
-from clipcal.spec import from_source as spec_of
-from clipcal.verification import arms, retraining
+from clipcal.arms import pool as arms
+from clipcal.cli import sources, steps
+from clipcal.cli.main import app
+from clipcal.run.directory import Run
+from clipcal.sources.script import from_source as script_of
+from clipcal.sources.spec import from_source as spec_of
+from clipcal.verification import retraining
 
 OTHERS: tuple[Any, ...] = (5, "a\0b", None, True, -1.5, [None], {})
 """What a field is made instead: one of them is of another kind, whatever the field is."""

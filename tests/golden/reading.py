@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from clipcal.cli import app
-from clipcal.figures.arms import arms
-from clipcal.jsonfile import dumps, plain
-from clipcal.layers import read_layers
-from clipcal.overview.listing import saved_by
+from clipcal.cli.main import app
 from clipcal.recommendation.evidence import read_choice
-from clipcal.rescaling.probed import read_probed
-from clipcal.rundir import open_run
-from clipcal.trace import read_trace
+from clipcal.recommendation.scaling.probed import read_probed
+from clipcal.run.directory import open_run
+from clipcal.run.jsonfile import dumps, plain
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import read_trace
+from clipcal.runs.listing import saved_by
+from clipcal.views.figures.arms import arms
 
 GOLDEN = Path(__file__).parent
 READ, ANSWERS = "read.json", "answers.json"

@@ -9,9 +9,9 @@ from queue import Queue
 
 from conftest import Project
 
-from clipcal.spec import load_spec
-from clipcal.verification import arms as module
-from clipcal.verification.arms import Arm, Progress, arm_name, train_arms
+from clipcal.arms import pool as module
+from clipcal.arms.pool import Arm, Progress, arm_name, train_arms
+from clipcal.sources.spec import load_spec
 
 
 def test_every_arm_is_told_to_its_end(project: Project, tmp_path: Path) -> None:

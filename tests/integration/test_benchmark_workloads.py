@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks.workloads import WORKLOADS
-from clipcal.runners.spec import build
-from clipcal.spec import load_spec
+from clipcal.sources.spec import load_spec
+from clipcal.training.building import build
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

@@ -15,11 +15,11 @@ from click.testing import Result
 from conftest import snapshot
 from typer.testing import CliRunner
 
-from clipcal.cli import app
-from clipcal.losses import diverged_at, initial_loss
-from clipcal.spec import load_spec
-from clipcal.trace import Trace, read_trace
-from clipcal.verification.arms import Arm, arm_name, train_arm
+from clipcal.arms.pool import Arm, arm_name, train_arm
+from clipcal.cli.main import app
+from clipcal.run.trace import Trace, read_trace
+from clipcal.sources.spec import load_spec
+from clipcal.stats.losses import diverged_at, initial_loss
 
 NAME = "toy_for_choosing"
 TOY = """\

@@ -13,9 +13,9 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from clipcal.cli import app
-from clipcal.layers import read_layers
-from clipcal.trace import read_trace
+from clipcal.cli.main import app
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import read_trace
 
 TOY = """\
 import torch

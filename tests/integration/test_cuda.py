@@ -27,11 +27,11 @@ from torch import Tensor, nn
 import clipcal as api
 from benchmarks.on_gpu import profiled, waits_in
 from clipcal.errors import UserCodeError
-from clipcal.gradnorm import measure
-from clipcal.layers import read_layers
-from clipcal.recorder import Recorder
-from clipcal.step import Step
-from clipcal.training import Observation, Parts, train
+from clipcal.run.layers import read_layers
+from clipcal.run.step import Step
+from clipcal.training.gradnorm import measure
+from clipcal.training.loop import Observation, Parts, train
+from clipcal.training.recorder import Recorder
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -76,9 +76,9 @@ import os
 import sys
 import torch
 from torch import nn
-from clipcal.parallel.group import Group
-from clipcal.parallel.spreading import Together, spread
-from clipcal.ranks import Ranks
+from clipcal.training.parallel.group import Group
+from clipcal.training.parallel.spreading import Together, spread
+from clipcal.sources.ranks import Ranks
 from clipcal.training import Parts, train
 
 device = torch.device("cuda", 0)

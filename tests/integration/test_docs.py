@@ -16,9 +16,9 @@ import typer.main
 from nursery import PYTHON
 
 from clipcal import snippet
-from clipcal.cli import app
+from clipcal.cli.main import app
+from clipcal.frameworks.snippets import SNIPPETS
 from clipcal.logs import READERS
-from clipcal.snippets import SNIPPETS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -22,7 +22,7 @@ import pytest
 from conftest import Clipcal, Project, rows_of, snapshot
 from nursery import PYTHON, REAL, SESSION
 
-from clipcal.layers import read_layers
+from clipcal.run.layers import read_layers
 
 DROPS = """
 import os, signal, time

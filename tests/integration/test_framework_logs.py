@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from clipcal.logs import huggingface, huggingface_console, jsonlines, lightning, mmcv
 from clipcal.logs.log import Log, Series
 from clipcal.logs.reader import Reader
+from clipcal.logs.readers import huggingface, huggingface_console, jsonlines, lightning, mmcv
 from clipcal.logs.source import Source
 
 STEPS = 12

@@ -23,9 +23,9 @@ from conftest import rows_of, snapshot
 from torch import nn
 from typer.testing import CliRunner
 
-from clipcal.cli import app
-from clipcal.layers import read_layers
-from clipcal.trace import Floats, read_trace
+from clipcal.cli.main import app
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import Floats, read_trace
 
 NAME = "toy_that_is_lost"
 TOY = '''\

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nursery import PYTHON, as_ranks, run_forked
 
 from benchmarks.at_scale import allocated, collectives, model_on_meta
-from clipcal.layers import read_layers
+from clipcal.run.layers import read_layers
 
 NET = '''
 import os, time

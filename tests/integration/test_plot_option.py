@@ -135,7 +135,7 @@ def test_without_matplotlib_the_extra_is_named(
 
 def test_matplotlib_is_loaded_for_a_picture_alone(project: Project, log: Path, environment: dict[str, str]) -> None:
     program = (
-        "import sys\nfrom clipcal.cli import app\nsys.argv = ['clipcal', *sys.argv[1:]]\n"
+        "import sys\nfrom clipcal.cli.main import app\nsys.argv = ['clipcal', *sys.argv[1:]]\n"
         "try:\n    app(standalone_mode=False)\nexcept SystemExit:\n    pass\n"
         "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules, 'torch' in sys.modules, file=sys.stderr)"
     )

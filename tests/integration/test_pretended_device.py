@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import clipcal
-from clipcal.attaching.collector import Collector
-from clipcal.attaching.growing import COUNT
-from clipcal.attaching.session import STREAMS, Config
-from clipcal.attaching.stream import BATCH, EARLY, SECONDS
-from clipcal.gradnorm import ClipRule, measure
-from clipcal.recorder import Recorder
-from clipcal.step import Step
-from clipcal.training import Parts, train
+from clipcal.run.step import Step
+from clipcal.scripts.child.collector import Collector
+from clipcal.scripts.child.growing import COUNT
+from clipcal.scripts.child.session import STREAMS, Config
+from clipcal.scripts.child.stream import BATCH, EARLY, SECONDS
+from clipcal.training.gradnorm import ClipRule, measure
+from clipcal.training.loop import Parts, train
+from clipcal.training.recorder import Recorder
 from clipcal.watching.watch import Watch
 
 STEPS = 70

@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 from conftest import Answer, Clipcal, Project, snapshot
 
-from clipcal.executors.folders import digest_of, packed
-from clipcal.executors.remote import Order
-from clipcal.rundir import open_run
-from clipcal.verification.arms import Arm
+from clipcal.arms.executors.folders import digest_of, packed
+from clipcal.arms.executors.remote import Order
+from clipcal.arms.pool import Arm
+from clipcal.run.directory import open_run
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs ray"),
@@ -383,7 +383,7 @@ def test_code_is_sent_to_a_node_without_it(
 
 THERE = """
 import pickle, sys
-from clipcal.executors.remote import train_there
+from clipcal.arms.executors.remote import train_there
 orders, sent = pickle.load(sys.stdin.buffer)
 outcomes = [train_there(order, "node", lambda: sent, lambda progress: None) for order in orders]
 sys.stdout.buffer.write(pickle.dumps(outcomes))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import Clipcal, Project, write_trace
 
-from clipcal.layers import read_layers
-from clipcal.trace import read_trace
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import read_trace
 
 SPIKY = '''
 class Deep(nn.Module):

@@ -17,8 +17,8 @@ import pytest
 from conftest import Clipcal
 from made_runs import falling, make_run, quiet, runaway, spiky, verify_by_hand
 
-from clipcal import reporting
-from clipcal.reporting.page import SCRIPTS
+from clipcal.views import html as reporting
+from clipcal.views.html.page import SCRIPTS
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

@@ -17,9 +17,9 @@ import pytest
 from conftest import Clipcal, Project, rows_of, snapshot
 
 from clipcal.errors import InputError
-from clipcal.layers import read_layers
-from clipcal.rundir import Replacement, RunInfo, open_run
-from clipcal.trace import AppendOnly
+from clipcal.run.directory import Replacement, RunInfo, open_run
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import AppendOnly
 
 COUNTING = """
 class Counting(Net):

@@ -111,7 +111,7 @@ def test_five_hundred_runs_without_torch(clipcal: Clipcal, project: Project) -> 
         (folder / "run.json").write_text(json.dumps(run | other))
         (folder / "trace.jsonl").write_bytes((project.run() / "trace.jsonl").read_bytes())
     program = (
-        "import sys\nfrom clipcal.cli import app\nsys.argv = ['clipcal', 'runs']\napp(standalone_mode=False)\n"
+        "import sys\nfrom clipcal.cli.main import app\nsys.argv = ['clipcal', 'runs']\napp(standalone_mode=False)\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

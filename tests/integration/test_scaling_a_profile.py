@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Clipcal, Project, rows_of
 
-from clipcal.rescaling.probed import read_probed
+from clipcal.recommendation.scaling.probed import read_probed
 
 NOISY = '''
 class Constant(torch.nn.Module):

@@ -13,7 +13,7 @@ import pytest
 from conftest import Clipcal, Project, rows_of
 from nursery import PYTHON
 
-from clipcal.rundir import open_run
+from clipcal.run.directory import open_run
 from clipcal.scripts import running
 
 SLOW = """\

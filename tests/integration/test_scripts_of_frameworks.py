@@ -14,8 +14,8 @@ from conftest import rows_of
 from nursery import PYTHON, run_forked
 from script_runs import Kind, check, environment
 
-from clipcal.rundir import Run, open_run
-from clipcal.trace import read_trace
+from clipcal.run.directory import Run, open_run
+from clipcal.run.trace import read_trace
 
 LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
 """`accelerate launch`, wherever its command is installed."""

@@ -11,8 +11,8 @@ import torch
 from nursery import PYTHON
 from script_runs import PROLOGUE, Kind, check, environment
 
-from clipcal.layers import read_layers
-from clipcal.trace import read_trace
+from clipcal.run.layers import read_layers
+from clipcal.run.trace import read_trace
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import Clipcal, Project, rows_of
 from nursery import PYTHON, REAL
 
-from clipcal.layers import read_layers
-from clipcal.rundir import open_run
+from clipcal.run.directory import open_run
+from clipcal.run.layers import read_layers
 
 LOOP = """\
 import sys, torch

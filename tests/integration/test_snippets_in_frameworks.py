@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
+from clipcal.frameworks.snippets import snippet
 from clipcal.recommendation.answer import Method
-from clipcal.snippets import snippet
 
 MAX_NORM = 0.024
 

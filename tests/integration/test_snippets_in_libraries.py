@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from clipcal.frameworks.snippets import snippet
 from clipcal.recommendation.answer import METHODS, Method
-from clipcal.snippets import snippet
 
 MAX_NORM = 0.024
 

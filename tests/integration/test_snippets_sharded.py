@@ -13,8 +13,8 @@ import pytest
 import torch
 from nursery import PYTHON
 
+from clipcal.frameworks.snippets import SNIPPETS, snippet
 from clipcal.recommendation.answer import Method
-from clipcal.snippets import SNIPPETS, snippet
 
 MAX_NORM = 0.024
 CASES: list[tuple[str, Method, float]] = [

@@ -13,8 +13,8 @@ import torch
 from conftest import Clipcal, Project, rows_of, snapshot
 
 import clipcal as api
-from clipcal.layers import read_layers
-from clipcal.training import to_device
+from clipcal.run.layers import read_layers
+from clipcal.training.loop import to_device
 
 LOADER: dict[str, Any] = {
     "_target_": "torch.utils.data.DataLoader",

@@ -19,12 +19,12 @@ import pytest
 from conftest import Clipcal, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from clipcal.rundir import Run, RunInfo
-from clipcal.step import Step
-from clipcal.tensorboarding.curves import TEXT, Board
-from clipcal.tensorboarding.files import HISTOGRAM, LOG_HISTOGRAM, LR, NORM, SCALE, EventFile, own_files
-from clipcal.trace import read_trace
-from clipcal.verification.arms import Arm
+from clipcal.arms.pool import Arm
+from clipcal.run.directory import Run, RunInfo
+from clipcal.run.step import Step
+from clipcal.run.trace import read_trace
+from clipcal.views.tensorboard.curves import TEXT, Board
+from clipcal.views.tensorboard.files import HISTOGRAM, LOG_HISTOGRAM, LR, NORM, SCALE, EventFile, own_files
 
 SPIKES = '''
 def spiky(batch_size=8, seed=0):
@@ -305,7 +305,7 @@ def test_steps_are_there_while_training_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_arm_is_followed_while_its_trace_grows(tmp_path: Path) -> None:
-    from clipcal.verification.arms import Progress
+    from clipcal.arms.pool import Progress
 
     info = RunInfo(name="run", source={}, fingerprint="", steps=4, seeds=[0], device="cpu", threads=1)
     run = Run(tmp_path / "run", info)
@@ -356,7 +356,7 @@ def test_an_open_tensorboard_forgets_the_old_curve(tmp_path: Path, reader: Calla
 
 def test_neither_torch_nor_tensorflow_is_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from clipcal.tensorboarding.curves import Board; from clipcal.step import Step\n"
+        "import sys; from pathlib import Path; from clipcal.views.tensorboard.curves import Board; from clipcal.run.step import Step\n"
         "board = Board(Path('tb'), Path('run'), print)\n"
         "on_steps, _ = board.of_profile(lambda new: None, lambda value: None)\n"
         "on_steps([Step(step=0, loss=1.0, grad_norm=1.0, grad_max=1.0, lr=0.1, seconds=0.1)])\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nursery import PYTHON
 
-from clipcal.logs import keyed
+from clipcal.logs.readers import keyed
 from clipcal.logs.source import Source
 
 MMENGINE = """

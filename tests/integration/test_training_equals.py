@@ -15,13 +15,13 @@ from conftest import Clipcal, Project, rows_of
 from torch import Tensor, nn
 
 from clipcal.errors import InputError
-from clipcal.gradnorm import ClipRule, measure
-from clipcal.layers import read_layers
 from clipcal.recommendation.answer import Method
-from clipcal.runners.spec import build
-from clipcal.spec import load_spec
-from clipcal.targets import importable_from
-from clipcal.training import Observation, Parts, train
+from clipcal.run.layers import read_layers
+from clipcal.sources.spec import load_spec
+from clipcal.sources.targets import importable_from
+from clipcal.training.building import build
+from clipcal.training.gradnorm import ClipRule, measure
+from clipcal.training.loop import Observation, Parts, train
 
 CPU = torch.device("cpu")
 STEPS = 23

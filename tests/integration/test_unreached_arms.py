@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import Clipcal, Project
 
-from clipcal.spec import load_spec
-from clipcal.verification.arms import Arm, arm_name, train_arm
+from clipcal.arms.pool import Arm, arm_name, train_arm
+from clipcal.sources.spec import load_spec
 
 COUNTED = """
 
@@ -34,7 +34,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def trained(project: Project, max_norm: float, seed: int) -> list[dict[str, Any]]:
     """The arm as training gives it."""
-    from clipcal.gradnorm import ClipRule
+    from clipcal.training.gradnorm import ClipRule
 
     spec = load_spec("spec.yaml", seed=seed)
     arm = Arm(name=arm_name(max_norm), max_norm=max_norm, seed=seed)

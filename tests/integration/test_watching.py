@@ -17,8 +17,8 @@ from torch.nn.utils import clip_grad_norm_ as imported_early
 from torch.nn.utils import clip_grad_value_, get_total_norm
 
 import clipcal
-from clipcal.layers import read_layers
 from clipcal.recommendation.evidence import load
+from clipcal.run.layers import read_layers
 from clipcal.watching.watch import Watch
 
 Seen = list[tuple[float, float]]

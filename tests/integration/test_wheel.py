@@ -119,15 +119,15 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_samples(built: Built)
         return {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.is_file() and wanted(p)}
 
     ours = below("clipcal", lambda p: "__pycache__" not in p.parts)
-    ours |= {f"clipcal/samples/{name}" for name in below("configs", lambda p: p.suffix == ".yaml")}
-    ours |= {f"clipcal/samples/{name}" for name in below("sample_models", lambda p: p.suffix == ".py")}
+    ours |= {f"clipcal/sources/samples/{name}" for name in below("configs", lambda p: p.suffix == ".yaml")}
+    ours |= {f"clipcal/sources/samples/{name}" for name in below("sample_models", lambda p: p.suffix == ".py")}
     found = names_in(built.wheel)
     assert {name for name in found if ".dist-info/" not in name} == ours
     for known in (
         "py.typed",
-        "attaching/site/sitecustomize.py",
-        "reporting/assets/report.css",
-        "samples/configs/char_lstm.yaml",
+        "scripts/child/site/sitecustomize.py",
+        "views/html/assets/report.css",
+        "sources/samples/configs/char_lstm.yaml",
     ):
         assert f"clipcal/{known}" in found
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in found)

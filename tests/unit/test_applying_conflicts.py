@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clipcal.applying import plan
 from clipcal.errors import InputError
+from clipcal.frameworks.applying import plan
 from clipcal.recommendation.answer import Method
 
 TRAINER = "per_device_train_batch_size: 4\ndeepspeed: {}\n"

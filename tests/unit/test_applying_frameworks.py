@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from clipcal.applying import FRAMEWORKS, plan
-from clipcal.applying.frameworks import resolve
 from clipcal.errors import InputError
+from clipcal.frameworks.applying import FRAMEWORKS, plan
+from clipcal.frameworks.applying.frameworks import resolve
+from clipcal.frameworks.snippets import SNIPPETS
 from clipcal.recommendation.answer import Method
-from clipcal.snippets import SNIPPETS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from clipcal.applying import diff, plan
-from clipcal.applying.keys import KEYS
-from clipcal.applying.refusals import CODE
-from clipcal.applying.tree import parse_key
 from clipcal.errors import InputError
+from clipcal.frameworks.applying import diff, plan
+from clipcal.frameworks.applying.keys import KEYS
+from clipcal.frameworks.applying.refusals import CODE
+from clipcal.frameworks.applying.tree import parse_key
+from clipcal.frameworks.snippets import resolve as resolve_snippet
 from clipcal.recommendation.answer import Method
-from clipcal.snippets import resolve as resolve_snippet
 
 PPO = """\
 # two games

@@ -16,9 +16,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipcal.applying import plan, write
-from clipcal.applying.tree import parse_key, show
 from clipcal.errors import InputError
+from clipcal.frameworks.applying import plan, write
+from clipcal.frameworks.applying.tree import parse_key, show
 
 NAME = "max_grad_norm"
 NEW = "GN"

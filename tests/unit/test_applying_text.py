@@ -12,9 +12,9 @@ import pytest
 import yaml
 from pace import loops
 
-from clipcal.applying import diff, plan
-from clipcal.applying.files import MAX_BYTES
 from clipcal.errors import InputError
+from clipcal.frameworks.applying import diff, plan
+from clipcal.frameworks.applying.files import MAX_BYTES
 
 MOST = 100
 """Loops of a million additions that a text made to be slow may take: seconds, where a slip is minutes."""

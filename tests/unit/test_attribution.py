@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipcal.recommendation.attribution import Attribution, attribute, combined, layers_of
-from clipcal.trace import Floats
+from clipcal.run.trace import Floats
 
 NAMES = ("embed.weight", "blocks.0.weight", "blocks.0.bias", "blocks.1.weight", "blocks.1.bias", "head.weight")
 USUAL = np.array([1.0, 0.5, 0.1, 2.0, 0.2, 1.0])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rich.text import Text
 
-from clipcal.terminal.charts import MIN_WIDTH, histogram, sparkline
-from clipcal.terminal.timeline import timeline
+from clipcal.views.terminal.charts import MIN_WIDTH, histogram, sparkline
+from clipcal.views.terminal.timeline import timeline
 
 WIDTHS = (24, 40, 60, 79, 80, 81, 120, 200)
 BARS = " ▁▂▃▄▅▆▇█"

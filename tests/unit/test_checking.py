@@ -15,9 +15,9 @@ from clipcal.checking import Check, check
 from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import judged_rows
-from clipcal.rundir import Run, RunInfo, now
-from clipcal.terminal import checkview
-from clipcal.trace import Floats
+from clipcal.run.directory import Run, RunInfo, now
+from clipcal.run.trace import Floats
+from clipcal.views.terminal import checkview
 
 RNG = np.random.default_rng(0)
 STABLE = np.exp(RNG.normal(0.0, 0.2, 600))  # median 1, 99% point 1.6

@@ -10,15 +10,15 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from clipcal.arms.pool import Arm
+from clipcal.frameworks.snippets import SNIPPETS, snippet
 from clipcal.recommendation import calibration
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.snippets import SNIPPETS, snippet
-from clipcal.stdio import Interrupt
-from clipcal.step import Step
-from clipcal.terminal import console, folding, live
-from clipcal.trace import Floats, Trace
+from clipcal.run.step import Step
+from clipcal.run.trace import Floats, Trace
+from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.verification.arms import Arm
+from clipcal.views.terminal import console, folding, live
 
 
 def norms(kind: str) -> Floats:

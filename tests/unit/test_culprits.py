@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.layers import LayersWriter
 from clipcal.recommendation import culprits as module
 from clipcal.recommendation.culprits import Culprits, culprits, times
 from clipcal.recommendation.evidence import load
-from clipcal.rundir import Run, RunInfo
-from clipcal.step import Step
-from clipcal.trace import Floats, lines_of
+from clipcal.run.directory import Run, RunInfo
+from clipcal.run.layers import LayersWriter
+from clipcal.run.step import Step
+from clipcal.run.trace import Floats, lines_of
 
 NAMES = ("embed.weight", "body.weight", "body.bias", "head.weight")
 Write = Callable[..., Path]

@@ -15,10 +15,10 @@ import torch
 from conftest import Answer
 from typer.testing import CliRunner
 
-from clipcal.cli import app
+from clipcal.cli.main import app
 from clipcal.doctor import examining, facts, requirements, selftest
 from clipcal.doctor.selftest import SelfTest
-from clipcal.watching import insides
+from clipcal.hooks import insides
 
 METADATA = [
     "torch>=2.6",

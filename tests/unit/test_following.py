@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from clipcal.errors import InputError
-from clipcal.terminal.following import follow
+from clipcal.views.terminal.following import follow
 
 
 def append(path: Path, norms: Sequence[float], **row: Any) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from golden.reading import golden_runs, name_of
 
-from clipcal import records
 from clipcal._version import __version__
-from clipcal.kinds import Kind
 from clipcal.recommendation.answer import SCHEMA as RECOMMENDATION_SCHEMA
-from clipcal.rundir import _OWN
+from clipcal.run import records
+from clipcal.run.directory import _OWN
+from clipcal.run.kinds import Kind
 from clipcal.verification.answer import SCHEMA as VERIFICATION_SCHEMA
 
 DOCS = Path(__file__).parents[2] / "docs"

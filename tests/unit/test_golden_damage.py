@@ -10,15 +10,15 @@ import pytest
 from golden.damaging import COMMANDS, NoTrainer, changes, names, refusal, said, train_nothing
 from golden.reading import copied, golden_runs, name_of
 
-from clipcal import kinds
+from clipcal.arms import pool as arms_module
 from clipcal.errors import InputError
-from clipcal.kinds import Kind, wrong
-from clipcal.layers import read_layers
-from clipcal.records import FILES, ROWS_HEADER, SCALE_HEADER, SCALE_LINE, STEP_LINE, read_record
-from clipcal.rescaling.probed import read_probed
-from clipcal.rundir import open_run
-from clipcal.trace import read_trace
-from clipcal.verification import arms as arms_module
+from clipcal.recommendation.scaling.probed import read_probed
+from clipcal.run import kinds
+from clipcal.run.directory import open_run
+from clipcal.run.kinds import Kind, wrong
+from clipcal.run.layers import read_layers
+from clipcal.run.records import FILES, ROWS_HEADER, SCALE_HEADER, SCALE_LINE, STEP_LINE, read_record
+from clipcal.run.trace import read_trace
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ import pytest
 from golden.damaging import COMMANDS, OTHERS, changes, names, refusal, said, train_nothing
 from golden.reading import copied, golden_runs, name_of
 
-from clipcal import records
 from clipcal.errors import InputError
-from clipcal.figures.arms import arms
-from clipcal.kinds import wrong
 from clipcal.recommendation.evidence import read_choice
-from clipcal.records import FILES, SOURCES, read_record
-from clipcal.rundir import Run, open_run
+from clipcal.run import records
+from clipcal.run.directory import Run, open_run
+from clipcal.run.kinds import wrong
+from clipcal.run.records import FILES, SOURCES, read_record
+from clipcal.views.figures.arms import arms
 
 CONFIG = "gradient_clip_val: 1.0\n"
 each_golden_run = pytest.mark.parametrize("golden", golden_runs(), ids=name_of)

@@ -12,7 +12,7 @@ from golden import make
 from golden.reading import ANSWERS, GOLDEN, READ, answers, copied, differences, golden_runs, name_of, read
 from typer.testing import CliRunner
 
-from clipcal.cli import app
+from clipcal.cli.main import app
 
 WRITES = {"recommend": {"recommendation.json"}, "check": set(), "runs": set(), "report": {"report.html"}}
 """The files that a command is meant to write into a run."""

@@ -16,7 +16,7 @@ from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.evidence import load
 from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.recommendation.replay import replay
-from clipcal.trace import Floats
+from clipcal.run.trace import Floats
 
 
 def calm(n: int, *, level: float = 1.0, seed: int = 0) -> Floats:

@@ -50,12 +50,12 @@ def test_the_tables_that_are_to_be_added_to_are_where_the_text_says() -> None:
     text = text_of("CONTRIBUTING.md")
     for name, path in (
         ("READERS", "clipcal/logs/table.py"),
-        ("SNIPPETS", "clipcal/snippets/__init__.py"),
-        ("FRAMEWORKS", "clipcal/applying/frameworks.py"),
+        ("SNIPPETS", "clipcal/frameworks/snippets/__init__.py"),
+        ("FRAMEWORKS", "clipcal/frameworks/applying/frameworks.py"),
         ("BASELINES", "clipcal/recommendation/baselines.py"),
         ("PLACES", "tests/unit/test_snippets.py"),
         ("ROWS", "tests/unit/test_imports.py"),
-        ("TRAINING_SIDE", "tests/unit/test_imports.py"),
+        ("TORCH", "tests/unit/test_imports.py"),
     ):
         assert f"`{name}`" in text
         assert f"`{path}`" in text

@@ -1,4 +1,4 @@
-"""The two rules of the house's imports: they run one way, and reading a trace never loads torch."""
+"""The two rules of the house's imports: they run one way from room to room, and reading a trace never loads torch."""
 
 from __future__ import annotations
 
@@ -11,91 +11,24 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "clipcal"
 
-# Every module may import, when it is loaded, only from its own row and the rows before it. A room stands in a row as one, or module by module.
+# A room is a folder, or a module at the root. It imports from the rows above its own and from nowhere else, inside functions too.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "presence", "ranks", "wholefile", "replacing", "jsonfile", "kinds", "step"),
-    (
-        "recommendation",
-        "recommendation.answer",
-        "records",
-        "verification",
-        "verification.answer",
-        "stdio",
-        "starter",
-        "samples",
-    ),
-    ("terminal", "rescaling"),
-    ("trace", "usercode", "losses", "rundir", "logs"),
-    (
-        "layers",
-        "stats",
-        "recommendation.baselines",
-        "terminal.canvas",
-        "terminal.charts",
-        "terminal.curve",
-        "terminal.timeline",
-        "terminal.folding",
-        "patience",
-    ),
-    (
-        "recommendation.guarding",
-        "recommendation.reasons",
-        "recommendation.calibration",
-        "snippets",
-        "recommendation.scaled",
-        "recommendation.evidence",
-        "recommendation.replay",
-        "recommendation.attribution",
-        "recommendation.peaks",
-        "recommendation.shards",
-        "recommendation.ranks",
-        "recommendation.culprits",
-        "recommendation.reprofiling",
-        "verification.arms",
-        "verification.unreached",
-        "verification.judging",
-        "verification.racing",
-        "checking",
-        "applying",
-        "profiled",
-        "rescaling.probed",
-        "rescaling.transfer",
-        "rescaling.moved",
-        "rescaling.telling",
-        "rescaling.moving",
-        "pasting",
-    ),
-    ("figures",),
-    (
-        "terminal.pictures",
-        "terminal.console",
-        "terminal.tables",
-        "terminal.checkview",
-        "terminal.plainview",
-        "terminal.following",
-        "tensorboarding",
-    ),
-    ("plotting", "reporting"),
-    ("spec", "targets", "gradnorm", "training", "fetching", "recorder"),
-    ("overview",),
-    ("recording",),
-    ("runners", "profiling", "rescaling.probing", "parallel", "executors"),
-    ("watching",),
-    ("attaching",),
-    ("scripts",),
-    ("doctor",),
-    ("verification.retraining",),
-    ("verification.trials", "verification.verifying", "verification.choosing"),
-    ("integrations",),
-    ("terminal.live",),
-    ("commands",),
-    ("cli", "__main__", "__init__"),
+    ("_version", "errors"),
+    ("run", "streams"),
+    ("sources", "stats", "logs"),
+    ("recommendation",),
+    ("checking", "frameworks", "training"),
+    ("hooks",),
+    ("watching", "scripts"),
+    ("arms", "doctor", "integrations"),
+    ("runs", "verification"),
+    ("views",),
+    ("cli",),
+    ("__init__", "__main__"),
 )
-TRAINING_SIDE = {
-    "gradnorm", "training", "fetching", "recorder", "recording", "runners", "profiling", "rescaling.probing", "verification.trials",
-    "verification.verifying", "verification.choosing", "verification.retraining", "terminal.live", "watching", "integrations", "attaching",
-    "scripts", "parallel", "executors",
-}  # fmt: skip
+TORCH = ("training", "hooks", "watching", "integrations", "scripts.child", "arms")
+"""What may load torch when it is imported. Nothing else does, whatever it imports in turn."""
+MOST_ROOMS = 26
 
 
 def modules() -> dict[str, Path]:
@@ -107,15 +40,15 @@ def modules() -> dict[str, Path]:
     return names
 
 
-def loaded_on_import(path: Path) -> set[str]:
-    """What a module imports while it is loaded: not what stands in its functions or under TYPE_CHECKING."""
+def imported(path: Path, *, when_loaded: bool) -> set[str]:
+    """What a module imports: all of it, or what it imports while it is loaded (not in its functions, nor under TYPE_CHECKING)."""
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if when_loaded and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if when_loaded and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             pending += node.orelse
             continue
         if isinstance(node, ast.Import):
@@ -126,44 +59,70 @@ def loaded_on_import(path: Path) -> set[str]:
     return found
 
 
-def row(module: str) -> int:
-    parts = module.split(".")
-    prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-    return next(i for prefix in prefixes for i, names in enumerate(ROWS) if prefix in names)
+def rooms() -> set[str]:
+    return {module.partition(".")[0] for module in modules()}
 
 
-def on_the_training_side(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in TRAINING_SIDE)
+def row(room: str) -> int:
+    return next(i for i, names in enumerate(ROWS) if room in names)
+
+
+def ours(names: set[str]) -> set[str]:
+    """The modules of clipcal among these names, without ``clipcal.``."""
+    known = modules()
+    return {name.removeprefix("clipcal.") for name in names if name.startswith("clipcal.")} & known.keys()
+
+
+def with_all_that_they_load(pending: list[str]) -> tuple[set[str], set[str]]:
+    """Modules -> they and what they import in turn when they are loaded, and the packages that are not clipcal's."""
+    known = modules()
+    seen: set[str] = set()
+    foreign: set[str] = set()
+    while pending:
+        module = pending.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        names = imported(known[module], when_loaded=True)
+        pending += ours(names)
+        foreign |= {name.partition(".")[0] for name in names if not name.startswith("clipcal")}
+    return seen, foreign
+
+
+def test_every_room_stands_in_one_row_and_there_are_few() -> None:
+    listed = [room for names in ROWS for room in names]
+    assert sorted(listed) == sorted(rooms())
+    assert len(listed) <= MOST_ROOMS
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", "_version", "errors", "streams"}
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_run_one_way(module: str) -> None:
-    known = modules()
-    for name in loaded_on_import(known[module]):
-        target = name.removeprefix("clipcal.")
-        if name.startswith("clipcal.") and target in known:
-            assert row(target) <= row(module), f"clipcal.{module} imports {name}, which stands after it"
+    room = module.partition(".")[0]
+    for target in ours(imported(modules()[module], when_loaded=False)):
+        there = target.partition(".")[0]
+        assert there == room or row(there) < row(room), (
+            f"clipcal.{module} imports clipcal.{target}, which is not above it"
+        )
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if not on_the_training_side(m)])
-def test_only_the_training_side_imports_torch(module: str) -> None:
-    imported = loaded_on_import(modules()[module])
-    assert "torch" not in {name.split(".")[0] for name in imported}
-    assert not [n for n in imported if on_the_training_side(n.removeprefix("clipcal."))]
+@pytest.mark.parametrize("module", [m for m in modules() if not m.startswith(TORCH)])
+def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
+    assert "torch" not in with_all_that_they_load([module])[1]
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "import clipcal; clipcal.recommend([1.0] * 50)",
-        "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli import app\napp(standalone_mode=False)",
-        "import clipcal.recommendation.evidence, clipcal.terminal.console, clipcal.snippets, clipcal.logs, clipcal.terminal.following, clipcal.applying",
-        "import clipcal.reporting.writing",
-        "import clipcal.spec; clipcal.spec.json_schema()",
-        "import clipcal.samples.finding, clipcal.samples.writing; clipcal.samples.finding.samples()",
-        "import clipcal.overview.comparing, clipcal.overview.comparisonview, clipcal.scripts.script",
-        "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.commands.doctor",
-        "import clipcal.scripts.profiling, clipcal.scripts.arms, clipcal.verification.retraining, clipcal.terminal.live, clipcal.verification.choosing",
+        "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli.main import app\napp(standalone_mode=False)",
+        "import clipcal.recommendation.evidence, clipcal.views.terminal.console, clipcal.frameworks.snippets, clipcal.logs, clipcal.views.terminal.following, clipcal.frameworks.applying",
+        "import clipcal.views.html.writing",
+        "import clipcal.sources.spec; clipcal.sources.spec.json_schema()",
+        "import clipcal.sources.samples.finding, clipcal.sources.samples.writing; clipcal.sources.samples.finding.samples()",
+        "import clipcal.runs.comparing, clipcal.views.terminal.comparison, clipcal.sources.script",
+        "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.cli.doctor",
+        "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.verification.retraining, clipcal.views.terminal.live, clipcal.verification.choosing",
     ],
 )
 def test_no_torch_where_nothing_is_trained(code: str) -> None:
@@ -174,19 +133,5 @@ def test_no_torch_where_nothing_is_trained(code: str) -> None:
 
 def test_what_runs_in_a_watched_process_needs_torch_alone() -> None:
     """It may be in an environment that has nothing else of what clipcal needs."""
-    known = modules()
-    pending = [name for name in known if name.startswith("attaching.")]
-    seen: set[str] = set()
-    foreign: set[str] = set()
-    while pending:
-        module = pending.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        for name in loaded_on_import(known[module]):
-            inner = name.removeprefix("clipcal.")
-            if name.startswith("clipcal.") and inner in known:
-                pending.append(inner)
-            elif not name.startswith("clipcal"):
-                foreign.add(name.split(".")[0])
+    _, foreign = with_all_that_they_load([name for name in modules() if name.startswith("scripts.child.")])
     assert foreign - set(sys.stdlib_module_names) == {"torch"}

@@ -12,9 +12,9 @@ import torch.optim.optimizer as optimizers
 from torch import nn
 
 from clipcal import InputError, watch
-from clipcal.attaching.collector import Collector
-from clipcal.attaching.session import Config
-from clipcal.watching import insides, listening
+from clipcal.hooks import insides, listening
+from clipcal.scripts.child.collector import Collector
+from clipcal.scripts.child.session import Config
 
 WATCHED = [inside for inside in insides.INSIDES if inside.part == "watching"]
 CASES = [

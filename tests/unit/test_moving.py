@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from clipcal import Recommendation
 from clipcal.recommendation.answer import Choice
 from clipcal.recommendation.calibration import recommend
-from clipcal.rescaling.moving import move, name_of
-from clipcal.rescaling.probed import Probed
+from clipcal.recommendation.scaling.moving import move, name_of
+from clipcal.recommendation.scaling.probed import Probed
 
 Array = NDArray[np.float64]
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clipcal.attaching.stream import Changes
-from clipcal.gradnorm import ClipRule, Norms, clip_, is_readable, measure, scale_after
+from clipcal.hooks.listening import ClipCall, leave, listen
+from clipcal.hooks.observing import Observer, kept
 from clipcal.recommendation.answer import Method
-from clipcal.recorder import Recorder
-from clipcal.training import Observation, Parts, train
-from clipcal.watching.listening import ClipCall, leave, listen
-from clipcal.watching.observing import Observer, kept
+from clipcal.scripts.child.stream import Changes
+from clipcal.training.gradnorm import ClipRule, Norms, clip_, is_readable, measure, scale_after
+from clipcal.training.loop import Observation, Parts, train
+from clipcal.training.recorder import Recorder
 
 METHODS: tuple[Method, ...] = ("norm", "value", "per_tensor")
 NORM_TYPES = (1.0, 2.0, 3.0, math.inf)

@@ -12,16 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcal.checking import check
-from clipcal.cli import app
+from clipcal.cli.main import app
 from clipcal.recommendation import calibration
 from clipcal.recommendation.attribution import attribute
 from clipcal.recommendation.culprits import Culprits
 from clipcal.recommendation.evidence import load
 from clipcal.recommendation.replay import replay
-from clipcal.terminal import plainview
-from clipcal.terminal.console import verification as drawn
-from clipcal.trace import Floats, Trace
+from clipcal.run.trace import Floats, Trace
 from clipcal.verification.answer import ArmResult, Comparison, Verification
+from clipcal.views.terminal import plainview
+from clipcal.views.terminal.console import verification as drawn
 
 SPOKEN = re.compile(r"[A-Za-z0-9 .,:;()=_%/'`+*#<>\[\]-]*")
 """What a line may be made of; the last ones stand in names and in code."""

@@ -25,29 +25,21 @@ from matplotlib.text import Text
 
 from clipcal.checking import check
 from clipcal.errors import InputError
-from clipcal.figures.course import course
-from clipcal.figures.heat import Heat
-from clipcal.figures.share import clipped_share
-from clipcal.plotting import pictures, saving
-from clipcal.plotting.labels import GAP, Label, flags, spread
-from clipcal.plotting.layers import heat_panel
-from clipcal.plotting.scales import MOST_BINS, outline
-from clipcal.plotting.sheet import Headline, page
-from clipcal.plotting.style import (
-    log_ticks,
-    our_style,
-    percent,
-    shortened,
-    shown,
-    tick_label,
-    width_of,
-)
-from clipcal.plotting.thresholds import SHORT, share_panel
-from clipcal.plotting.timeline import norms_panel
 from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.evidence import Evidence, load
-from clipcal.rundir import Run, RunInfo, now
-from clipcal.trace import Floats
+from clipcal.run.directory import Run, RunInfo, now
+from clipcal.run.trace import Floats
+from clipcal.views.figures.course import course
+from clipcal.views.figures.heat import Heat
+from clipcal.views.figures.share import clipped_share
+from clipcal.views.image import pictures, saving
+from clipcal.views.image.labels import GAP, Label, flags, spread
+from clipcal.views.image.layers import heat_panel
+from clipcal.views.image.scales import MOST_BINS, outline
+from clipcal.views.image.sheet import Headline, page
+from clipcal.views.image.style import log_ticks, our_style, percent, shortened, shown, tick_label, width_of
+from clipcal.views.image.thresholds import SHORT, share_panel
+from clipcal.views.image.timeline import norms_panel
 
 RNG = np.random.default_rng(0)
 SVG = "{http://www.w3.org/2000/svg}"

@@ -20,9 +20,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.jsonfile import dumps
 from clipcal.recommendation.answer import METHODS, Confidence, Method, Recommendation, Verdict
 from clipcal.recommendation.calibration import DEAD, TINY, recommend
+from clipcal.run.jsonfile import dumps
 
 Array = NDArray[np.float64]
 
@@ -435,7 +435,7 @@ class TestSameAnswer:
         # beyond 10,000 steps numpy's linear algebra may use several threads
         cases = [trace(i, n, 0.3, "ar", i % 2 == 1) for i, n in enumerate((60, 300, 2000, 12_000, 30_000))]
         code = (
-            "import json, sys\nfrom clipcal.recommendation.calibration import recommend\nfrom clipcal.jsonfile import dumps\n"
+            "import json, sys\nfrom clipcal.recommendation.calibration import recommend\nfrom clipcal.run.jsonfile import dumps\n"
             "for norms, losses in json.load(sys.stdin):\n    print(dumps(recommend(norms, losses).as_dict()))"
         )
         text = json.dumps([(norms.tolist(), falling(norms.size).tolist()) for norms in cases])

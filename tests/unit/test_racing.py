@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scipy.stats import t as students_t
 from scipy.stats import ttest_1samp
 
+from clipcal.arms.pool import Arm, arm_name
 from clipcal.recommendation.answer import Candidates, Choice, Recommendation
 from clipcal.recommendation.calibration import recommend
-from clipcal.trace import Floats, Trace
-from clipcal.verification.arms import Arm, arm_name
+from clipcal.run.trace import Floats, Trace
 from clipcal.verification.racing import (
     _T90,
     _T975,

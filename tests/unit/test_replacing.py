@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipcal.replacing import may_replace
+from clipcal.run.files import may_replace
 
 
 def is_ours(path: Path) -> bool:

@@ -15,14 +15,15 @@ from rich.console import Console
 
 import clipcal
 from clipcal.errors import InputError
-from clipcal.overview import comparisonview, listview
-from clipcal.overview.comparing import RunComparison, compare_runs
-from clipcal.overview.listing import Row, list_runs
-from clipcal.overview.sourcediff import moved_words
-from clipcal.rundir import Run, RunInfo
-from clipcal.scripts.script import Script
-from clipcal.spec import load_spec
-from clipcal.terminal import console
+from clipcal.run.directory import Run, RunInfo
+from clipcal.runs.comparing import RunComparison, compare_runs
+from clipcal.runs.listing import Row, list_runs
+from clipcal.runs.sourcediff import moved_words
+from clipcal.sources.script import Script
+from clipcal.sources.spec import load_spec
+from clipcal.views.terminal import comparison as comparisonview
+from clipcal.views.terminal import console
+from clipcal.views.terminal import listing as listview
 
 NOW = datetime.datetime(2026, 5, 4, 12, 0, tzinfo=datetime.UTC)
 SPEC = """\

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from clipcal.attaching.session import STOP
 from clipcal.scripts import processes as commands
 from clipcal.scripts import running
+from clipcal.scripts.child.session import STOP
 
 WORKER, LAUNCHER = 11, 10
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.attaching.growing import COUNT, GrowingRows
-from clipcal.attaching.naming import names_of
-from clipcal.attaching.stream import ROW, Changes
 from clipcal.errors import InputError
-from clipcal.gradnorm import is_readable, measure, read
+from clipcal.scripts.child.growing import COUNT, GrowingRows
+from clipcal.scripts.child.naming import names_of
+from clipcal.scripts.child.stream import ROW, Changes
 from clipcal.scripts.gathering import Gathering
-from clipcal.scripts.script import Script, from_source, from_words
+from clipcal.sources.script import Script, from_source, from_words
+from clipcal.training.gradnorm import is_readable, measure, read
 
 PYTHON = sys.executable
 
@@ -155,7 +155,7 @@ def test_rows_are_there_while_the_file_grows(tmp_path: Path) -> None:
 WRITES = """
 import struct, sys
 from pathlib import Path
-from clipcal.attaching.growing import GrowingRows
+from clipcal.scripts.child.growing import GrowingRows
 rows = GrowingRows(Path(sys.argv[1]), struct.Struct("q"))
 for i in range(400_000):
     rows.append(i + 1)

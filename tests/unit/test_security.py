@@ -16,23 +16,26 @@ PACKAGE = Path(clipcal.__file__).parent
 ALLOWED = {
     ("__init__.py", "importlib.import_module"): "the modules of the public names, from a table of this file",
     (
-        "targets.py",
+        "sources/targets.py",
         "importlib.import_module",
     ): "the `_target_` of a spec: the user's own code, which is what a spec is for",
     (
-        "attaching/site/sitecustomize.py",
+        "scripts/child/site/sitecustomize.py",
         "importlib.import_module",
     ): "the sitecustomize that Python would have loaded without ours",
-    ("executors/connection.py", "importlib.import_module"): "ray, by a name that stands there",
-    ("executors/remote.py", "importlib.import_module"): "ray, by a name that stands there",
-    ("logs/wandb_run.py", "importlib.import_module"): "W&B's and protobuf's message classes, by names that stand there",
+    ("arms/executors/connection.py", "importlib.import_module"): "ray, by a name that stands there",
+    ("arms/executors/remote.py", "importlib.import_module"): "ray, by a name that stands there",
     (
-        "tensorboarding/files.py",
+        "logs/readers/wandb_run.py",
+        "importlib.import_module",
+    ): "W&B's and protobuf's message classes, by names that stand there",
+    (
+        "views/tensorboard/files.py",
         "importlib.import_module",
     ): "TensorBoard's and protobuf's message classes, by names that stand there",
-    ("attaching/compiling.py", "compile"): "torch.compile as the script called it, under its own name",
+    ("scripts/child/compiling.py", "compile"): "torch.compile as the script called it, under its own name",
     (
-        "executors/connection.py",
+        "arms/executors/connection.py",
         "socket.create_connection",
     ): "asks whether the Ray cluster that the user named is there",
     (
@@ -122,7 +125,7 @@ def test_the_page_that_a_report_is_has_one_way_in_for_markup() -> None:
                 calls.append((path.relative_to(PACKAGE).as_posix(), ast.unparse(node)))
     assert calls
     for where, call in calls:
-        assert where.startswith("reporting/"), f"{where}: {call}"
+        assert where.startswith("views/html/"), f"{where}: {call}"
         assert "_asset(" in call or call == "trusted('script', _script())", f"{where}: {call}"
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from made_runs import make_run
 from numpy.typing import NDArray
 
-from clipcal.layers import LayersWriter, rank_names
 from clipcal.recommendation.evidence import load
 from clipcal.recommendation.shards import Shards, find_shards
-from clipcal.rundir import Run
-from clipcal.step import Step
+from clipcal.run.directory import Run
+from clipcal.run.layers import LayersWriter, rank_names
+from clipcal.run.step import Step
 
 Floats = NDArray[np.float64]
 STEPS = 400

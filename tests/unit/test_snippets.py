@@ -17,10 +17,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import clipcal.snippets
+import clipcal.frameworks.snippets
 from clipcal.errors import InputError
+from clipcal.frameworks.snippets import SNIPPETS, resolve, snippet
 from clipcal.recommendation.answer import METHODS, Method
-from clipcal.snippets import SNIPPETS, resolve, snippet
 
 PROVENANCE = "clipcal 0.1.0: calibrated on configs/char_lstm.yaml, 300 steps, 2026-11-21"
 NORM_TYPES = (1.0, 2.0, 3.5, math.inf)
@@ -331,7 +331,7 @@ def test_the_docs_have_every_framework() -> None:
 
 def test_imports_stay_light() -> None:
     names: set[str | None] = set()
-    for path in Path(clipcal.snippets.__file__).parent.glob("*.py"):
+    for path in Path(clipcal.frameworks.snippets.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from clipcal.frameworks.snippets import SNIPPETS, snippet
 from clipcal.recommendation.answer import METHODS, Method
-from clipcal.snippets import SNIPPETS, snippet
 
 CASES = [
     (name, method, norm_type)

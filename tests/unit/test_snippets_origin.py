@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipcal.snippets import provenance, snippet
+from clipcal.frameworks.snippets import provenance, snippet
 
 
 def test_holds_everything_that_is_known() -> None:

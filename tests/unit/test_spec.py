@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from clipcal.errors import InputError, SpecError
-from clipcal.rundir import Replacement, RunInfo, open_run
-from clipcal.spec import Fields, from_source, json_schema, load_spec, parse_spec
-from clipcal.starter import STARTER
+from clipcal.run.directory import Replacement, RunInfo, open_run
+from clipcal.sources.spec import Fields, from_source, json_schema, load_spec, parse_spec
+from clipcal.sources.starter import STARTER
 
 GOOD = """\
 model: {_target_: my.Model}

@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 import clipcal
-from clipcal.cli import app
+from clipcal.cli.main import app
 
 
 def test_public_names() -> None:

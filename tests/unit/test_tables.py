@@ -14,7 +14,7 @@ from clipcal.recommendation.baselines import BASELINES, Floats
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.culprits import Culprits
 from clipcal.recommendation.replay import Replayed, replay
-from clipcal.terminal import console, tables
+from clipcal.views.terminal import console, tables
 
 
 def spiky(n: int = 400) -> Floats:

@@ -8,7 +8,7 @@ import random
 import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from clipcal.tensorboarding.frames import first_record, framed
+from clipcal.views.tensorboard.frames import first_record, framed
 
 
 def by_tensorboard(records: list[bytes]) -> bytes:

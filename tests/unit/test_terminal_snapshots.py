@@ -30,13 +30,13 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from typer.testing import CliRunner
 
-from clipcal.cli import app
+from clipcal.arms.pool import Arm, Progress
+from clipcal.cli.main import app
 from clipcal.recommendation.answer import Choice
-from clipcal.stdio import Interrupt
-from clipcal.step import Step
-from clipcal.terminal import console, live, plainview
+from clipcal.run.step import Step
+from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.verification.arms import Arm, Progress
+from clipcal.views.terminal import console, live, plainview
 
 NUM_STEPS = 300
 SPIKES = {41: 6.8, 77: 12.0, 120: 93.0, 190: 31.0, 191: 9.0, 260: 55.0}

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcal.errors import InputError
-from clipcal.jsonfile import dumps, number, write_json
-from clipcal.layers import LayersWriter, keep_rows, read_layers
-from clipcal.step import Step
-from clipcal.trace import AppendOnly, lines_of, mend, read_trace, trace_of
+from clipcal.run.jsonfile import dumps, number, write_json
+from clipcal.run.layers import LayersWriter, keep_rows, read_layers
+from clipcal.run.step import Step
+from clipcal.run.trace import AppendOnly, lines_of, mend, read_trace, trace_of
 
 anything = st.floats(allow_nan=True, allow_infinity=True)
 

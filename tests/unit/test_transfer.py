@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.rescaling.probed import header, line, read_probed, times_of
-from clipcal.rescaling.transfer import transfer
+from clipcal.recommendation.scaling.probed import header, line, read_probed, times_of
+from clipcal.recommendation.scaling.transfer import transfer
 
 Array = NDArray[np.float64]
 DIM, SIGNAL, NOISE = 200, 1.0, 2.0  # |G| and the root of S/B

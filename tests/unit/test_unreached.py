@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from clipcal.step import Step
-from clipcal.trace import trace_of
+from clipcal.run.step import Step
+from clipcal.run.trace import trace_of
 from clipcal.verification.unreached import is_unreached
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from clipcal.losses import diverged_at, final_loss, jumps, num_spikes
-from clipcal.trace import Floats, Trace
+from clipcal.arms.pool import Arm, arm_name
+from clipcal.run.trace import Floats, Trace
+from clipcal.stats.losses import diverged_at, final_loss, jumps, num_spikes
 from clipcal.verification.answer import Verification
-from clipcal.verification.arms import Arm, arm_name
 from clipcal.verification.judging import compare, judge, results_of
 
 ROLES = {"unclipped": "unclipped", "clipped": "max_norm=2"}

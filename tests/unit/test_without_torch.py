@@ -21,7 +21,7 @@ import yaml
 from conftest import Answer
 from made_runs import make_run, spiky
 
-from clipcal.cli import app
+from clipcal.cli.main import app
 
 ABSENT = """\
 import importlib.machinery

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from clipcal.logs import keyed
 from clipcal.logs.log import Log, Series
+from clipcal.logs.readers import keyed
 from clipcal.logs.source import Source
 
 NAN = math.nan

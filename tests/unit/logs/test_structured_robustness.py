@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipcal.errors import InputError
-from clipcal.logs import (
+from clipcal.logs.beside import MAX_BYTES, threshold_beside
+from clipcal.logs.log import Log
+from clipcal.logs.reader import Reader
+from clipcal.logs.readers import (
     delimited,
     epochs,
     huggingface,
@@ -25,9 +28,6 @@ from clipcal.logs import (
     sacred,
     tensorboard_json,
 )
-from clipcal.logs.beside import MAX_BYTES, threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
 from clipcal.logs.source import Source
 
 READERS: tuple[Reader, ...] = tuple(

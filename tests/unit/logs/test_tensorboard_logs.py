@@ -27,8 +27,8 @@ from clipcal.errors import InputError
 from clipcal.logs import tfrecord
 from clipcal.logs.events import read_scalars
 from clipcal.logs.log import Log
+from clipcal.logs.readers.tensorboard import READER, read_folder
 from clipcal.logs.source import Source
-from clipcal.logs.tensorboard import READER, read_folder
 
 NORMS = (1.5, 0.25, math.nan, 3e38, math.inf, 0.0, 7.125)
 
@@ -432,7 +432,7 @@ import sys
 sys.modules["tensorboard"] = sys.modules["torch"] = sys.modules["google.protobuf"] = None
 from pathlib import Path
 from clipcal.logs.source import Source
-from clipcal.logs.tensorboard import READER
+from clipcal.logs.readers.tensorboard import READER
 print(len(READER.read(Source(Path({str(path)!r}))).series[0]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

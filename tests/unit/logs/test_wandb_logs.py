@@ -16,8 +16,8 @@ from wandb_files import BLOCK, config, framed, history, messages
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log
+from clipcal.logs.readers.wandb_run import READER
 from clipcal.logs.source import Source
-from clipcal.logs.wandb_run import READER
 
 SCRIPT = """
 import math

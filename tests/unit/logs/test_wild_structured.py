@@ -16,8 +16,8 @@ import torch
 
 from clipcal.errors import InputError
 from clipcal.logs import Log, find_reader, pick, read_log
-from clipcal.logs.epochs import OVERFLOWN
 from clipcal.logs.pickled import tensor_value
+from clipcal.logs.readers.epochs import OVERFLOWN
 from clipcal.logs.source import Source
 
 Write = Callable[[str], Path]

@@ -1,0 +1,63 @@
+"""Arms of a spec -> their traces, trained on this machine: side by side, or in turn under torchrun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from clipcal.arms.pool import Arm, OnProgress, train_arms, train_in_turn
+from clipcal.errors import InputError
+from clipcal.run.directory import Run
+from clipcal.sources.ranks import ranks_here
+from clipcal.training.building import pick_device
+from clipcal.training.profiling import environment, num_threads
+
+
+class LocalExecutor:
+    """``jobs``: how many arms are trained at a time, None for as many as have cores of their own."""
+
+    def __init__(self, run: Run, jobs: int | None) -> None:
+        info = run.info
+        self._info = info
+        self.device = str(pick_device(info.device))
+        self._jobs = jobs or default_jobs(self.device, info.threads)
+        self._ranks = ranks_here()
+        if info.world_size != (self._ranks.world if self._ranks else 1):
+            how = (
+                f"torchrun --nproc-per-node {info.world_size} -m clipcal"
+                if info.world_size > 1
+                else "clipcal, without torchrun,"
+            )
+            raise InputError(
+                f"{run.folder}: was profiled on {info.world_size} rank{'s' * (info.world_size > 1)}, and its arms have to be trained in the "
+                f"same way: run {how} verify {run.folder}."
+            )
+        here = environment()
+        self.same_machine = (
+            info.versions == here["versions"] and info.platform == here["platform"] and info.device == self.device
+        )
+        self.machine: dict[str, str] = here["versions"] | {"platform": here["platform"], "threads": str(info.threads)}
+
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+        if self._ranks is not None:
+            with num_threads(self._info.threads):
+                train_in_turn(self._info.source, arms, steps=steps, device=self.device, on_progress=on_progress)
+            return
+        train_arms(
+            self._info.source,
+            arms,
+            steps=steps,
+            device=self.device,
+            threads=self._info.threads,
+            jobs=self._jobs,
+            on_progress=on_progress,
+        )
+
+
+def default_jobs(device: str, threads: int) -> int:
+    """As many arms side by side as have cores of their own; one on an accelerator, whose memory they would share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads) if torch.device(device).type == "cpu" else 1

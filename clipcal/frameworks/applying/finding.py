@@ -1,0 +1,211 @@
+"""A document -> the one key in it that is to hold the threshold: named by the user, by the framework, or by its name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from clipcal.errors import InputError, nearest
+from clipcal.frameworks.applying.documents import Document, along
+from clipcal.frameworks.applying.frameworks import FRAMEWORKS, recognise, resolve
+from clipcal.frameworks.applying.keys import KEYS, MEANINGS, Key, known
+from clipcal.frameworks.applying.tree import Mapping, Node, Path, Scalar, behind, children, find, parse_key, show, walk
+from clipcal.recommendation.answer import Method
+
+_SHOWN = 6
+"""Keys that an error lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the threshold goes. ``key`` is None where nothing is known of a key that the user named."""
+
+    root: Node
+    path: Path
+    key: Key | None
+    framework: str | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A key of the file that holds a threshold by its name."""
+
+    root: Node
+    path: Path
+    node: Node
+    key: Key
+
+
+def named(document: Document, key: str, framework: str | None) -> Target:
+    """The key that ``--key`` names: one that is there, or one more in a mapping that is there. Raises InputError."""
+    path = parse_key(key)
+    depths = [len(along(document, root, path)) for root in document.roots]
+    deepest = max(depths, default=0)
+    roots = [root for root, depth in zip(document.roots, depths, strict=True) if depth == deepest]
+    if deepest < len(path):
+        raise InputError(_no_parent(document, roots[0], path) if roots else _empty(document))
+    if len(roots) > 1:
+        raise InputError(
+            f"{document.file} holds {len(document.roots)} documents, and {show(path)} could be in {len(roots)} of them. "
+            "Apply to a file with one document, or write the number by hand."
+        )
+    root = roots[0]
+    parent = along(document, root, path)[len(path) - 1]
+    if deepest == len(path):
+        near = _near(path[-1], parent)
+        if not isinstance(parent, Mapping) or near:
+            raise InputError(_no_leaf(document, parent, path, near))
+    name = resolve(framework) if framework else recognise(root)
+    own = FRAMEWORKS[name] if name else None
+    if own and own.path == path:
+        return Target(root=root, path=path, key=own.key, framework=name)
+    return Target(root=root, path=path, key=known(path), framework=None)
+
+
+def found(document: Document, method: Method, framework: str | None) -> Target:
+    """The key that the framework reads, there already or not, or else the only one that is one by its name.
+
+    Raises InputError where there is none, and where there are several.
+    """
+    candidates = [c for root in document.roots for c in _candidates(root)]
+    root = _only_root(document, candidates)
+    name = resolve(framework) if framework else recognise(root)
+    if name:
+        return _of_framework(document, root, name, candidates)
+    fitting = [c for c in candidates if method in c.key.methods]
+    if len(fitting) > 1:
+        raise InputError(
+            f"{document.file} has {len(fitting)} keys that could hold the threshold: {_listed(document, fitting)}. Say "
+            f"which, such as --key {show(fitting[0].path)}."
+        )
+    if candidates:
+        best = (fitting or candidates)[0]
+        rest = [c for c in candidates if c is not best]
+        return Target(root=root, path=best.path, key=best.key, framework=None, notes=_others(document, rest))
+    raise InputError(
+        f"{document.file} has no key that is known to hold a clipping threshold, and does not look like the config of a "
+        "framework that is known here. Name the key, such as --key train.max_grad_norm; if training is not configured in "
+        "this file, `clipcal recommend RUN --for NAME` prints the lines to paste."
+    )
+
+
+def _of_framework(document: Document, root: Node, name: str, candidates: Sequence[Candidate]) -> Target:
+    own = FRAMEWORKS[name]
+    there = find(root, own.path) is not None
+    if not there and candidates:
+        raise InputError(
+            f"{document.file} looks like a config for {own.title}, which reads {show(own.path)}, not in the file yet; but "
+            f"there is {_listed(document, candidates)} as well. Say which: --key {show(own.path)}, or --key "
+            f"{show(candidates[0].path)}."
+        )
+    if not there and len(own.path) > 1 and not own.recognises(root) and find(root, own.path[:1]) is None:
+        raise InputError(
+            f"{document.file} does not look like a config for {own.title}: it has no {own.path[0]}. Name the key with "
+            "--key, or leave --for out."
+        )
+    rest = [c for c in candidates if c.path != own.path]
+    return Target(root=root, path=own.path, key=own.key, framework=name, notes=_others(document, rest))
+
+
+def is_open(node: Node) -> bool:
+    """Whether a value is a number, or nothing yet: what a threshold may take the place of without asking."""
+    node = behind(node)
+    if not isinstance(node, Scalar) or node.tag.rpartition(":")[2] not in ("", "float"):
+        return False
+    value = node.value
+    if value is None or value == "":
+        return node.resolve is not None
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return not isinstance(value, bool)
+
+
+def _candidates(root: Node) -> list[Candidate]:
+    """One for each path: a key that stands twice is told of when it comes to be changed."""
+    by_path = {
+        path: Candidate(root=root, path=path, node=node, key=key)
+        for path, node in walk(root)
+        if (key := known(path)) and is_open(node)
+    }
+    return list(by_path.values())
+
+
+def _only_root(document: Document, candidates: Sequence[Candidate]) -> Node:
+    roots = document.roots
+    if len(roots) > 1:
+        roots = [root for root in roots if any(c.root is root for c in candidates)]
+    if not document.roots:
+        raise InputError(_empty(document))
+    if len(roots) != 1:
+        raise InputError(
+            f"{document.file} holds {len(document.roots)} documents, {len(roots) or 'none'} of them with a threshold; expected "
+            "one. Name the key with --key, or write the number by hand."
+        )
+    return roots[0]
+
+
+def _empty(document: Document) -> str:
+    return (
+        f"{document.file} is empty; expected a config that has its keys already. `clipcal recommend RUN --for NAME` prints "
+        "the lines to paste."
+    )
+
+
+def _others(document: Document, others: Sequence[Candidate]) -> list[str]:
+    if not others:
+        return []
+    return [f"Left as it is: {_listed(document, others)}. Look whether that clips too."]
+
+
+def _listed(document: Document, candidates: Sequence[Candidate]) -> str:
+    shown = [
+        f"{show(c.path)} on line {document.line(c.node)} ({MEANINGS[c.key.methods[0]]})"
+        if c.key.methods[0] != "norm"
+        else f"{show(c.path)} on line {document.line(c.node)}"
+        for c in candidates[:_SHOWN]
+    ]
+    more = f", and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def _no_parent(document: Document, root: Node, path: Path) -> str:
+    nodes = along(document, root, path)
+    depth = len(nodes) - 1
+    keys = [key for key, _ in children(nodes[-1])]
+    if not keys and not isinstance(behind(nodes[-1]), Mapping):
+        return f"{document.where(nodes[-1])}: {show(path[:depth]) or 'the file'} holds no keys, so there is no {show(path)}."
+    missing = show(path[: depth + 1])
+    there = f"under {show(path[:depth])}" if depth else "at the top"
+    return f"{document.file} has no {missing}, so {path[-1]} cannot be put there.{_nearest(path[depth], keys, there, missing)}"
+
+
+def _no_leaf(document: Document, parent: Node, path: Path, near: str) -> str:
+    where = show(path[:-1]) or "the file"
+    if near:
+        return (
+            f"{document.file} has no {show(path)}. Did you mean {show((*path[:-1], near))}? A key of a new name, so close to "
+            "that, has to be put there by hand first."
+        )
+    return f"{document.where(parent)}: {where} holds no keys, so {path[-1]} cannot be added there."
+
+
+def _near(leaf: str, parent: Node) -> str:
+    """A key of the mapping, or one that is known to hold a threshold, that the new one may be a slip of."""
+    if leaf.lower().replace("-", "_") in KEYS or any(e.path[-1] == leaf for e in FRAMEWORKS.values()):
+        return ""
+    words = [key for key, _ in children(parent)] + list(KEYS)
+    return next(iter(difflib.get_close_matches(leaf, words, n=1, cutoff=0.85)), "")
+
+
+def _nearest(word: str, keys: Sequence[str], there: str, missing: str) -> str:
+    hint = nearest(word, keys)
+    if hint.startswith(" Did you mean"):
+        return hint
+    shown = f"{', '.join(map(repr, keys[:12]))}{', ...' if len(keys) > 12 else ''}"
+    has = "It has no keys" if not keys else "Its only key" if len(keys) == 1 else "Its keys"
+    are = "" if not keys else f" is {shown}" if len(keys) == 1 else f" are {shown}"
+    return f" {has} {there}{are}. Add {missing} there by hand first, or name another place with --key."

@@ -1,0 +1,74 @@
+"""A value -> the characters that stand for it in a config, and a new entry between the brackets of a mapping."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+from clipcal.errors import InputError
+from clipcal.frameworks.applying.tree import Mapping
+from clipcal.frameworks.snippets.entry import spelled
+
+Value = float | str | bool
+"""What is ever written: a threshold or a norm type, the name of a method, a switch."""
+
+
+def spell(value: Value, *, quote: str, infinity: str) -> str:
+    """``quote`` is what strings stand in, empty for none. Raises InputError for an infinity that the format cannot say."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"{quote}{value}{quote}"
+    if math.isinf(value):
+        if not infinity:
+            raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
+        return infinity
+    return spelled(value)
+
+
+def newline(text: str) -> str:
+    """The line break that the text uses."""
+    found = re.search(r"\r\n|\n|\r", text)
+    return found[0] if found else "\n"
+
+
+def end_of_line(text: str, position: int) -> int:
+    found = re.compile(r"[^\r\n]*").match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def leading_space(text: str, position: int) -> str:
+    """The white space right before a position, with at most one line break: no blank lines."""
+    start = position
+    while start and text[start - 1] in " \t":
+        start -= 1
+    if text[:start].endswith(("\n", "\r")):
+        start -= 2 if text[start - 2 : start] == "\r\n" else 1
+    return text[start:position]
+
+
+def column(text: str, position: int) -> int:
+    return position - max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) - 1
+
+
+def add_between_brackets(text: str, mapping: Mapping, key: str, value: str, *, separator: str) -> str:
+    """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs."""
+    if not mapping.entries:
+        return f"{text[: mapping.end - 1]}{key}{separator}{value}{text[mapping.end - 1 :]}"
+    last = mapping.entries[-1]
+    space = leading_space(text, last.start)
+    if len(mapping.entries) == 1 and not space.strip(" \t"):
+        space = " "
+    between = text[last.end : last.node.start]
+    if re.fullmatch(r"[ \t]*[:=][ \t]*", between):
+        separator = between
+    return f"{text[: last.node.end]},{space}{key}{separator}{value}{text[last.node.end :]}"
+
+
+def nested(path: tuple[str, ...], value: str, *, separator: str) -> tuple[str, str]:
+    """The first key of a path, quoted, and its value: the rest of the path as mappings in brackets around ``value``."""
+    for key in reversed(path[1:]):
+        value = f"{{{json.dumps(key, ensure_ascii=False)}{separator}{value}}}"
+    return json.dumps(path[0], ensure_ascii=False), value

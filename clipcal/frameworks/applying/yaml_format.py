@@ -1,0 +1,169 @@
+"""YAML -> nodes with their places, and a new key in its text.
+
+It reads the events of PyYAML's parser, which nearly every framework loads its configs with. Nothing is constructed, so a
+tag runs no code, and an alias stays an alias, so that a file of a few lines cannot grow into gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from clipcal.errors import InputError
+from clipcal.frameworks.applying.spelling import (
+    add_between_brackets,
+    column,
+    end_of_line,
+    leading_space,
+    nested,
+    newline,
+)
+from clipcal.frameworks.applying.tree import MAX_DEPTH, Alias, Entry, Mapping, Node, Path, Scalar, Sequence, children
+
+_PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+|$)(?:#[^\n]*\s+)*)*")
+_RESOLVER = yaml.resolver.Resolver()
+
+
+def read(text: str) -> list[Node]:
+    """The root of every document. Raises InputError without the file's name."""
+    try:
+        return _build(text)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        context = f" {e.context}" if e.context else ""
+        raise InputError(f"{place}: not valid YAML: {e.problem or 'syntax error'}{context}.") from None
+    except yaml.YAMLError as e:
+        raise InputError(f"1:1: not valid YAML: {str(e).splitlines()[0]}.") from None
+
+
+def add(text: str, parent: Mapping, path: Path, value: str) -> str:
+    """``path`` below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
+    if parent.layout == "flow":
+        key, value = nested(path, value, separator=": ")
+        bare = parent.entries and text[parent.entries[-1].start] not in "\"'"
+        return add_between_brackets(text, parent, _key(path[0]) if bare else key, value, separator=": ")
+    indent = column(text, parent.start)
+    step = _step(parent, text)
+    ends = newline(text)
+    lines = [f"{' ' * step * i}{_key(key)}:" for i, key in enumerate(path)]
+    lines[-1] += f" {value}"
+    entry = f"{ends}{' ' * indent}".join(lines)
+    # Behind the last value that ends where its line does; what is nested may be followed by comments of its own.
+    short = [e.node for e in parent.entries if not _spreads(e.node)]
+    if short:
+        at = end_of_line(text, short[-1].end)
+        return f"{text[:at]}{ends}{' ' * indent}{entry}{text[at:]}"
+    return f"{text[: parent.start]}{entry}{ends}{' ' * indent}{text[parent.start :]}"
+
+
+def _build(text: str) -> list[Node]:
+    """The trees of all documents, without recursion."""
+    roots: list[Node] = []
+    anchors: dict[str, Node] = {}
+    above: list[Mapping | Sequence] = []
+    keys: list[Node | None] = []  # of each mapping in ``above``: the key that waits for its value
+    for event in _events(text):
+        if isinstance(event, yaml.DocumentStartEvent):
+            anchors = {}
+            continue
+        if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
+            keys.pop()
+            node: Node = above.pop()
+            _, node.end = _span(event)
+        elif isinstance(event, yaml.NodeEvent):
+            node = _node(event, text, anchors)
+            if node.anchor:
+                anchors[node.anchor] = node
+            if isinstance(event, yaml.CollectionStartEvent):
+                assert isinstance(node, (Mapping, Sequence))
+                if len(above) >= MAX_DEPTH:
+                    raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
+                above.append(node)
+                keys.append(None)
+                continue
+        else:
+            continue
+        if not above:
+            roots.append(node)
+        elif isinstance(parent := above[-1], Sequence):
+            parent.items.append(node)
+        elif (key := keys[-1]) is None:
+            keys[-1] = node
+        else:
+            name = key.text if isinstance(key, Scalar) else None
+            parent.entries.append(Entry(key=name, start=key.start, end=key.end, node=node))
+            keys[-1] = None
+    return roots
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    yield from yaml.parse(text, Loader=yaml.SafeLoader)
+
+
+def _node(event: yaml.NodeEvent, text: str, anchors: dict[str, Node]) -> Node:
+    start, end = _span(event)
+    anchor = event.anchor or ""
+    if isinstance(event, yaml.AliasEvent):
+        if anchor not in anchors:
+            place = f"{text.count(chr(10), 0, start) + 1}:{column(text, start) + 1}"
+            raise InputError(f"{place}: not valid YAML: the alias *{anchor} has no anchor.")
+        return Alias(start=start, end=end, target=anchors[anchor])
+    assert isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent))
+    if event.anchor or event.tag:
+        properties = _PROPERTIES.match(text, start, end if isinstance(event, yaml.ScalarEvent) else len(text))
+        assert properties is not None
+        start = properties.end()
+    if isinstance(event, yaml.ScalarEvent):
+        return Scalar(
+            start=start,
+            end=end,
+            anchor=anchor,
+            text=event.value,
+            resolve=_plain if not event.style else None,
+            tag=event.tag or "",
+            lines=event.style in ("|", ">"),
+        )
+    if isinstance(event, yaml.MappingStartEvent):
+        return Mapping(start=start, end=end, anchor=anchor, layout="flow" if event.flow_style else "block")
+    return Sequence(start=start, end=end, anchor=anchor, layout="flow" if event.flow_style else "block")
+
+
+def _span(event: yaml.Event) -> tuple[int, int]:
+    """The offsets of an event: the parser gives marks to every one."""
+    assert event.start_mark is not None
+    assert event.end_mark is not None
+    return event.start_mark.index, event.end_mark.index
+
+
+def _plain(text: str) -> Any:
+    """What YAML 1.1 makes of an unquoted value; the text itself where that is not one value (``2024-13-45``, ``=``)."""
+    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    try:
+        return yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
+    except (yaml.YAMLError, ValueError, OverflowError):
+        return text
+
+
+def _key(key: str) -> str:
+    """Plain where that stays the same string in every YAML, otherwise in double quotes."""
+    return key if re.fullmatch(r"[A-Za-z_][\w-]*", key, re.ASCII) and _plain(key) == key else json.dumps(key)
+
+
+def _spreads(node: Node) -> bool:
+    """Whether a value may go on after the line that it seems to end on."""
+    if isinstance(node, (Mapping, Sequence)):
+        return node.layout == "block"
+    return isinstance(node, Scalar) and node.lines
+
+
+def _step(parent: Mapping, text: str) -> int:
+    """How far the file indents what is nested, two spaces where it does not say."""
+    for _, node in children(parent):
+        if isinstance(node, Mapping) and node.layout == "block" and "\n" in leading_space(text, node.start):
+            return max(1, column(text, node.start) - column(text, parent.start))
+    return 2

@@ -1,0 +1,1 @@
+"""One file per format: a log as its framework wrote it -> its series."""

@@ -1,0 +1,134 @@
+"""CSV, TSV and other tables with a header; the CSV exports of W&B and TensorBoard -> rows.
+
+W&B heads a column ``RUN - train/grad_norm`` and writes the least and largest value of each point beside it, as ``__MIN`` and
+``__MAX``; TensorBoard's header is ``Wall time,Step,Value``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from clipcal.logs.log import Log, Series
+from clipcal.logs.names import kind_of
+from clipcal.logs.reader import Reader
+from clipcal.logs.readers.tensorboard_json import exported
+from clipcal.logs.rows import Rows
+from clipcal.logs.sheet import Sheet, records, sheet_of
+from clipcal.logs.source import Source
+from clipcal.logs.values import value_of
+
+_TITLE = "table with a header (CSV, TSV)"
+_TENSORBOARD = ("wall time", "step", "value")
+_BOUNDS = ("__MIN", "__MAX")
+_OF_RUN = " - "
+_AGAIN = re.compile(r" \(\d+\)$")
+_NAMED, _VALUE = ("tag", "name", "metric", "key"), "value"
+
+
+def _recognises(source: Source) -> bool:
+    return sheet_of(source) is not None
+
+
+def _read(source: Source) -> Log:
+    sheet = sheet_of(source)
+    assert sheet is not None
+    small = [name.lower() for name in sheet.header]
+    if tuple(small) == _TENSORBOARD:
+        points = ((row[1], row[2]) for _, row in records(source, sheet) if row is not None)
+        return exported(source.path, "TensorBoard CSV export", points)
+    if _VALUE in small and any(name in small for name in _NAMED):
+        return _read_long(source, sheet)
+    if any(name.endswith(_BOUNDS) for name in sheet.header):
+        return _read_wandb(source, sheet)
+    return _read_wide(source, sheet)
+
+
+def _read_wide(source: Source, sheet: Sheet) -> Log:
+    rows = Rows()
+    # without a step, a column of epochs numbers the rows, if every row is another
+    stepless = not any(kind_of(name) == "step" for name in sheet.header)
+    at = next((i for i, name in enumerate(sheet.header) if name.lower() in ("epoch", "epochs")), None)
+    for line, cells in records(source, sheet):
+        if cells is None:
+            rows.start_run()
+        else:
+            epoch = value_of(cells[at]) if stepless and at is not None else None
+            rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
+    log = rows.log(_TITLE)
+    if not stepless or at is None:
+        return log
+    if all(_one_an_epoch(series) for series in log.series):
+        return replace(log, unit="epoch")
+    return replace(log, series=tuple(replace(s, step=np.full(len(s), np.nan)) for s in log.series))
+
+
+def _one_an_epoch(series: Series) -> bool:
+    return all(a != b and a == int(a) for a, b in pairwise(series.step) if not np.isnan(a))
+
+
+def _read_wandb(source: Source, sheet: Sheet) -> Log:
+    """W&B lays the runs side by side; each is read by itself, as its steps are others."""
+    runs: dict[str, dict[int, str]] = {}
+    shared: dict[int, str] = {}
+    for i, name in enumerate(sheet.header):
+        run, found, metric = name.rpartition(_OF_RUN)
+        again = _AGAIN.search(metric)
+        if again:  # two runs have one name
+            run, metric = run + again[0], metric[: again.start()]
+        if metric.endswith(_BOUNDS):
+            continue
+        if found:
+            runs.setdefault(run, {})[i] = metric
+        else:
+            shared[i] = name
+    rows = {run: Rows() for run in runs}
+    for line, cells in records(source, sheet):
+        if cells is None:
+            continue
+        for run, columns in runs.items():
+            rows[run].add({name: cells[i] for i, name in (shared | columns).items()}, line=line)
+    logs = {run: r.log("W&B CSV export") for run, r in rows.items()}
+    series = [
+        replace(s, tag=f"{run}{_OF_RUN}{s.tag}" if len(runs) > 1 else s.tag)
+        for run, log in logs.items()
+        for s in log.series
+    ]
+    return Log(
+        format="W&B CSV export", series=tuple(series), notes=tuple(n for log in logs.values() for n in log.notes)
+    )
+
+
+def _read_long(source: Source, sheet: Sheet) -> Log:
+    """A row per value: ``step,tag,value``, as MLflow and TensorBoard's data frames have it."""
+    small = [name.lower() for name in sheet.header]
+    name_at, value_at = next(small.index(n) for n in _NAMED if n in small), small.index(_VALUE)
+    others = [(i, n) for i, n in enumerate(sheet.header) if i not in (name_at, value_at)]
+    run_at = next((small.index(n) for n in ("run", "run_id", "run_uuid", "run_name") if n in small), None)
+    rows, run = Rows(), ""
+    for line, cells in records(source, sheet):
+        if cells is None:
+            rows.start_run()
+            continue
+        if run_at is not None and cells[run_at] != run:
+            run = cells[run_at]
+            rows.start_run()
+        rows.add(_with(cells, others, cells[name_at], cells[value_at]), line=line)
+    return rows.log(_TITLE)
+
+
+def _with(cells: Sequence[str], others: Sequence[tuple[int, str]], name: str, value: str) -> dict[str, Any]:
+    return {n: cells[i] for i, n in others} | {name: value}
+
+
+READER = Reader(
+    title=_TITLE,
+    recognises=_recognises,
+    read=_read,
+    norms="write what torch.nn.utils.clip_grad_norm_ returns into a column grad_norm, beside step and loss",
+)

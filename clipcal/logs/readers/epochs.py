@@ -1,0 +1,59 @@
+"""``log.txt`` with one JSON object per epoch, as BEiT, EVA, ConvNeXt, DETR and MAE write it -> rows.
+
+Their MetricLogger gives the mean over the epoch of what ``clip_grad_norm_`` returned, as ``train_grad_norm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from clipcal.logs.log import Log
+from clipcal.logs.names import kind_of
+from clipcal.logs.reader import Reader
+from clipcal.logs.readers.jsonlines import Objects, told, whole_epoch
+from clipcal.logs.rows import Rows
+from clipcal.logs.source import Source
+
+_STATS = "train_"
+OVERFLOWN = (
+    "One step whose gradients overflow makes the mean of its epoch infinite; in half precision such a step is skipped."
+)
+
+
+def _recognises(source: Source) -> bool:
+    epochs = list(_epochs(told(source)))
+    return bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
+
+
+def _epochs(rows: Iterator[dict[str, Any]]) -> Iterator[float | None]:
+    """The epochs of rows with training statistics; None for a row that has a step too."""
+    for row in rows:
+        kinds = {kind_of(name) for name in row}
+        if kinds & {"norm", "loss"}:
+            yield whole_epoch(row)
+
+
+def _read(source: Source) -> Log:
+    rows, objects = Rows(), Objects(source)
+    of_beit = False
+    for row in objects:
+        of_beit = of_beit or any(name.startswith(_STATS) for name in row)
+        rows.add(row, step=whole_epoch(row))
+    facts: dict[str, Any] = {"window": "mean", "after": False} if of_beit else {}
+    log = rows.log("log of one JSON object per epoch", unit="epoch", notes=objects.notes, **facts)
+    if any(np.isinf(series.grad_norm).any() for series in log.series):
+        log = replace(log, notes=(*log.notes, OVERFLOWN))
+    return log
+
+
+READER = Reader(
+    title="log of one JSON object per epoch",
+    recognises=_recognises,
+    read=_read,
+    norms="call metric_logger.update(grad_norm=...) at every step; better, write the norm of every step, not of every epoch",
+)

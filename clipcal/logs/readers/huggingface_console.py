@@ -1,0 +1,150 @@
+"""The console output of Hugging Face's Trainer, Python dicts among progress bars and tracebacks -> rows.
+
+transformers 4 prints numbers (``{'loss': 2.3, 'grad_norm': nan, ...}``), 5 prints four digits as text (``'grad_norm':
+'1.234'``). No dict has its step; the progress bar that is drawn again after each has it, as long as nothing was lost.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from clipcal.logs.bars import Bars, steps_of
+from clipcal.logs.beside import threshold_beside
+from clipcal.logs.log import Log
+from clipcal.logs.names import STEPS, kind_of
+from clipcal.logs.reader import Reader
+from clipcal.logs.readers.huggingface import CONFIGS, add_row, is_training_row, swift_step
+from clipcal.logs.rows import Rows
+from clipcal.logs.source import Source
+from clipcal.logs.values import NUMBER, value_of
+
+TITLE = "Hugging Face Trainer's console output"
+ENOUGH = 3
+"""Dicts with a gradient norm, but no epoch and rate as Trainer's have, that make a file a log."""
+_TOKEN = re.compile(r"(?P<n>\d{1,15})/(?P<total>\d{1,15}) \[\d[\d:]*<|(?P<dict>\{\s*'[^{}]*\})")
+_PAIR = re.compile(
+    r"'(?P<name>[^'\\]{1,200})':\s*"
+    r"(?:'(?P<text>[^'\\]*)'|(?P<wrapped>\w[\w.]{0,20}\([^)]*\))|(?P<bare>[^\s,'\"{}\[\]()]+))(?=\s*[,}])"
+)
+# the arguments, as examples print them; a command line; DeepSpeed's dump of its config
+_THRESHOLD = re.compile(
+    rf"\b(?P<name>max_grad_norm)['\"]?\s*[=: ]\s*['\"]?(?P<value>{NUMBER})|(?P<ds>gradient_clipping) \.{{3,}} (?P<off>{NUMBER})"
+)
+_MAX_DICT = 20_000  # characters: a dict that is printed over several lines ends before
+
+
+def _recognises(source: Source) -> bool:
+    seen = 0
+    for match in _tokens(iter(source.telling)):
+        row = _row(match["dict"])
+        # a config that is printed has names alike, and no epoch that it stands in; code has a dict or two
+        if {"learning_rate", "epoch"} <= row.keys() and (_is_number(row, "loss") or _names_norm(row)):
+            return True
+        seen += _names_norm(row)
+        if seen >= ENOUGH:
+            return True
+    return False
+
+
+def _read(source: Source) -> Log:
+    rows, bars = Rows(), Bars()
+    own, epochs = array("d"), array("d")
+    of_trainer = ended = False
+    for line in _lines_and_thresholds(source, rows):
+        if "***** Running training *****" in line:
+            rows.start_run()
+            continue
+        for match in _TOKEN.finditer(line):
+            if not match["dict"]:
+                bars.drawn(int(match["n"]), int(match["total"]), rows=len(own))
+                continue
+            row = _row(match["dict"])
+            if "train_runtime" in row:
+                ended = True
+            elif is_training_row(row) or _names_norm(row):
+                if ended:
+                    rows.start_run()
+                    ended = False
+                of_trainer = of_trainer or ("learning_rate" in row and "epoch" in row)
+                if not _names_norm(row):
+                    continue  # LLaMA-Factory's callback prints each row once more, without the norm
+                numbers = (value_of(row[name]) for name in STEPS if name in row)
+                step = swift_step(row) or next((n for n in numbers if n is not None), math.nan)
+                add_row(rows, row, step=float(len(own)))  # its place, until all bars are known
+                own.append(step)
+                epoch = value_of(row.get("epoch"))
+                epochs.append(math.nan if epoch is None else epoch)
+    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
+    if beside:
+        rows.threshold(*beside)
+    log = rows.log(TITLE, window="last", after=False) if of_trainer else rows.log("console output of Python dicts")
+    steps = np.array(own)
+    if len(own) and not np.isfinite(steps).all():
+        steps = steps_of(bars, np.array(epochs))
+    return replace(log, series=tuple(replace(s, step=steps[s.step.astype(np.int64)]) for s in log.series))
+
+
+def _lines_and_thresholds(source: Source, rows: Rows) -> Iterator[str]:
+    """The lines with whole dicts or bars in them; what they say of the threshold is told to ``rows``."""
+    for line in _joined(source.lines()):
+        if "max_grad_norm" in line or "gradient_clipping" in line:
+            found = _THRESHOLD.search(line)
+            if found:
+                rows.threshold(found["name"] or found["ds"], value_of(found["value"] or found["off"]))
+        yield line
+
+
+def _joined(lines: Iterator[str]) -> Iterator[str]:
+    """Puts a dict that was printed over several lines into one, unless another begins before it ends."""
+    held = ""
+    for line in lines:
+        if held:
+            if "}" in line and "{" not in line.partition("}")[0]:
+                line, held = f"{held} {line}", ""
+            elif "{" in line or len(held) + len(line) > _MAX_DICT:
+                yield held
+                held = ""
+            else:
+                held = f"{held} {line}"
+                continue
+        opened = line.rfind("{")
+        if opened != -1 and "}" not in line[opened:] and line[opened + 1 :].lstrip()[:1] in ("'", ""):
+            held = line
+        else:
+            yield line
+    if held:
+        yield held
+
+
+def _tokens(lines: Iterator[str]) -> Iterator[re.Match[str]]:
+    for line in _joined(lines):
+        yield from (match for match in _TOKEN.finditer(line) if match["dict"])
+
+
+def _row(text: str) -> dict[str, str]:
+    """A printed dict as names and texts of values. Nothing is evaluated."""
+    if len(text) > _MAX_DICT:
+        return {}
+    return {m["name"]: m["text"] or m["wrapped"] or m["bare"] or "" for m in _PAIR.finditer(text)}
+
+
+def _names_norm(row: Mapping[str, str]) -> bool:
+    return any(kind_of(name) == "norm" and _is_number(row, name) for name in row)
+
+
+def _is_number(row: Mapping[str, str], name: str) -> bool:
+    return value_of(row.get(name)) is not None
+
+
+READER = Reader(
+    title=TITLE,
+    recognises=_recognises,
+    read=_read,
+    norms="use transformers 4.38 or newer, whose Trainer prints grad_norm, with logging_steps=1",
+)

@@ -1,0 +1,137 @@
+"""A recommendation and the probe of its run -> the recommendation for a multiple of the batch, with what does not move along."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcal.errors import InputError
+from clipcal.recommendation.answer import Candidates, Confidence, Recommendation, Spikes
+from clipcal.recommendation.calibration import recommend, rounded
+from clipcal.recommendation.evidence import Evidence
+from clipcal.recommendation.scaling.moved import CROWDED, NAMES, ONE_WAY, RUNS, Moved, Name, Taken
+from clipcal.recommendation.scaling.probed import Probed, read_probed
+from clipcal.recommendation.scaling.telling import moved_caveats, moved_reasons
+from clipcal.recommendation.scaling.transfer import Transfer, transfer
+from clipcal.run.directory import Run
+
+DEFAULT = "default_1.0"
+
+
+def move(at_batch: Recommendation, norms: NDArray[np.float64], probed: Probed, times: int) -> Moved:
+    """Move a recommendation with a threshold, read from ``norms`` (n,), to ``times`` the batch. Raises InputError where there is too
+    little to move it by."""
+    assert at_batch.max_norm is not None
+    t = transfer(
+        norms,
+        probed.norms,
+        probed.parts,
+        times=times,
+        summed=probed.reduction == "sum",
+        spike=at_batch.spikes.min,
+    )
+    there = recommend(probed.norms, probed.loss if np.isfinite(probed.loss).any() else None)
+    taken = name_of(at_batch), name_of(there)
+    return Moved(recommendation=_moved(at_batch, t, probed, taken), transfer=t, reduction=probed.reduction, taken=taken)
+
+
+def name_of(r: Recommendation) -> Name | None:
+    """Which candidate a recommendation stands for; None for a threshold that training chose from elsewhere."""
+    return next((n for n in NAMES if getattr(r.candidates, n) == r.max_norm), None)
+
+
+def probe_of(evidence: Evidence) -> Probed:
+    """The probe of a run. Raises InputError that says how to take one."""
+    run = evidence.run
+    if run is None:
+        raise InputError(
+            f"{evidence.source}: --scale needs a run that was probed at a larger batch, and this is a log. Profile a spec with "
+            "`clipcal profile SPEC --scale batch=2`."
+        )
+    if run.info.guard is not None:
+        raise InputError(
+            f"{run.folder}: is lost at once without clipping, so its norms say nothing of another batch. Profile at the larger batch itself."
+        )
+    if run.info.source.get("kind") != "spec":
+        raise InputError(
+            f"{run.folder}: was profiled from a script, which is run as it is, at its own batch. Profile it at the larger batch, or give a spec to "
+            "`clipcal profile SPEC --scale batch=2`."
+        )
+    if not run.scale.exists():
+        raise InputError(
+            f"{run.folder}: has no probe at a larger batch, which --scale needs. Take one with "
+            f"`clipcal profile {Path(str(run.info.source['path']))} --out {run.folder} --resume --scale batch=2`."
+        )
+    return read_probed(run.scale)
+
+
+def named(run: Run, times: int) -> Run:
+    """The run as the source of a snippet's comment: the batch that stands there is not the one that the threshold is for."""
+    path = f"{run.info.source.get('path', run.folder)} (moved to {times} x its batch)"
+    return Run(run.folder, replace(run.info, source=run.info.source | {"path": path}))
+
+
+def _moved(r: Recommendation, t: Transfer, probed: Probed, taken: Taken) -> Recommendation:
+    assert r.max_norm is not None
+    assert r.corridor is not None
+    assert r.stable is not None
+    f = t.factor
+    spikes = _spikes(r, t)
+    lower = r.corridor[0] * f
+    upper = spikes.min if spikes.min is not None and spikes.min > lower else math.inf
+    max_norm = rounded(r.max_norm * f, (lower, upper) if lower < r.max_norm * f < upper else (0.0, math.inf))
+    interval = _interval(r, t, taken)
+    return replace(
+        r,
+        max_norm=max_norm,
+        interval=(min(interval[0], max_norm), max(interval[1], max_norm)),
+        corridor=(lower, upper),
+        confidence=_confidence(r, t, spikes, taken),
+        stable=replace(r.stable, **{k: getattr(r.stable, k) * f for k in ("median", "p95", "p99", "max")}),
+        spikes=spikes,
+        candidates=Candidates(**{k: _times(v, f) for k, v in asdict(r.candidates).items()}),
+        harm=None if r.harm is None else replace(r.harm, threshold=r.harm.threshold * f),
+        baselines={k: v if k == DEFAULT else _times(v, f) for k, v in r.baselines.items()},
+        reasons=(*moved_reasons(r, t, probed, max_norm), *r.reasons),
+        caveats=(*moved_caveats(r, t, probed, spikes, max_norm, taken), *r.caveats),
+    )
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else float(f"{value * factor:.3g}")
+
+
+def _interval(r: Recommendation, t: Transfer, taken: Taken) -> tuple[float, float]:
+    """The threshold's own uncertainty, the factor's, and what runs differ by, as independent ones, in logs; around the candidates that the profile and
+    the probe take, since losses decide anew at every batch."""
+    assert r.max_norm is not None
+    assert r.interval is not None
+    down = math.hypot(math.log(r.max_norm / r.interval[0]), math.log(t.factor / t.interval[0]), RUNS)
+    up = math.hypot(math.log(r.interval[1] / r.max_norm), math.log(t.interval[1] / t.factor), RUNS)
+    other = r.max_norm if taken[1] is None else getattr(r.candidates, taken[1]) or r.max_norm
+    low, high = min(r.max_norm, other) * t.factor, max(r.max_norm, other) * t.factor
+    return float(f"{low * math.exp(-down):.3g}"), float(f"{high * math.exp(up):.3g}")
+
+
+def _spikes(r: Recommendation, t: Transfer) -> Spikes:
+    """Spikes of single batches come in more steps and are smaller there; those of the whole loss stay what they are. What no
+    probe saw is taken as the former, which keeps the corridor narrow."""
+    s = r.spikes
+    if s.min is None or s.max is None:
+        return s
+    shared = t.shared or 0.0
+    size = shared + (1 - shared) / t.times
+    rate = s.rate if shared > ONE_WAY else 1 - (1 - s.rate) ** t.times
+    return replace(s, rate=rate, min=s.min * size, max=s.max * size)
+
+
+def _confidence(r: Recommendation, t: Transfer, spikes: Spikes, taken: Taken) -> Confidence:
+    """Never high, since the threshold was not read at its own batch; low beyond the probe, where nothing was
+    measured, and where the two trainings take different candidates."""
+    if r.confidence == "low" or taken[0] != taken[1] or spikes.rate > CROWDED or t.times > t.probed:
+        return "low"
+    return "medium"

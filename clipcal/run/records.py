@@ -1,0 +1,207 @@
+"""A JSON file of a run -> its object, in which every field is of the kind that readers rely on; or one sentence on the first that is not.
+
+The tables of all such files stand here, so that every reader of a file relies on the same. A key that no table names is left alone: a later
+version may write more. docs/format.md says what the fields mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from clipcal.errors import InputError
+from clipcal.run.kinds import (
+    ANYTHING,
+    ARM_NAME,
+    COUNT,
+    FLAG,
+    NUMBER,
+    NUMBER_OR_NULL,
+    POSITIVE,
+    POSITIVE_COUNT,
+    SEEDS,
+    STEP,
+    TEXT,
+    THRESHOLD,
+    TWO_ENDS,
+    Kind,
+    is_count,
+    is_p,
+    is_text,
+    kind,
+    list_of,
+    maybe,
+    object_of,
+    one_of,
+    or_null,
+    shown,
+    values_of,
+    wrong,
+)
+
+FORMAT_NAME = "clipcal.run"
+FORMAT_VERSION = 1
+Status = Literal["running", "complete", "stopped", "interrupted", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+Method = Literal["norm", "value", "per_tensor"]
+"""What is clipped: the total norm, each element, or the norm of each tensor."""
+METHODS: tuple[Method, ...] = get_args(Method)
+SPEC_SOURCE: Mapping[str, Kind] = {
+    "path": TEXT,
+    "folder": TEXT,
+    "cwd": TEXT,
+    "text": TEXT,
+    "overrides": values_of(ANYTHING),
+}
+SCRIPT_SOURCE: Mapping[str, Kind] = {
+    "words": Kind(expected="a list of at least one word", holds=lambda v: isinstance(v, list) and bool(v), each=TEXT),
+    "cwd": TEXT,
+    "steps": COUNT,
+    "seed": COUNT,
+    "optimizer": kind("a number, a class's name, or null", lambda v: v is None or is_count(v) or is_text(v)),
+    "scratch": FLAG,
+    "trackers": FLAG,
+    "threads": or_null(POSITIVE_COUNT),
+    "path": maybe(TEXT),
+    "framework": maybe(or_null(TEXT)),
+}
+WATCH_SOURCE: Mapping[str, Kind] = {"path": maybe(TEXT), "argv": maybe(list_of(TEXT))}
+# a run of a script or of a watched loop is read without what trains it again; `verify` asks for that when it is about to
+SOURCES: Mapping[str, Mapping[str, Kind]] = {
+    "spec": SPEC_SOURCE,
+    "script": {name: maybe(kind) for name, kind in SCRIPT_SOURCE.items()},
+    "watch": WATCH_SOURCE,
+}
+
+RUN: Mapping[str, Kind] = {
+    "name": TEXT,
+    "source": object_of({"kind": maybe(TEXT)}),
+    "fingerprint": TEXT,
+    "steps": COUNT,
+    "seeds": SEEDS,
+    "device": TEXT,
+    "threads": POSITIVE_COUNT,
+    "world_size": maybe(POSITIVE_COUNT),
+    "method": one_of(METHODS),
+    "norm_type": POSITIVE,
+    "num_parameters": maybe(COUNT),
+    "versions": values_of(TEXT),
+    "platform": TEXT,
+    "command": maybe(list_of(TEXT)),
+    "started": TEXT,
+    "finished": maybe(or_null(TEXT)),
+    "status": one_of(STATUSES),
+    "reason": maybe(or_null(TEXT)),
+    "guard": maybe(or_null(POSITIVE)),
+    "in_use": maybe(or_null(POSITIVE)),
+    "notes": list_of(TEXT),
+}
+
+RECOMMENDATION: Mapping[str, Kind] = {
+    "verdict": TEXT,
+    "max_norm": or_null(THRESHOLD),
+    "confidence": maybe(TEXT),
+    "interval": maybe(or_null(TWO_ENDS)),
+    "stable": maybe(or_null(object_of({"median": maybe(NUMBER), "p99": maybe(NUMBER)}))),
+    "spikes": maybe(object_of({"count": maybe(COUNT), "rate": maybe(NUMBER)})),
+}
+
+_ARM: Mapping[str, Kind] = {
+    "name": ARM_NAME,
+    "max_norm": or_null(THRESHOLD),
+    "seed": COUNT,
+    "steps": COUNT,
+    "final_loss": NUMBER,
+    "diverged_at": or_null(COUNT),
+    "loss_spikes": COUNT,
+    "clip_fraction": NUMBER,
+    "mean_scale": NUMBER,
+}
+VERIFICATION: Mapping[str, Kind] = {
+    "verdict": TEXT,
+    "max_norm": THRESHOLD,
+    "arms": list_of(object_of(_ARM)),
+    "comparison": object_of({"loss_difference": or_null(NUMBER), "interval": or_null(TWO_ENDS)}),
+    "reasons": list_of(TEXT),
+}
+
+CHOICE: Mapping[str, Kind] = {"name": TEXT, "max_norm": THRESHOLD, "reason": TEXT}
+
+STEP_LINE: Mapping[str, Kind] = {
+    "step": maybe(STEP),  # where there is none, the line's own number
+    "loss": maybe(NUMBER_OR_NULL),
+    "grad_norm": NUMBER_OR_NULL,
+    "grad_max": maybe(NUMBER_OR_NULL),
+    "lr": maybe(NUMBER_OR_NULL),
+    "seconds": maybe(NUMBER_OR_NULL),
+    "scale": maybe(NUMBER_OR_NULL),
+    "skipped": maybe(FLAG),
+}
+ROWS_HEADER: Mapping[str, Kind] = {
+    "format": TEXT,
+    "norm_type": kind("a number greater than 0, as text", is_p),
+    "names": list_of(TEXT),
+}
+SCALE_HEADER: Mapping[str, Kind] = {
+    "schema": one_of(("clipcal.scale/1",)),
+    "batch": kind("a whole number from 2 on", lambda v: is_count(v) and v > 1),
+    "reduction": one_of(("mean", "sum", "unknown")),
+    "batch_norm": maybe(FLAG),
+}
+SCALE_LINE: Mapping[str, Kind] = {
+    "step": STEP,
+    "loss": NUMBER_OR_NULL,
+    "grad_norm": NUMBER_OR_NULL,
+    "parts": list_of(NUMBER_OR_NULL),
+}
+
+FILES: Mapping[str, tuple[str, int, Mapping[str, Kind]]] = {
+    "run.json": (FORMAT_NAME, FORMAT_VERSION, RUN),
+    "recommendation.json": ("clipcal.recommendation", 1, RECOMMENDATION),
+    "verification.json": ("clipcal.verification", 1, VERIFICATION),
+    "choice.json": ("clipcal.choice", 1, CHOICE),
+}
+"""The files that are one object: the name and the newest version of their schema, and their fields."""
+
+
+def read_record(path: Path, *, todo: str) -> dict[str, Any] | None:
+    """One of ``FILES``, checked; None where there is none. ``todo`` is a sentence on how to go on without it.
+
+    Raises InputError that names the file, and the field that is missing or of another kind.
+    """
+    name, newest, table = FILES[path.name]
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror}). {todo}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: is no JSON, or is cut off. {todo}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: is {shown(raw)}, and no object. {todo}")
+    written = schema_of(raw.get("schema", f"{name}/{newest}"), name)
+    if written is None:
+        raise InputError(f"{path}: its 'schema' is {shown(raw['schema'])} (expected \"{name}/{newest}\"). {todo}")
+    if written > newest:
+        raise InputError(newer(path, name, written, newest))
+    found = wrong(raw, table)
+    if found is not None:
+        raise InputError(f"{path}: {found}. {todo}")
+    return raw
+
+
+def schema_of(text: Any, name: str) -> int | None:
+    """The version in ``clipcal.run/1``; None where it is the schema of something else, or none."""
+    begin, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
+    return int(version) if begin == name and version.isascii() and version.isdigit() and len(version) < 10 else None
+
+
+def newer(path: Path, name: str, version: int, newest: int) -> str:
+    """What to say of a file of a later version."""
+    return (
+        f"{path}: written by a newer clipcal ({name.removeprefix('clipcal.')} format {version}; this one reads up to {newest}). "
+        "Upgrade with `pip install -U clipcal`; the file is left as it is."
+    )

@@ -1,0 +1,126 @@
+"""A run -> the losses and norms of the arms that were trained side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipcal.run.directory import Run
+from clipcal.run.jsonfile import number
+from clipcal.run.records import read_record
+from clipcal.run.trace import Floats, Trace, read_arm, read_trace
+from clipcal.stats.arrays import running_median
+from clipcal.verification.answer import ArmResult
+
+MOST_POINTS = 600
+SMOOTH = 25
+"""Windows of the running median that a run is long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmCurve:
+    """One arm: its outcome, and its course in at most 600 points (k,): the mean loss and the largest norm of as many steps.
+    ``trend`` (k,) is the running median of ``losses``, which tells arms apart where the noise of the batches hides it."""
+
+    result: ArmResult
+    steps: Floats
+    losses: Floats
+    trend: Floats
+    norms: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """``names`` in the order of their thresholds, unclipped first; ``verdict`` and ``reasons`` are those of the verification."""
+
+    verdict: str
+    max_norm: float
+    names: tuple[str, ...]
+    curves: tuple[ArmCurve, ...]
+    reasons: tuple[str, ...]
+    comparison: tuple[float, tuple[float, float] | None] | None
+
+
+def read_verification(run: Run) -> dict[str, Any] | None:
+    """verification.json, or None where there is none. Raises InputError for one that cannot be read."""
+    raw = read_record(run.verification, todo=f"`clipcal verify {run.folder}` writes it anew.")
+    if raw is None:
+        return None
+    arms, reasons = [_result(a) for a in raw["arms"]], tuple(raw["reasons"])
+    found = {"verdict": raw["verdict"], "max_norm": number(raw["max_norm"]), "arms": arms, "reasons": reasons}
+    c = raw["comparison"]
+    if c["loss_difference"] is not None:
+        interval = None if c["interval"] is None else (number(c["interval"][0]), number(c["interval"][1]))
+        found["comparison"] = (number(c["loss_difference"]), interval)
+    return found
+
+
+def arms(run: Run) -> Arms | None:
+    """None where the run was not verified. An arm whose trace is gone is left out. Raises InputError where a file of the verification is
+    there and cannot be read."""
+    found = read_verification(run)
+    if found is None:
+        return None
+    curves = []
+    for result in found["arms"]:
+        trace = _trace_of(run, result)
+        if trace is not None:
+            curves.append(_curve(result, trace))
+    names = dict.fromkeys(
+        c.result.name for c in sorted(curves, key=lambda c: (c.result.max_norm is not None, -(c.result.max_norm or 0)))
+    )
+    return Arms(
+        verdict=found["verdict"],
+        max_norm=found["max_norm"],
+        names=tuple(names),
+        curves=tuple(curves),
+        reasons=found["reasons"],
+        comparison=found.get("comparison"),
+    )
+
+
+def _trace_of(run: Run, result: ArmResult) -> Trace | None:
+    paths = [run.arm(result.name, result.seed)]
+    if result.max_norm is None and result.name == "unclipped" and result.seed == run.info.seeds[0]:
+        paths.append(run.trace)  # the profile is the unclipped arm of its seed
+    return next((read_arm(path) if path != run.trace else read_trace(path) for path in paths if path.exists()), None)
+
+
+def _curve(result: ArmResult, trace: Trace) -> ArmCurve:
+    n = len(trace)
+    starts = np.arange(min(n, MOST_POINTS)) * n // min(n, MOST_POINTS)
+    sizes = np.diff(np.append(starts, n))
+    with np.errstate(all="ignore"):
+        losses = np.add.reduceat(trace.loss, starts) / sizes
+    return ArmCurve(
+        result=result,
+        steps=trace.step[starts].astype(np.float64),
+        losses=losses,
+        trend=_trend(losses),
+        norms=np.maximum.reduceat(trace.grad_norm, starts),
+    )
+
+
+def _trend(losses: Floats) -> Floats:
+    """Not finite where the loss is not: a median would hide that an arm is lost."""
+    finite = np.isfinite(losses)
+    trend = losses.copy()
+    if np.count_nonzero(finite) > 2:
+        trend[finite] = running_median(losses[finite], max(losses.size // SMOOTH, 1) | 1)
+    return trend
+
+
+def _result(raw: dict[str, Any]) -> ArmResult:
+    return ArmResult(
+        name=raw["name"],
+        max_norm=None if raw["max_norm"] is None else number(raw["max_norm"]),
+        seed=raw["seed"],
+        steps=raw["steps"],
+        final_loss=number(raw["final_loss"]),
+        diverged_at=raw["diverged_at"],
+        loss_spikes=raw["loss_spikes"],
+        clip_fraction=number(raw["clip_fraction"]),
+        mean_scale=number(raw["mean_scale"]),
+    )

@@ -1,0 +1,96 @@
+"""Norms and recommendation -> how often each norm occurs, and where the candidates and other people's rules lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.replay import judged_rows
+from clipcal.run.trace import Floats
+
+Kind = Literal["chosen", "candidate", "in use", "rule"]
+MOST_BINS = 120
+RUNAWAY = 30.0
+"""Times the largest of the stable norms, the spikes and the marks: norms further up are those of a run that is lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A threshold with its name, and whose it is; ``key`` is that of the rule in ``BASELINES``, empty for ours."""
+
+    name: str
+    value: float
+    kind: Kind
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """Counts (k,) of the stable steps, the spikes and the other steps (warm-up, a runaway end) between ``edges`` (k + 1,), equal steps
+    of the log. ``left_out`` norms are zero or not finite, ``beyond`` lie so far above all others that an axis with them in it shows nothing
+    else."""
+
+    edges: Floats
+    stable: Floats
+    spikes: Floats
+    others: Floats
+    left_out: int
+    beyond: int
+    marks: tuple[Mark, ...]
+
+
+def distribution(norms: Floats, recommendation: Recommendation, *, in_use: float | None = None) -> Distribution | None:
+    """None where no norm is positive and finite. Bins by the rule of Freedman and Diaconis on the logs of the stable steps."""
+    usable = np.isfinite(norms) & (norms > 0)
+    if not usable.any():
+        return None
+    stable, spikes = judged_rows(norms, recommendation)
+    kind = np.zeros(norms.size, dtype=np.int8)
+    if recommendation.stable is not None:
+        kind[stable], kind[spikes] = 1, 2
+    logs = np.log10(np.where(usable, norms, 1.0))
+    found = marks(recommendation, in_use=in_use)
+    ours = [math.log10(m.value) for m in found if m.kind != "rule"]
+    low, high = float(min(logs[usable].min(), *ours, math.inf)), float(max(logs[usable].max(), *ours, -math.inf))
+    if (kind > 0).any():
+        most = float(max(logs[usable & (kind > 0)].max(), *ours, -math.inf))
+        high = min(high, most + math.log10(RUNAWAY))
+    room = max(0.02 * (high - low), 0.02)
+    low, high = low - room, high + room
+    body = logs[usable & (kind == 1)] if (kind == 1).any() else logs[usable]
+    quarter, three = np.quantile(body, [0.25, 0.75])
+    width = max(2 * float(three - quarter) / body.size ** (1 / 3), (high - low) / MOST_BINS)
+    num_bins = int(np.clip(math.ceil((high - low) / width), 12, MOST_BINS))
+    edges = np.linspace(low, high, num_bins + 1)
+    others, calm, peaks = (np.histogram(logs[usable & (kind == k)], edges)[0].astype(np.float64) for k in (0, 1, 2))
+    return Distribution(
+        edges=10.0**edges,
+        stable=calm,
+        spikes=peaks,
+        others=others,
+        left_out=int((~usable).sum()),
+        beyond=int((logs[usable] > high).sum()),
+        marks=found,
+    )
+
+
+def marks(recommendation: Recommendation, *, in_use: float | None = None) -> tuple[Mark, ...]:
+    """Ours, the one in use, and the constants that other people's rules name, each once."""
+    r = recommendation
+    found: list[Mark] = []
+    if r.max_norm is not None:
+        found.append(Mark(name="max_norm" if r.method != "value" else "clip_value", value=r.max_norm, kind="chosen"))
+    if in_use is not None:
+        found.append(Mark(name="in use", value=in_use, kind="in use"))
+    for name, value in asdict(r.candidates).items():
+        if value is not None and value != r.max_norm:
+            found.append(Mark(name=name, value=value, kind="candidate"))
+    for name, value in r.baselines.items():
+        if value is not None and name in BASELINES:
+            found.append(Mark(name=BASELINES[name].label, value=value, kind="rule", key=name))
+    return tuple(m for m in found if 0 < m.value < math.inf)

@@ -1,0 +1,135 @@
+"""Labels and where they belong -> where they are put, so that none covers another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from clipcal.views.image.style import SMALL, shortened, width_of
+
+LINE = 9.2
+"""Points from one line of small text to the next."""
+GAP = 5.0
+"""Points between two labels in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """``at`` is where it points to: on the axis of the data, or None for the top of the axes."""
+
+    text: str
+    at: float | None
+    color: str
+    bold: bool = False
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places between ``low`` and ``high`` that are ``gap`` apart, in the order of ``wanted`` and as near to it as can be
+    (least squares). Closer where there is no room."""
+    n = len(wanted)
+    if not n:
+        return []
+    gap = min(gap, (high - low) / max(n - 1, 1))
+    order = sorted(range(n), key=lambda i: wanted[i])
+    blocks: list[tuple[float, int]] = []  # mean of what is wanted, less the gaps before; how many
+    for rank, i in enumerate(order):
+        mean, count = wanted[i] - rank * gap, 1
+        while blocks and blocks[-1][0] >= mean:
+            before, num = blocks.pop()
+            mean, count = (before * num + mean * count) / (num + count), num + count
+        blocks.append((mean, count))
+    places = [mean for mean, count in blocks for _ in range(count)]
+    top = high - (n - 1) * gap
+    found = [0.0] * n
+    for rank, i in enumerate(order):
+        found[i] = min(max(places[rank], low), top) + rank * gap
+    return found
+
+
+def beside(axes: Axes, labels: Sequence[Label], *, width: float, size: float = SMALL) -> None:
+    """Write the labels, at most ``width`` points long, to the right of the axes, each at its height or as near as there is room, with a thin line to it.
+
+    The limits of the axes must be set.
+    """
+    height = axes.get_window_extent().height / axes.figure.dpi * 72
+    to_axes = axes.transData + axes.transAxes.inverted()
+    middle = axes.get_xlim()[1]
+    heights = [1.0 if x.at is None else float(to_axes.transform((middle, x.at))[1]) for x in labels]
+    inside = [(x, y) for x, y in zip(labels, heights, strict=True) if -1e-6 <= y <= 1 + 1e-6]
+    # what stands at the very top is followed by the others below
+    placed = spread([y * height for _, y in inside], LINE * size / SMALL, 0.0, height)
+    for (item, y), place in zip(inside, placed, strict=True):
+        axes.annotate(
+            shortened(item.text, size, width, bold=item.bold),
+            (1.0, y),
+            (13, place - y * height),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            color=item.color,
+            fontsize=size,
+            fontweight="bold" if item.bold else "normal",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": item.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5,
+                        "relpos": (0.0, 0.5)},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A label on a pole: ``x`` is its pole and ``row`` its height, counted from 0 at the axis; ``left`` where its text begins.
+    Points from the left edge of the axes."""
+
+    label: Label
+    x: float
+    row: int
+    left: float
+
+
+def flags(labels: Sequence[Label], places: Sequence[float], width: float, room: float, *, size: float) -> list[Flag]:
+    """Flags at ``places``, in points from the left edge of axes of ``width``, which may reach ``room`` over the right one.
+
+    Flags that would meet stand in rows, so that no pole crosses a text. The last ones fly to the right, and as many of the
+    first ones to the left as make the rows fewest.
+    """
+    wide = [width_of(x.text, size, bold=x.bold) + 2.5 for x in labels]
+    order = sorted(range(len(labels)), key=lambda i: places[i])
+    best: tuple[float, list[Flag]] = (math.inf, [])
+    for split in range(len(labels) + 1):
+        over, found = 0.0, []
+        for part, side in ((order[:split], -1), (order[split:][::-1], 1)):
+            edges: list[float] = []  # of each row, how far its last text reaches; the poles of higher rows pass too
+            for i in part:
+                near, far = side * places[i], side * places[i] + wide[i]
+                row = next((r for r in range(len(edges)) if far + GAP <= min(edges[r:])), len(edges))
+                edges[row : row + 1] = [near]
+                left = places[i] + 2.5 if side > 0 else places[i] - wide[i]
+                over += max(left + wide[i] - width - room, 0.0) + max(-left, 0.0)
+                kept = min(max(left, 0.0), max(width + room - wide[i], 0.0))
+                found.append(Flag(label=labels[i], x=places[i], row=row, left=kept))
+        cost = max((f.row for f in found), default=0) + 10.0 * (over > 0.5) + over / 100
+        if cost < best[0]:
+            best = cost, found
+    return best[1]
+
+
+def fly(axes: Axes, placed: Sequence[Flag], *, size: float, below: float | None = None) -> None:
+    """Draw the flags above the axes, or under them from ``below`` points under the axis on."""
+    for flag in placed:
+        high = (flag.row + 0.5) * LINE * size / SMALL + 1
+        start, y = (0.0, high) if below is None else (-below, -below - high)
+        fraction = 1.0 if below is None else 0.0
+        edge: dict[str, Any] = {"xycoords": ("axes points", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(
+            "", (flag.x, fraction), (0, y), annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": flag.label.color, "lw": 0.6, "shrinkA": 0, "shrinkB": abs(start)}, **edge,
+        )  # fmt: skip
+        axes.annotate(
+            flag.label.text, (flag.left, fraction), (0, y), ha="left", va="center", color=flag.label.color,
+            fontsize=size, fontweight="bold" if flag.label.bold else "normal", annotation_clip=False, **edge,
+        )  # fmt: skip

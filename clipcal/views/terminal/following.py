@@ -1,0 +1,114 @@
+"""A log that is being written -> the check of it, drawn again as lines arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from clipcal.checking import Check, check
+from clipcal.errors import InputError
+from clipcal.recommendation.evidence import Evidence, load
+from clipcal.views.terminal import checkview
+from clipcal.views.terminal.console import bullets, is_ascii, is_screen, picture_width, printable
+from clipcal.views.terminal.folding import folded
+from clipcal.views.terminal.pictures import over_steps
+
+POLL = 1.0
+"""Seconds between two looks at the file."""
+SHARE = 0.1
+"""Of the time, at most, that reading may take: a log is read whole each time, and a long one less often."""
+
+Show = Callable[[Evidence, Check], None]
+Say = Callable[[str], None]
+
+
+def follow(
+    source: Path,
+    *,
+    max_norm: float | None,
+    tag: str | None = None,
+    run: int | None = None,
+    pattern: str | None = None,
+    console: Console,
+    sleep: Callable[[float], None] = time.sleep,
+    gone: Callable[[], bool] = lambda: False,
+) -> None:
+    """Check ``source`` again whenever it has grown, until interrupted, or until ``gone`` says that nobody reads it any more.
+
+    A log with no gradient norm yet is waited for, once it is there. Raises InputError where it is not, and where the first
+    norms show that the question cannot be answered (which of several norms, no threshold given).
+    """
+    if not source.exists():
+        raise InputError(f"{source}: is not there. Name the log that the training writes, once it has begun.")
+    seen: tuple[int, int] | None = None
+    read = False
+    with _view(console) as (show, say):
+        while not gone():  # a log that does not grow gives nothing to write, so the pipe has to be asked
+            now, began = _signature(source), time.monotonic()
+            if now != seen:
+                try:
+                    evidence = load(source, tag=tag, run=run, pattern=pattern)
+                except InputError as e:
+                    if read or any(choice in str(e) for choice in ("--tag", "--run", "--pattern")):
+                        raise
+                    say(f"waiting for a gradient norm: {e}")
+                else:
+                    show(evidence, check(evidence, max_norm))
+                    read = True
+                seen = now
+            sleep(max(POLL, (time.monotonic() - began) / SHARE))
+
+
+def _signature(source: Path) -> tuple[int, int]:
+    """What changes where a log grows: its size and time, or those of all files of a folder together."""
+    paths = [source]
+    if source.is_dir():
+        paths = [Path(folder) / name for folder, _, names in os.walk(source) for name in names]
+    size = latest = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            size, latest = size + status.st_size, max(latest, status.st_mtime_ns)
+    return size, latest
+
+
+@contextlib.contextmanager
+def _view(console: Console) -> Iterator[tuple[Show, Say]]:
+    if not is_screen(console):
+        yield (
+            lambda evidence, c: console.print(checkview.line(c), soft_wrap=True),
+            lambda text: console.print(text, soft_wrap=True),
+        )
+        return
+    ascii = is_ascii(console)
+    with Live(console=console, auto_refresh=False) as live:
+
+        def show(evidence: Evidence, c: Check) -> None:
+            width = picture_width(console)
+            lines = (part for line in _screen(c, evidence, width, ascii) for part in folded(line, width))
+            live.update(Group(*lines), refresh=True)
+
+        yield show, lambda text: live.update(Text(printable(text, ascii=ascii)), refresh=True)
+
+
+def _screen(c: Check, evidence: Evidence, width: int, ascii: bool) -> list[Text]:
+    """What fits on one screen: the answer, the norms over the steps, the quarters, the reasons."""
+    course = over_steps(
+        c.recommendation, evidence.trace, evidence.norms, threshold=c.max_norm, width=width, ascii=ascii
+    )
+    return [
+        *checkview.headline(c),
+        Text(),
+        *course,
+        Text(),
+        *checkview.quarters(c),
+        Text(),
+        *bullets("Why", c.reasons, ascii=ascii),
+    ]
