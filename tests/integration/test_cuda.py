@@ -79,7 +79,7 @@ from torch import nn
 from clipcal.training.parallel.group import Group
 from clipcal.training.parallel.spreading import Together, spread
 from clipcal.sources.ranks import Ranks
-from clipcal.training import Parts, train
+from clipcal.training.loop import Parts, train
 
 device = torch.device("cuda", 0)
 group = Group(Ranks(rank=0, world=1, local_rank=0))

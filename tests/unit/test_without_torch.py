@@ -33,7 +33,7 @@ importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
 CALLS = """\
 import json, sys
 from typer.testing import CliRunner
-from clipcal.cli import app
+from clipcal.cli.main import app
 answers = {}
 for words in json.load(sys.stdin)["commands"]:
     done = CliRunner().invoke(app, words)
