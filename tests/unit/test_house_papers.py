@@ -53,7 +53,7 @@ def test_the_tables_that_are_to_be_added_to_are_where_the_text_says() -> None:
         ("SNIPPETS", "clipcal/frameworks/snippets/__init__.py"),
         ("FRAMEWORKS", "clipcal/frameworks/applying/frameworks.py"),
         ("BASELINES", "clipcal/recommendation/baselines.py"),
-        ("PLACES", "tests/unit/test_snippets.py"),
+        ("PLACES", "tests/unit/frameworks/test_snippets.py"),
         ("ROWS", "tests/unit/test_imports.py"),
         ("TORCH", "tests/unit/test_imports.py"),
     ):

@@ -89,7 +89,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "spec.yaml").write_text(yaml.safe_dump({name: {"_target_": f"toy.{name}"} for name in names}))
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(ABSENT)
-    path = os.pathsep.join([str(folder / "site"), str(Path(__file__).parents[2])])
+    path = os.pathsep.join([str(folder / "site"), str(Path(__file__).parents[3])])
     done = subprocess.run(
         [sys.executable, "-c", CALLS],
         cwd=folder,
@@ -157,7 +157,7 @@ def test_the_names_for_python(answers: dict[str, Any]) -> None:
 
 
 def test_the_page_on_ci_installs_what_is_needed_beside_torch() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     needed = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
     names = [re.split(r"[<>=~! ]", requirement)[0] for requirement in needed]
     page = (root / "docs" / "howto" / "ci.md").read_text()
@@ -170,7 +170,7 @@ def test_the_page_on_ci_installs_what_is_needed_beside_torch() -> None:
 def test_the_warning_on_the_page_on_ci_works_as_github_runs_it(
     tmp_path: Path, code: int, says: str, exits: int
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "howto" / "ci.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "ci.md").read_text()
     block = page.rpartition("```yaml\n")[2].partition("```")[0]
     (step,) = yaml.safe_load(block)
     (tmp_path / "clipcal").write_text(f"#!/bin/sh\nexit {code}\n")

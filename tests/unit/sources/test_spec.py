@@ -158,7 +158,7 @@ def test_the_fingerprint_changes_with_what_changes_training() -> None:
 
 
 def test_the_sample_configs_say_what_to_expect() -> None:
-    configs = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+    configs = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
     assert len(configs) == 6
     for path in configs:
         assert "Expect:" in path.read_text(), path

@@ -3,7 +3,7 @@
 A file of ``__snapshots__/test_terminal_snapshots`` is one case in all three; ``␛`` stands for the escape character. Where an
 output is meant to change, write the files again and read the difference before it is committed::
 
-    pytest tests/unit/test_terminal_snapshots.py --snapshot-update
+    pytest tests/unit/views/test_terminal_snapshots.py --snapshot-update
     git diff tests/unit/__snapshots__
 
 Traces are made by formulas and rounded, and the version and the date are masked, so that nothing here depends on the machine.
@@ -50,7 +50,7 @@ MODES: dict[str, tuple[dict[str, str | None], list[str]]] = {
     "in a pipe": ({}, []),
     "--plain": ({}, ["--plain"]),
 }
-PINNED = re.search(r"^typer==(.*)$", (Path(__file__).parents[2] / "constraints.txt").read_text(), re.MULTILINE)
+PINNED = re.search(r"^typer==(.*)$", (Path(__file__).parents[3] / "constraints.txt").read_text(), re.MULTILINE)
 TYPERS_OWN_WORDS = pytest.mark.skipif(
     PINNED is None or typer.__version__ != PINNED[1], reason="in the words of the pinned typer"
 )

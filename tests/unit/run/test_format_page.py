@@ -18,7 +18,7 @@ from clipcal.run.directory import _OWN
 from clipcal.run.kinds import Kind
 from clipcal.verification.answer import SCHEMA as VERIFICATION_SCHEMA
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "format.md").read_text(encoding="utf-8")
 JSON_PAGE = (DOCS / "json.md").read_text(encoding="utf-8")
 OF_THE_USER = ("overrides", "versions", "machine", "baselines")

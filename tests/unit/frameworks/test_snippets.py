@@ -314,7 +314,7 @@ def test_huggingface_knows_the_key_and_its_default() -> None:
 
 def test_the_docs_have_every_framework() -> None:
     """One row an entry: its title, names and methods as the table of the package has them, and the key of each method."""
-    page = (Path(__file__).parents[2] / "docs" / "snippets.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "snippets.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     header, _, *rows = rows
     assert len(header) == 7

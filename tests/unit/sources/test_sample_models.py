@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sample_models import adding_rnn, char_lstm, outliers, small_gpt, stdlib_text
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 Batches = Callable[..., Iterator[tuple[Tensor, Tensor]]]
 
 

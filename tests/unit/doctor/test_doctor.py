@@ -206,7 +206,7 @@ def test_versions_compare_by_their_numbers(older: str, newer: str) -> None:
 def test_every_extra_of_the_metadata_is_for_users_or_for_those_who_work_on_clipcal() -> None:
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     named = set(project["optional-dependencies"])
     assert set(requirements.EXTRAS) <= named
     assert named <= set(requirements.EXTRAS) | {"bench", "docs", "frameworks", "dev", "release"}
