@@ -1,11 +1,11 @@
-# make demo: calibrate a sample model end to end.   make test: everything that CI checks.   make bench-regret: is it any good?
-# Environments are made and filled by tools/environment.py, which says in one sentence what is in its way.
+# make demo: calibrate a sample model.   make test: all checks of CI.   make bench-regret: compare clipcal with other rules.
+# tools/environment.py makes and fills the environments. Where it cannot, it says why in one sentence.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := $(VENV)-lowest
 NAMED := $(if $(filter file,$(origin PYTHON)),,--python-is-named)
-# An environment that is there already goes on with its own Python, unless another is named.
+# An existing environment keeps its own Python, unless PYTHON names another.
 MAKER := $(if $(NAMED),$(PYTHON),$(if $(wildcard $(VENV)/made-by-clipcal.json),$(BIN)/python,$(PYTHON)))
 ENVIRONMENT := @$(MAKER) tools/environment.py $(NAMED)
 
@@ -40,7 +40,7 @@ lint: environment-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
 
-# mypy beside the tests: it does not use two cores well by itself. Three workers: the third works while the others wait.
+# mypy runs at the same time as the tests: by itself it does not use two cores well. The third test worker works while others wait.
 test: environment-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,17 +49,17 @@ test: environment-dev
 	$(BIN)/pytest -n 3 --dist worksteal --durations 20; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/mypy.log; [ $$tests -eq 0 ] && [ $$types -eq 0 ]
 
-test-lowest: python  # the part that needs no torch, with the lowest versions that pyproject.toml allows, and without torch
+test-lowest: python  # the tests that need no torch, without torch, with the lowest versions that pyproject.toml allows
 	$(ENVIRONMENT) $(LOWEST) --lowest
 	CLIPCAL_TESTS_AT_LEAST=3600 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/unit
 
 TORCH ?= 2.6.0
 EXTRAS ?= samples parquet plots tensorboard
-test-versions: python  # the suite with another torch, and the newest that goes with it: make test-versions TORCH=2.15.0 EXTRAS=dev
+test-versions: python  # the suite with another torch and the newest other packages: make test-versions TORCH=2.15.0 EXTRAS=dev
 	$(ENVIRONMENT) $(VENV)-torch-$(TORCH) $(EXTRAS) --torch $(TORCH)
 	CLIPCAL_TESTS_AT_LEAST=4500 $(VENV)-torch-$(TORCH)/bin/python -m pytest -n 2 --dist worksteal
 
-check-install: environment-dev  # does the index alone have every line of constraints.txt? Nothing large is downloaded
+check-install: environment-dev  # does the public index have every line of constraints.txt? Downloads nothing large
 	$(BIN)/python -m tools.constraints
 
 dist: environment-release
@@ -89,7 +89,7 @@ bench-overhead: environment-dev
 bench-watching: environment-dev
 	$(BIN)/python -m benchmarks.watching
 
-bench-gpu:  # with a Python that has clipcal and a torch for the GPU: constraints.txt holds one for the CPU
+bench-gpu:  # needs a Python with clipcal and a torch for the GPU: the torch of constraints.txt is for the CPU
 	$(PYTHON) -m benchmarks.on_gpu
 
 bench-recommend: environment-bench
@@ -104,6 +104,6 @@ bench-logs: environment-bench
 bench-regret: environment-bench
 	$(BIN)/python -m benchmarks.regret
 
-clean:  # an environment that make did not make is left
+clean:  # an environment that make did not make is not removed
 	@for venv in $(VENV) $(LOWEST); do $(PYTHON) tools/environment.py $$venv --remove || exit 1; done
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
-"""A character LSTM on Python source, for hot SGD: its gradient norms spike, and clipping the spikes pays.
+"""A character LSTM on Python source, for SGD with a high learning rate: its gradient norms spike, and clipping helps.
 
-Large steps now and then push the recurrence into a region where the gradient through 64 characters explodes.
-Unclipped, each such step throws the weights back; clipped, it is a step like any other.
+Now and then a large step moves the recurrence into a region where the gradient through 64 characters explodes.
+Unclipped, each such step undoes a part of the training. Clipped, it is a step like any other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sample_models.stdlib_text import VOCAB_SIZE, windows
 
 
 class CharLSTM(nn.Module):
-    """One LSTM layer; 128 units learn the words and the indentation of source text in a few hundred steps."""
+    """One LSTM layer. With 128 units it learns the words and the indentation of source text in a few hundred steps."""
 
     def __init__(self, hidden_size: int = 128, num_layers: int = 1) -> None:
         super().__init__()
@@ -30,5 +30,5 @@ class CharLSTM(nn.Module):
 
 
 def batches(batch_size: int = 32, seq_len: int = 64, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random windows of the text, for ever: (characters, the characters that follow), each (batch_size, seq_len)."""
+    """Random windows of the text, without end: (characters, the next characters), each (batch_size, seq_len)."""
     return windows(batch_size, seq_len, seed)

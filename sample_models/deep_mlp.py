@@ -1,8 +1,8 @@
-"""A deep MLP on handwritten digits, initialised too large: its norms are restless, and clipping makes it learn faster.
+"""A deep MLP on handwritten digits, initialised too large: its norms vary strongly, and with clipping it learns faster.
 
-Kaiming's initialisation keeps the size of a signal from layer to layer; a tenth too much makes it 1.1 ** 16 = 4.6
-times too large after sixteen layers. The first steps are violent, and large norms keep coming in bursts: one moves
-the weights so far that the next is larger still. Clipping keeps the bursts short.
+Kaiming's initialisation keeps the size of a signal from layer to layer. A gain of 1.1 makes the signal 1.1 ** 16 = 4.6
+times too large after sixteen layers. The first norms are very large. Later, large norms come in bursts: one step moves
+the weights so far that the next norm is larger still. Clipping makes the bursts short.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class DeepMLP(nn.Module):
 
 
 def batches(batch_size: int = 64, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random batches of scikit-learn's 1,797 digits, for ever: (pixels from 0 to 1, classes)."""
+    """Random batches of scikit-learn's 1,797 digits, without end: (pixels from 0 to 1, classes)."""
     digits = load_digits()
     pixels = torch.tensor(digits.data, dtype=torch.float32) / 16
     classes = torch.tensor(digits.target, dtype=torch.int64)
-    generator = torch.Generator().manual_seed(seed)  # its own: initialising a model must not shift the batches
+    generator = torch.Generator().manual_seed(seed)  # separate: initialising a model must not change the batches
     while True:
         rows = torch.randint(len(pixels), (batch_size,), generator=generator)
         yield pixels[rows], classes[rows]

@@ -1,8 +1,8 @@
-"""Regression from a sensor that is sometimes off: a few corrupted batches undo what the others taught, unless clipped.
+"""Regression from a sensor that is sometimes off: unclipped, a few corrupted batches undo a part of the training.
 
-The targets are right in most batches. In a few the sensor had an offset, and all targets of the batch are far too
-large: the gradient is some fifty times longer than usual, and one plain SGD step along it spoils the model for the
-next hundred.
+The targets are right in most batches. In a few batches the sensor had an offset, and all targets are far too large.
+The gradient of such a batch is about fifty times longer than usual. One plain SGD step along it makes the model worse
+for the next hundred steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEAN, STD = 14.41, 4.87  # of Friedman's function over the unit cube: targets ge
 
 
 class MLP(nn.Module):
-    """Two hidden layers: what it takes to learn the function's product and its parabola."""
+    """Two hidden layers: enough to learn the product and the parabola in the function."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class MLP(nn.Module):
 
 
 def friedman(features: Tensor) -> Tensor:
-    """Friedman's first function (1991), known from sklearn.datasets.make_friedman1: five of the ten features count."""
+    """Friedman's first function (1991), as in sklearn.datasets.make_friedman1: it uses five of the ten features."""
     x1, x2, x3, x4, x5 = features.unbind(-1)[:5]
     return 10 * torch.sin(torch.pi * x1 * x2) + 20 * (x3 - 0.5) ** 2 + 10 * x4 + 5 * x5
 
@@ -40,12 +40,12 @@ def friedman(features: Tensor) -> Tensor:
 def batches(
     batch_size: int = 16, outlier_share: float = 0.02, offset: float = 15.0, noise: float = 0.3, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Fresh batches for ever: (features in [0, 1), targets).
+    """New batches without end: (features in [0, 1), targets).
 
-    In about `outlier_share` of them `offset` is added to every target. `offset` and `noise` are in standard deviations
+    In about `outlier_share` of them, `offset` is added to every target. `offset` and `noise` are in standard deviations
     of the function.
     """
-    generator = torch.Generator().manual_seed(seed)  # its own: initialising a model must not shift the batches
+    generator = torch.Generator().manual_seed(seed)  # separate: initialising a model must not change the batches
     while True:
         features = torch.rand(batch_size, NUM_FEATURES, generator=generator)
         target = (friedman(features) - MEAN) / STD + noise * torch.randn(batch_size, generator=generator)

@@ -1,7 +1,7 @@
-"""A small GPT with AdamW and a warm-up: its gradient norms are calm, and clipping makes no difference.
+"""A small GPT with AdamW and a warm-up: its gradient norms are steady, and clipping makes no difference.
 
-Layer norms, a small initialisation and a warm-up do here what clipping does elsewhere; and Adam divides by the size
-of the recent gradients, so that their length hardly matters.
+Layer norms, a small initialisation and a warm-up prevent large norms here. Adam also divides by the size of the recent
+gradients, so their length hardly matters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sample_models.stdlib_text import VOCAB_SIZE, windows
 
 
 class Block(nn.Module):
-    """Pre-norm, as in GPT-2: the residual path stays free of layer norms, which is what keeps deep stacks trainable."""
+    """Pre-norm, as in GPT-2: there is no layer norm on the residual path, so that deep models can be trained."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class SmallGPT(nn.Module):
-    """GPT-2 in small, with its initialisation and without its dropout: no model overfits in 300 steps."""
+    """A small GPT-2, with its initialisation and without its dropout: no model overfits in 300 steps."""
 
     def __init__(self, num_layers: int = 2, num_heads: int = 4, width: int = 64, seq_len: int = 64) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SmallGPT(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "norm" not in name:
-                # GPT-2's 0.02; what writes to the residual path is divided by the root of the number of writers
+                # GPT-2's 0.02; for layers that add to the residual path, divided by the root of their number
                 writes = name.endswith(("project.weight", "mlp.2.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * num_layers) ** 0.5 if writes else 0.02)
 
@@ -64,10 +64,10 @@ class SmallGPT(nn.Module):
 
 
 def batches(batch_size: int = 16, seq_len: int = 64, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random windows of the text, for ever: (characters, the characters that follow), each (batch_size, seq_len)."""
+    """Random windows of the text, without end: (characters, the next characters), each (batch_size, seq_len)."""
     return windows(batch_size, seq_len, seed)
 
 
 def warmup(step: int, num_steps: int) -> float:
-    """The factor on the learning rate at a step: up in a line over `num_steps`, then 1."""
+    """The factor on the learning rate at a step: it rises in a line over `num_steps`, then it is 1."""
     return min(1.0, (step + 1) / num_steps)

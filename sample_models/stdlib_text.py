@@ -1,7 +1,7 @@
-"""Text that every machine with Python has: a few source files of its own standard library.
+"""Text that every machine with Python has: a few source files of Python's own standard library.
 
-The language models here need a corpus that nobody has to download. The files' text changes a little from one Python
-release to the next, and the losses with it; on one machine it is always the same.
+The language models here need a text that nobody has to download. The text of the files changes a little from one
+Python release to the next, and so do the losses. On one machine it is always the same.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Single files (not packages) in every CPython since 3.11, about 250 kB together: read in milliseconds, and too much to
-# learn by heart in a few hundred steps of 2,000 characters.
+# Single files (not packages) in every CPython since 3.11, about 250 kB together. They are read in milliseconds, and a
+# model cannot memorise them in a few hundred steps of 2,000 characters.
 FILES = ("textwrap.py", "heapq.py", "fractions.py", "statistics.py", "random.py", "functools.py", "dataclasses.py")
 
-# A fixed alphabet rather than the one found: the vocabulary, and with it the model, is the same on every Python.
+# A fixed alphabet, not the characters of the files: the vocabulary, and so the model, is the same on every Python.
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 VOCAB_SIZE = len(ALPHABET)
-_UNKNOWN = ALPHABET.index("?")  # a handful of accented letters in people's names
+_UNKNOWN = ALPHABET.index("?")  # for a few accented letters in people's names
 
 
 @cache
@@ -34,9 +34,9 @@ def corpus() -> Tensor:
 
 
 def windows(batch_size: int, seq_len: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random windows of the corpus for ever: (characters, the characters that follow), each (batch_size, seq_len)."""
+    """Random windows of the corpus, without end: (characters, the next characters), each (batch_size, seq_len)."""
     text = corpus()
-    generator = torch.Generator().manual_seed(seed)  # its own: initialising a model must not shift the batches
+    generator = torch.Generator().manual_seed(seed)  # separate: initialising a model must not change the batches
     offsets = torch.arange(seq_len)
     while True:
         starts = torch.randint(len(text) - seq_len, (batch_size, 1), generator=generator)

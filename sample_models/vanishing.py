@@ -1,9 +1,9 @@
 """A deep sigmoid network on handwritten digits: its gradients vanish, and no clipping threshold can help that.
 
-A sigmoid's slope is at most 1/4, and torch's usual initialisation shrinks a signal to about 0.6 of its size; so each
-layer passes on about a seventh of the gradient, and twelve of them about one part in ten billion. Only the last layer
-learns, and without a signal from the digits all that it can learn is how frequent each of the ten is. That takes it a
-hundred steps. Then its own gradient is gone too, and the loss stays at log(10) = 2.303, where guessing is.
+The slope of a sigmoid is at most 1/4, and torch's usual initialisation shrinks a signal to about 0.6 of its size. So
+each layer passes on about a seventh of the gradient, and twelve layers about one part in ten billion. Only the last
+layer learns. It gets no signal from the digits, so it can only learn how frequent each of the ten is. That takes a
+hundred steps. Then its own gradient vanishes too, and the loss stays at log(10) = 2.303, the loss of a random guess.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class DeepSigmoid(nn.Module):
 def all_digits() -> list[tuple[Tensor, Tensor]]:
     """The 1,797 digits of scikit-learn as one batch: (pixels from 0 to 1, classes).
 
-    One batch and not many, since the mix of classes in a small batch is a gradient that never vanishes: noise would
-    hide that there is nothing left to learn from.
+    One batch and not many: in a small batch the classes are not equally frequent, which gives a gradient that never
+    vanishes. That noise would hide that the model gets no gradient from the digits.
     """
     digits = load_digits()
     return [(torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target, dtype=torch.int64))]
