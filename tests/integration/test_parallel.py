@@ -365,7 +365,7 @@ def test_a_rank_is_killed(project: Project, environment: dict[str, str]) -> None
     os.kill(children["1"], signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "error: Another rank is gone" in stderr
+    assert "error: Another rank is gone" in stderr, stderr
     folder = project.folder / "runs" / "spec"
     assert [row["step"] for row in trace(folder)] == list(range(len(trace(folder))))
     assert len(read_layers(folder / "ranks.f32").norms) >= len(trace(folder)) > 20
