@@ -49,9 +49,10 @@ test: environment-dev
 	$(BIN)/pytest -n 3 --dist worksteal --durations 20; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/mypy.log; [ $$tests -eq 0 ] && [ $$types -eq 0 ]
 
+FLOOR ?= 90
 test-lowest: python  # the tests that need no torch, without torch, with the lowest versions that pyproject.toml allows
 	$(ENVIRONMENT) $(LOWEST) --lowest
-	CLIPCAL_TESTS_AT_LEAST=3600 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/unit
+	CLIPCAL_TESTS_AT_LEAST=3600 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report= --cov-fail-under=$(FLOOR) tests/unit
 
 TORCH ?= 2.6.0
 EXTRAS ?= samples parquet plots tensorboard

@@ -31,6 +31,7 @@ DECLARED = ("pyproject.toml", "setup.py", "constraints.txt", "constraints-lowest
 SOURCES = ("clipcal", "configs", "sample_models")
 TEST_TOOLS = (
     "pytest",
+    "pytest-cov",
     "pytest-xdist",
     "hypothesis",
     "syrupy",

@@ -46,6 +46,17 @@ def test_every_room_and_every_module_beside_them_is_on_the_map() -> None:
     assert set(re.findall(r"`([\w_]+\.py)`", beside)) == modules
 
 
+def test_ten_questions_are_answered_by_two_files_at_most() -> None:
+    text = text_of("CONTRIBUTING.md")
+    table = text[text.index("## Ten questions") :].split("\n## ")[0]
+    rows = re.findall(r"^\| ([A-Z][^|]*\?) \| ([^|]+) \|$", table, re.MULTILINE)
+    assert len(rows) == 10
+    for question, answer in rows:
+        paths = re.findall(r"`([^`]+)`", answer)
+        assert 1 <= len(paths) <= 2, question
+        assert all((ROOT / path).exists() for path in paths), answer
+
+
 def test_the_tables_that_are_to_be_added_to_are_where_the_text_says() -> None:
     text = text_of("CONTRIBUTING.md")
     for name, path in (
