@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rich.text import Text
 
-from clipcal.views.terminal.charts import MIN_WIDTH, histogram, sparkline
-from clipcal.views.terminal.timeline import timeline
+from clipcal.views.figures.series import series
+from clipcal.views.terminal import charts
+from clipcal.views.terminal import timeline as over_steps
+from clipcal.views.terminal.charts import MIN_WIDTH, sparkline
 
 WIDTHS = (24, 40, 60, 79, 80, 81, 120, 200)
 BARS = " ▁▂▃▄▅▆▇█"
@@ -34,6 +36,16 @@ def trace(*, num_steps: int = 300) -> Any:
     for step, norm in SPIKES.items():
         norms[step] = norm
     return norms
+
+
+def histogram(norms: Any, *, width: int = 80, height: int = 8, ascii: bool = False, **marked: Any) -> list[Text]:
+    return charts.histogram(series(norms, **marked), width=width, height=height, ascii=ascii)
+
+
+def timeline(
+    norms: Any, steps: Any = None, *, width: int = 80, height: int = 12, ascii: bool = False, **marked: Any
+) -> list[Text]:
+    return over_steps.timeline(series(norms, steps, **marked), width=width, height=height, ascii=ascii)
 
 
 def plain(lines: list[Text]) -> list[str]:

@@ -18,7 +18,7 @@ from clipcal.run.step import Step
 from clipcal.run.trace import Floats, Trace
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.views.terminal import console, folding, live
+from clipcal.views.terminal import answers, console, folding, live
 
 
 def norms(kind: str) -> Floats:
@@ -49,7 +49,7 @@ def shown(values: Floats, *, terminal: bool, width: int = 80, encoding: str = "u
     )
     picture = width if terminal else console.PIPE_WIDTH
     ascii = console.is_ascii(screen)
-    console.show(screen, console.recommendation(r, trace(values), values, width=picture, ascii=ascii))
+    console.show(screen, answers.recommendation(r, trace(values), values, width=picture, ascii=ascii))
     out.flush()
     return r, out.buffer.getvalue().decode(encoding)
 
@@ -102,7 +102,7 @@ def test_arms_stand_in_columns() -> None:
         comparison=Comparison(loss_difference=-0.31, interval=(-0.44, -0.18), seeds=3),
         reasons=("Because.",),
     )
-    lines = [line.plain for line in console.verification(v, ascii=True)]
+    lines = [line.plain for line in answers.verification(v, ascii=True)]
     assert lines[0] == "max_norm 2.4: holds   final loss -0.31 +/- 0.13 against unclipped, 3 seeds"
     table = [line for line in lines if line.startswith("  ") and "Because" not in line]
     assert [row.split() for row in table] == [
@@ -120,9 +120,9 @@ def test_a_safety_net_is_above_what_was_seen() -> None:
     assert net.stable is not None
     assert net.max_norm is not None
     assert net.max_norm > net.stable.max, "the premise"
-    assert console.headline(net)[1].plain.endswith("the threshold is a safety net above all stable steps")
+    assert answers.recommendation_head(net)[1].plain.endswith("the threshold is a safety net above all stable steps")
     chosen = Choice(name="snug", max_norm=1.2, reason="Trained side by side.")
-    line = console.headline(calibration.recommend(values, choice=chosen))[1].plain
+    line = answers.recommendation_head(calibration.recommend(values, choice=chosen))[1].plain
     assert "safety net" not in line
     assert line.endswith(f"the threshold acts on {100 * float(np.mean(values > 1.2)):.0f}% of the stable steps")
 
@@ -171,7 +171,7 @@ def test_where_every_arm_is_lost_there_is_no_difference_to_show(
         comparison=Comparison(loss_difference=None, interval=interval, seeds=len(results) // 2),
         reasons=("Because.",),
     )
-    assert console.verification(v, ascii=True)[0].plain == f"max_norm 2.4: fails   {expected}"
+    assert answers.verification(v, ascii=True)[0].plain == f"max_norm 2.4: fails   {expected}"
 
 
 def test_a_difference_without_an_interval() -> None:
@@ -183,7 +183,7 @@ def test_a_difference_without_an_interval() -> None:
         reasons=("Because.",),
     )
     assert (
-        console.verification(v, ascii=True)[0].plain
+        answers.verification(v, ascii=True)[0].plain
         == "max_norm 2.4: holds   final loss -1.2 against unclipped, 1 seed"
     )
 
@@ -215,7 +215,7 @@ def test_a_snippet_on_a_narrow_terminal_is_pasted_as_it_was(framework: str, widt
     text = snippet(framework, max_norm=0.34, provenance="calibrated by clipcal on 300 steps of configs/char_lstm.yaml")
     out = io.StringIO()
     screen = Console(file=out, force_terminal=True, width=width, highlight=False, emoji=False, color_system=None)
-    console.show(screen, console.pasted("It", text, []))
+    console.show(screen, answers.pasted("It", text, []))
     pasted = [line.removeprefix("  ") for line in out.getvalue().splitlines()[2:-1]]
 
     def code(lines: list[str]) -> list[str]:

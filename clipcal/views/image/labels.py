@@ -27,6 +27,17 @@ class Label:
     bold: bool = False
 
 
+def write(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **looks: Any) -> None:
+    """A small text, ``shift`` points from a place in the data, or where ``xycoords`` says."""
+    usual: dict[str, Any] = {"va": "center", "fontsize": SMALL}
+    axes.annotate(text, at, shift, textcoords="offset points", **usual | looks)
+
+
+def written_beside(axes: Axes, text: str, y: float, shift: tuple[float, float], **looks: Any) -> None:
+    """The same, from a height ``y`` of the right edge of the axes: 0 the bottom, 1 the top."""
+    write(axes, text, (1.0, y), shift, xycoords="axes fraction", **looks)
+
+
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Places between ``low`` and ``high`` that are ``gap`` apart, in the order of ``wanted`` and as near to it as can be
     (least squares). Closer where there is no room."""
@@ -63,21 +74,10 @@ def beside(axes: Axes, labels: Sequence[Label], *, width: float, size: float = S
     # what stands at the very top is followed by the others below
     placed = spread([y * height for _, y in inside], LINE * size / SMALL, 0.0, height)
     for (item, y), place in zip(inside, placed, strict=True):
-        axes.annotate(
-            shortened(item.text, size, width, bold=item.bold),
-            (1.0, y),
-            (13, place - y * height),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            color=item.color,
-            fontsize=size,
-            fontweight="bold" if item.bold else "normal",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": item.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5,
-                        "relpos": (0.0, 0.5)},
-        )  # fmt: skip
+        line = {"arrowstyle": "-", "color": item.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5, "relpos": (0.0, 0.5)}
+        text, weight = shortened(item.text, size, width, bold=item.bold), "bold" if item.bold else "normal"
+        looks: dict[str, Any] = {"color": item.color, "fontsize": size, "fontweight": weight, "arrowprops": line}
+        written_beside(axes, text, y, (13, place - y * height), **looks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +118,27 @@ def flags(labels: Sequence[Label], places: Sequence[float], width: float, room: 
     return best[1]
 
 
-def fly(axes: Axes, placed: Sequence[Flag], *, size: float, below: float | None = None) -> None:
+def log_flags(
+    labels: Sequence[Label], limits: tuple[float, float], width: float, room: float = 0.0, *, size: float = SMALL
+) -> list[Flag]:
+    """Flags at their places along a log axis of ``width`` points."""
+    low, high = (math.log10(v) for v in limits)
+    shares = [(math.log10(x.at) - low) / (high - low) for x in labels if x.at is not None]
+    return flags(labels, [width * min(max(share, 0.0), 1.0) for share in shares], width, room, size=size)
+
+
+def num_rows(placed: Sequence[Flag]) -> int:
+    return max((f.row for f in placed), default=-1) + 1
+
+
+def fly(axes: Axes, placed: Sequence[Flag], *, size: float = SMALL, below: float | None = None) -> None:
     """Draw the flags above the axes, or under them from ``below`` points under the axis on."""
     for flag in placed:
         high = (flag.row + 0.5) * LINE * size / SMALL + 1
-        start, y = (0.0, high) if below is None else (-below, -below - high)
-        fraction = 1.0 if below is None else 0.0
-        edge: dict[str, Any] = {"xycoords": ("axes points", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(
-            "", (flag.x, fraction), (0, y), annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": flag.label.color, "lw": 0.6, "shrinkA": 0, "shrinkB": abs(start)}, **edge,
-        )  # fmt: skip
-        axes.annotate(
-            flag.label.text, (flag.left, fraction), (0, y), ha="left", va="center", color=flag.label.color,
-            fontsize=size, fontweight="bold" if flag.label.bold else "normal", annotation_clip=False, **edge,
-        )  # fmt: skip
+        start, y, fraction = (0.0, high, 1.0) if below is None else (-below, -below - high, 0.0)
+        color, weight = flag.label.color, "bold" if flag.label.bold else "normal"
+        pole = {"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 0, "shrinkB": abs(start)}
+        edge: dict[str, Any] = {"xycoords": ("axes points", "axes fraction")}
+        axes.annotate("", (flag.x, fraction), (0, y), arrowprops=pole, textcoords="offset points", **edge)
+        looks: dict[str, Any] = {"color": color, "fontsize": size, "fontweight": weight}
+        write(axes, flag.label.text, (flag.left, fraction), (0, y), ha="left", **looks, **edge)

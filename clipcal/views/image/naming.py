@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from clipcal.run.trace import Floats
+from clipcal.views.image.labels import write
 from clipcal.views.image.style import SMALL, width_of
 
 LEAST = 2.0
@@ -27,10 +28,8 @@ def along(axes: Axes, x: Floats, curves: Sequence[tuple[str, str, Floats]], pole
     for (name, color, _), line in zip(curves, lines, strict=True):
         box = _best(line, every, upright, taken, width_of(name, SMALL) / 2, SMALL / 2, width, height)
         taken.append(box)
-        axes.annotate(
-            name, (0, 0), ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), xycoords="axes fraction",
-            textcoords="offset points", ha="center", va="center", color=color, fontsize=SMALL, zorder=7,
-        )  # fmt: skip
+        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        write(axes, name, (0, 0), middle, xycoords="axes fraction", ha="center", color=color, zorder=7)
 
 
 def _places(axes: Axes, x: Floats, y: Floats, width: float, height: float) -> Floats:

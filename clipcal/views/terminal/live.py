@@ -17,10 +17,10 @@ from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.run.recording import OnSteps
 from clipcal.run.step import Step
 from clipcal.streams import STOPPING, Interrupt
-from clipcal.views.terminal.canvas import count
 from clipcal.views.terminal.charts import sparkline
-from clipcal.views.terminal.console import is_ascii, is_screen, number
+from clipcal.views.terminal.console import is_ascii, is_screen
 from clipcal.views.terminal.folding import joined
+from clipcal.views.words import count, number
 
 LINES = 10
 """How many plain lines a profile prints where there is no terminal."""

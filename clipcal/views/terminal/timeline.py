@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from rich.text import Text
 
-from clipcal.views.terminal.canvas import (
-    ASCII,
-    MEDIAN,
-    QUIET,
-    SPIKE,
-    THRESHOLD,
-    UNICODE,
-    Bools,
-    Canvas,
-    Floats,
-    Glyphs,
-    LogAxis,
-    StepAxis,
-    count,
-    drawable,
-    flat,
-    log_range,
-    short_number,
-    wrapped,
-)
+from clipcal.views.figures.cells import LogAxis, StepAxis, log_range, short_number
+from clipcal.views.figures.series import Series
+from clipcal.views.terminal.canvas import ASCII, MEDIAN, QUIET, SPIKE, THRESHOLD, UNICODE, Canvas, Glyphs, wrapped
 from clipcal.views.terminal.charts import MIN_WIDTH, sparkline
 from clipcal.views.terminal.curve import curve, dots_per_cell
+from clipcal.views.words import count
 
 Labels = dict[int, tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Series:
-    """The steps of a picture, arrays of shape (n,): ``numbers`` as they were given, ``places`` along the axis, ``logs`` of the norms
-    that a log axis holds, which are ``usable``, and 0 for the others."""
-
-    norms: Floats
-    numbers: Floats
-    places: Floats
-    logs: Floats
-    usable: Bools
-    is_spike: Bools
-    in_order: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,70 +38,32 @@ class _Plot:
         self.canvas.put(self.head + row, self.left + column, text, style, under=under)
 
 
-def timeline(
-    norms: ArrayLike,
-    steps: ArrayLike | None = None,
-    *,
-    width: int = 80,
-    height: int = 12,
-    threshold: float | None = None,
-    median: float | None = None,
-    spikes: Iterable[int] = (),
-    first_step: int | None = None,
-    last_step: int | None = None,
-    ascii: bool = False,
-) -> list[Text]:
+def timeline(s: Series, *, width: int = 80, height: int = 12, ascii: bool = False) -> list[Text]:
     """The norms over the steps, on a log axis. Every step is drawn, so the largest of a column is always in the picture.
 
-    ``norms`` and ``steps`` are 1-D and of one length (ValueError otherwise); without ``steps`` they are 0, 1, ...; steps
-    that go back (joined logs) are drawn in the order of the array. ``spikes`` are step numbers. ``first_step`` and
-    ``last_step`` bound the part that the threshold was read from: before it is the warm-up, after it the run diverges.
-    Non-finite norms are marked along the top, zeros along the bottom. ``height`` is the number of rows of the plot.
+    The parts before and after the one that the threshold was read from step back. Non-finite norms are marked along the top, zeros along the
+    bottom. ``height`` is the number of rows of the plot.
     """
     glyphs = ASCII if ascii else UNICODE
-    y = flat(norms)
-    numbers = np.arange(y.size, dtype=np.float64) if steps is None else flat(steps)
-    if numbers.size != y.size:
-        raise ValueError(f"norms and steps have to be of one length, found {y.size} and {numbers.size}")
-    if y.size == 0:
+    if s.norms.size == 0:
         return wrapped([("No steps to draw", QUIET)], width)
     if width < MIN_WIDTH:
-        return [sparkline(y, width, ascii=ascii)]
-    s = _series(y, numbers, spikes)
-    levels = {
-        name: math.log10(value)
-        for name, value in (("median", median), ("threshold", threshold))
-        if value is not None and math.isfinite(value) and value > 0
-    }
+        return [sparkline(s.norms, width, ascii=ascii)]
+    levels = {name: log for name, log in s.levels.items() if name != "spikes"}
     norm_axis, labels = _norm_axis(s, levels, max(height, 3))
     left = max(len(label) for label in ("step", *(text for text, _ in labels.values()))) + 2
     step_axis = StepAxis(first=float(s.places[0]), span=float(s.places[-1] - s.places[0]), num_cells=width - left)
-    regions = _regions(s, step_axis, left, glyphs, first_step, last_step)
+    regions = _regions(s, step_axis, left, glyphs)
     canvas = Canvas(width, len(regions) + norm_axis.num_cells + 2)
     plot = _Plot(canvas=canvas, glyphs=glyphs, norm_axis=norm_axis, step_axis=step_axis, head=len(regions), left=left)
     _draw_curve(plot, s)
     _draw_regions(plot, regions)
-    _draw_marks(plot, s, levels.get("threshold"))
+    _draw_marks(plot, s)
     _draw_axes(plot, labels, "step" if s.in_order else "line")
     return canvas.lines() + wrapped(_legend(s, levels, glyphs), width, indent=left if width >= 60 else 0)
 
 
-def _series(norms: Floats, numbers: Floats, spikes: Iterable[int]) -> _Series:
-    # Beyond 2**53 floats no longer count in ones.
-    in_order = bool((np.abs(numbers) < 2**53).all() and (np.diff(numbers) > 0).all())
-    usable = drawable(norms)
-    return _Series(
-        norms=norms,
-        numbers=numbers,
-        places=numbers if in_order else np.arange(norms.size, dtype=np.float64),
-        logs=np.log10(np.where(usable, norms, 1.0)),
-        usable=usable,
-        is_spike=usable & np.isin(numbers, np.fromiter(spikes, dtype=np.float64)),
-        in_order=in_order,
-    )
-
-
-def _norm_axis(s: _Series, levels: dict[str, float], height: int) -> tuple[LogAxis, Labels]:
+def _norm_axis(s: Series, levels: dict[str, float], height: int) -> tuple[LogAxis, Labels]:
     """The axis upwards, and what stands beside its rows, count from the top: round numbers, and in their place the levels."""
     drawn = s.logs[s.usable]
     ends = [float(drawn.min()), float(drawn.max())] if drawn.size else []
@@ -150,29 +79,23 @@ def _norm_axis(s: _Series, levels: dict[str, float], height: int) -> tuple[LogAx
     return axis, labels
 
 
-def _regions(
-    s: _Series, axis: StepAxis, left: int, glyphs: Glyphs, first_step: int | None, last_step: int | None
-) -> list[tuple[str, int, range]]:
+def _regions(s: Series, axis: StepAxis, left: int, glyphs: Glyphs) -> list[tuple[str, int, range]]:
     """The parts that no threshold is read from: a label, the column of its border, the columns that are to step back."""
-    if not s.in_order:
-        return []
     numbers, width, regions = s.numbers, left + axis.num_cells, []
-    if first_step is not None and numbers[0] < first_step <= numbers[-1]:
-        at = int(np.searchsorted(numbers, first_step))
-        border = left + axis.cell(numbers[at])
-        text = f"warm-up, to step {int(numbers[at - 1])}"
+    if s.first_row is not None:
+        border = left + axis.cell(numbers[s.first_row])
+        text = f"warm-up, to step {int(numbers[s.first_row - 1])}"
         text = text if border + len(text) + 3 <= width else "warm-up"
         regions.append((f"{glyphs.rule}{glyphs.before} {text}", border, range(left, border)))
-    if last_step is not None and numbers[0] <= last_step < numbers[-1]:
-        at = int(np.searchsorted(numbers, last_step, side="right"))
-        border = left + axis.cell(numbers[at])
-        text = f"diverging, from step {int(numbers[at])}"
+    if s.lost_row is not None:
+        border = left + axis.cell(numbers[s.lost_row])
+        text = f"diverging, from step {int(numbers[s.lost_row])}"
         text = text if len(text) + 2 <= border else "diverging"
         regions.append((f"{text} {glyphs.after}{glyphs.rule}", border, range(border, width)))
     return regions
 
 
-def _draw_curve(plot: _Plot, s: _Series) -> None:
+def _draw_curve(plot: _Plot, s: Series) -> None:
     height, width = plot.norm_axis.num_cells, plot.step_axis.num_cells
     down, across = dots_per_cell(plot.glyphs)
     index = np.flatnonzero(s.usable)
@@ -192,18 +115,19 @@ def _draw_regions(plot: _Plot, regions: list[tuple[str, int, range]]) -> None:
             canvas.put(row, at, rule, QUIET, under=True)
 
 
-def _draw_marks(plot: _Plot, s: _Series, threshold: float | None) -> None:
-    """The line of the threshold, given as its log, the spikes on top of the curve, and at the ends what a log axis does not hold."""
+def _draw_marks(plot: _Plot, s: Series) -> None:
+    """The line of the threshold, the spikes on top of the curve, and at the ends what a log axis does not hold."""
     glyphs, axis = plot.glyphs, plot.norm_axis
-    if threshold is not None:
-        plot.put_at(0, axis.row(threshold), glyphs.threshold * plot.step_axis.num_cells, THRESHOLD, under=True)
+    if "threshold" in s.levels:
+        row, line = axis.row(s.levels["threshold"]), glyphs.threshold * plot.step_axis.num_cells
+        plot.put_at(0, row, line, THRESHOLD, under=True)
     columns = plot.step_axis.cells(s.places)
     rows = axis.rows(s.logs)
     for column, row in set(zip(columns[s.is_spike].tolist(), rows[s.is_spike].tolist(), strict=True)):
         plot.put_at(column, row, glyphs.spike, SPIKE)
-    for column in np.unique(columns[s.norms == 0]).tolist():
+    for column in np.unique(columns[s.zeros]).tolist():
         plot.put_at(column, axis.num_cells - 1, glyphs.zero, SPIKE)
-    for column in np.unique(columns[~np.isfinite(s.norms)]).tolist():
+    for column in np.unique(columns[s.nonfinite]).tolist():
         plot.put_at(column, 0, glyphs.nonfinite, SPIKE)
 
 
@@ -221,11 +145,10 @@ def _draw_axes(plot: _Plot, labels: Labels, title: str) -> None:
         canvas.put(base + 1, min(max(at - len(label) // 2, left), canvas.width - len(label)), label)
 
 
-def _legend(s: _Series, levels: dict[str, float], glyphs: Glyphs) -> list[tuple[str, str]]:
+def _legend(s: Series, levels: dict[str, float], glyphs: Glyphs) -> list[tuple[str, str]]:
     words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M stable median", MEDIAN)}
     items = [(f"{text} {short_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
-    num_spikes, num_zeros = int(s.is_spike.sum()), int((s.norms == 0).sum())
-    num_broken = int((~np.isfinite(s.norms)).sum())
+    num_spikes, num_zeros, num_broken = (int(rows.sum()) for rows in (s.is_spike, s.zeros, s.nonfinite))
     if num_spikes:
         items.append((f"{glyphs.spike} {count(num_spikes, 'spike')}", SPIKE))
     if num_broken:
