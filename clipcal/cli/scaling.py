@@ -125,4 +125,4 @@ def show_moved(evidence: Evidence, recommendation: Recommendation, *, plain: boo
         return
     out = console.stdout_console()
     width, ascii = console.picture_width(out), console.is_ascii(out)
-    console.show(out, answers.recommendation(recommendation, evidence.trace, none, width=width, ascii=ascii))
+    console.show(out, answers.recommendation(recommendation, None, width=width, ascii=ascii))

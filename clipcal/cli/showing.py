@@ -28,9 +28,12 @@ def show_recommendation(evidence: Evidence, recommendation: Recommendation, *, p
 
         plainview.say(plainview.recommendation(recommendation, evidence.trace, evidence.norms))
         return
+    from clipcal.views.figures.course import course
+
     out = console.stdout_console()
     width, ascii = console.picture_width(out), console.is_ascii(out)
-    console.show(out, answers.recommendation(recommendation, evidence.trace, evidence.norms, width=width, ascii=ascii))
+    drawn = course(evidence, recommendation)
+    console.show(out, answers.recommendation(recommendation, drawn, width=width, ascii=ascii))
 
 
 def compared(

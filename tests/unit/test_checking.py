@@ -17,6 +17,7 @@ from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import judged_rows
 from clipcal.run.directory import Run, RunInfo, now
 from clipcal.run.trace import Floats
+from clipcal.views.figures.course import course
 from clipcal.views.terminal import answers
 
 RNG = np.random.default_rng(0)
@@ -281,7 +282,8 @@ def test_a_handful_of_steps_is_not_drawn(tmp_path: Path) -> None:
         path = tmp_path / "log.jsonl"
         path.write_text("".join(json.dumps({"step": i, "grad_norm": 1.0 + i / 9}) + "\n" for i in range(n)))
         evidence = load(path)
-        lines = answers.check(check(evidence, 1.5), evidence.trace, evidence.norms, width=80, ascii=True)
+        found = check(evidence, 1.5)
+        lines = answers.check(found, course(evidence, found.recommendation), width=80, ascii=True)
         assert any("T threshold" in line.plain for line in lines) is drawn
         assert any(line.plain == "Why" for line in lines)
 

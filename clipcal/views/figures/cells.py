@@ -10,26 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.run.trace import Floats
+from clipcal.views.figures.course import Course
 
 Ints = NDArray[np.int64]
 Ticks = list[tuple[float, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogAxis:
-    """A range of norms, ``low`` to ``high`` in log10, over a number of cells, the lowest norms in cell 0."""
+class Axis:
+    """A range, ``low`` to ``high``, over a number of cells, the lowest values in cell 0; a single value stands in the middle."""
 
     low: float
     high: float
     num_cells: int
 
-    def cells(self, logs: Floats, parts: int = 1) -> Ints:
-        """The cell of each log, or its ``parts``-th part of a cell; what lies outside goes to the nearest end."""
-        count = self.num_cells * parts
-        return np.clip((logs - self.low) / (self.high - self.low) * count, 0, count - 1).astype(np.int64)
+    def cells(self, values: Floats, parts: int = 1) -> Ints:
+        """The cell of each value, or its ``parts``-th part of a cell; what lies outside goes to the nearest end."""
+        count, span = self.num_cells * parts, self.high - self.low
+        shares = (values - self.low) / span if span > 0 else np.full(values.shape, 0.5)
+        return np.clip(shares * count, 0, count - 1).astype(np.int64)
 
-    def cell(self, log: float) -> int:
-        return int(self.cells(np.array([log]))[0])
+    def cell(self, value: float) -> int:
+        return int(self.cells(np.array([value]))[0])
+
+
+class LogAxis(Axis):
+    """The logs of norms, to base 10."""
 
     def rows(self, logs: Floats, parts: int = 1) -> Ints:
         """The same cells where they stand above each other, counted from the top."""
@@ -69,30 +75,15 @@ class LogAxis:
         return [tick for tick in ticks if self.low <= tick[0] <= self.high]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepAxis:
-    """Steps from ``first`` on, over a ``span``, along a number of cells; a single step stands in the middle."""
-
-    first: float
-    span: float
-    num_cells: int
-
-    def cells(self, steps: Floats, parts: int = 1) -> Ints:
-        """The cell of each step, or its ``parts``-th part of a cell."""
-        count = self.num_cells * parts
-        shares = (steps - self.first) / self.span if self.span > 0 else np.full(steps.shape, 0.5)
-        return np.clip(shares * count, 0, count - 1).astype(np.int64)
-
-    def cell(self, step: float) -> int:
-        return int(self.cells(np.array([step]))[0])
+class StepAxis(Axis):
+    """Steps."""
 
     def ticks(self) -> Ticks:
         """As many round steps as there is room for, as (step, label)."""
-        last = self.first + self.span
         for step in (m * 10**e for e in range(16) for m in (1, 2, 5)):
-            start, stop = math.ceil(self.first / step), math.floor(last / step)
+            start, stop = math.ceil(self.low / step), math.floor(self.high / step)
             longest = max(len(f"{start * step:,}"), len(f"{stop * step:,}"))
-            if self.span == 0 or (stop - start + 1) * (longest + 4) <= self.num_cells:
+            if self.low == self.high or (stop - start + 1) * (longest + 4) <= self.num_cells:
                 return [(float(i * step), f"{i * step:,}") for i in range(start, stop + 1)]
         return []
 
@@ -111,3 +102,19 @@ def short_number(log: float) -> str:
     power = math.floor(log + 1e-9)
     digits = round(10.0 ** (log - power), 2)
     return f"{digits:g}e{power}" if digits < 10 else f"1e{power + 1}"
+
+
+def levels(c: Course, threshold: float | None) -> dict[str, float]:
+    """The logs of the stable median, of the threshold and of the smallest spike, as far as a log axis holds them."""
+    found = {"median": c.median, "threshold": threshold, "spikes": c.norms[c.spikes].min(initial=math.inf)}
+    return {name: math.log10(v) for name, v in found.items() if v is not None and 0 < v < math.inf}
+
+
+def borders(c: Course) -> tuple[int | None, int | None]:
+    """The first row of the part that the threshold was read from, and the first one behind it; None where it begins or ends with the steps,
+    and where nobody can tell: the steps are not in order."""
+    if not c.in_order:
+        return None, None
+    begins = 0 if c.first_stable is None else int(np.searchsorted(c.steps, c.first_stable))
+    ends = 0 if c.last_healthy is None else int(np.searchsorted(c.steps, c.last_healthy, side="right"))
+    return (begins if 0 < begins < c.steps.size else None), (ends if 0 < ends < c.steps.size else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +14,11 @@ LARGEST = 1e300
 """Beyond it the arithmetic of axes overflows."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """The ends of an axis, and whether it goes in equal steps of the log."""
 
-    low: float
-    high: float
+    ends: tuple[float, float]
     is_log: bool
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.low, self.high
 
 
 def log_limits(values: Iterable[float], *, below: float = 0.05, above: float = 0.05) -> tuple[float, float]:
@@ -65,7 +59,7 @@ def loss_limits(losses: Floats, *, usual: float = 0.998, room: float = 1.5) -> L
     ``usual`` by more than ``room`` times the range below."""
     known = losses[np.isfinite(losses)]
     if not known.size:
-        return Limits(low=0.0, high=1.0, is_log=False)
+        return Limits((0.0, 1.0), False)
     least, most = float(known.min()), float(known.max())
     low, high = (float(q) for q in np.quantile(known, [0.002, usual]))
     is_log = least > 0 and high > 30 * low
@@ -75,7 +69,7 @@ def loss_limits(losses: Floats, *, usual: float = 0.998, room: float = 1.5) -> L
     else:
         far = room * (high - low)
         ends = linear_limits([max(least, low - far), min(most, high + far)])
-    return Limits(low=ends[0], high=ends[1], is_log=is_log)
+    return Limits(ends, is_log)
 
 
 def change_limits(changes: Floats, marks: Iterable[float]) -> tuple[float, float]:

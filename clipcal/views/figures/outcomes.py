@@ -65,8 +65,7 @@ def final_limits(found: Sequence[End]) -> Limits:
     """Of the final losses that there are."""
     finals = [loss for end in found for _, loss in end.finals]
     is_log = bool(finals) and 0 < FAR_APART * min(finals) < max(finals)
-    low, high = log_limits(finals, below=0.08, above=0.08) if is_log else linear_limits(finals, room=0.08)
-    return Limits(low=low, high=high, is_log=is_log)
+    return Limits(log_limits(finals, below=0.08, above=0.08) if is_log else linear_limits(finals, room=0.08), is_log)
 
 
 def losses(arms: Arms) -> Side:
@@ -85,8 +84,7 @@ def norms(arms: Arms, threshold: float | None) -> Side:
     if known.size:
         low, high = (float(q) for q in np.quantile(known, [0.01, 0.9]))
         marks += [max(float(known.min()), low / 30), min(float(known.max()), 100 * high)]
-    limits = log_limits(marks)
-    return Side(values=values, limits=Limits(low=limits[0], high=limits[1], is_log=True))
+    return Side(values=values, limits=Limits(log_limits(marks), True))
 
 
 def middle(curves: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
@@ -103,7 +101,7 @@ def place_lost(c: ArmCurve, values: Floats, limits: Limits) -> tuple[float, floa
     if c.result.diverged_at is None:
         return None
     row = int(np.clip(np.searchsorted(c.steps, c.result.diverged_at), 0, values.size - 1))
-    value = float(np.clip(values[row], limits.low, limits.high)) if np.isfinite(values[row]) else limits.high
+    value = float(np.clip(values[row], *limits.ends)) if np.isfinite(values[row]) else limits.ends[1]
     return float(c.steps[row]), value
 
 

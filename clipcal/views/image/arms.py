@@ -117,7 +117,7 @@ def final_panel(arms: Arms) -> Panel:
         _final_axis(axes, limits, any_lost=any_lost, any_ends=any(end.finals for end in found))
         for i, end in enumerate(found):
             color = look[end.name].color
-            axes.plot([limits.low, limits.high], [i, i], color=style.PALE, lw=0.6, zorder=0)
+            axes.plot(limits.ends, [i, i], color=style.PALE, lw=0.6, zorder=0)
             if end.median is not None:
                 bar: dict[str, Any] = {"lw": 1.4, "zorder": 3, "solid_capstyle": "butt"}
                 axes.plot([end.median] * 2, [i - 0.36, i + 0.36], color=color, **bar)
@@ -131,7 +131,7 @@ def final_panel(arms: Arms) -> Panel:
                 first, last = end.lost[0], end.lost[-1]
                 where = f"{first:,}" if first == last else f"{first:,} to {last:,}"
                 some = "" if len(end.lost) == end.num_seeds else f"{len(end.lost)} of {end.num_seeds} "
-                write(axes, f"× {some}lost at {where}", (limits.high, i), (5, 0), color=style.BLACK)
+                write(axes, f"× {some}lost at {where}", (limits.ends[1], i), (5, 0), color=style.BLACK)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.yaxis.set_major_locator(NullLocator())
         axes.set_xlabel("final loss: median of the last fifth of the steps", labelpad=2)
@@ -148,7 +148,7 @@ def _final_axis(axes: Axes, limits: Limits, *, any_lost: bool, any_ends: bool) -
     end = high
     if any_lost:
         end = high * (high / low) ** 0.45 if limits.is_log else high + 0.45 * (high - low)
-    fitting_axis(axes, "x", Limits(low=low, high=end, is_log=limits.is_log), most=7)
+    fitting_axis(axes, "x", Limits((low, end), limits.is_log), most=7)
     if any_lost:
         axes.axvspan(high, end, color=style.PALE, lw=0, zorder=0)
         places = [t for t in axes.get_xticks() if low <= t <= high]

@@ -56,7 +56,7 @@ def losses_panel(course: Course) -> Panel:
         steps, losses = course.steps, course.losses
         limits = loss_limits(losses if course.last_healthy is None else losses[steps <= course.last_healthy])
         fitting_axis(axes, "y", limits, most=5)
-        over = np.flatnonzero(losses > limits.high)
+        over = np.flatnonzero(losses > limits.ends[1])
         _grounds(axes, course, named=False)
         _line(axes, steps, losses, color=style.LOSS, lw=0.8, label="losses")
         broken = np.flatnonzero(np.isnan(losses)) if np.isnan(losses).mean() < 0.5 else over[:0]  # logs leave gaps too

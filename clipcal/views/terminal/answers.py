@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from clipcal.views import words
+from clipcal.views.figures.course import Course
 from clipcal.views.figures.facts import FEWEST_DRAWN
-from clipcal.views.figures.series import Series, series_of
 from clipcal.views.terminal.charts import histogram
-from clipcal.views.terminal.console import VERDICT_STYLES, bullets, last_stable, points, table
+from clipcal.views.terminal.console import VERDICT_STYLES, bullets, points, table
 from clipcal.views.terminal.folding import FIELD
 from clipcal.views.terminal.timeline import timeline
 from clipcal.views.words import LABELS, number
@@ -19,33 +19,29 @@ from clipcal.views.words import LABELS, number
 if TYPE_CHECKING:
     from clipcal.checking import Check
     from clipcal.recommendation.answer import Choice, Method, Recommendation
-    from clipcal.run.trace import Floats, Trace
     from clipcal.verification.answer import ArmResult, Comparison, Verification
 
 _JUDGED = {"holds": "green", "no_difference": "cyan", "costs": "yellow", "fails": "red"}
 _FITS = {True: "green", False: "red", None: "yellow"}
 
 
-def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
-    """The answer, its pictures, and the reasons."""
-    shown = [*recommendation_head(r), *_pictures(r, trace, norms, threshold=r.max_norm, width=width, ascii=ascii)]
+def recommendation(r: Recommendation, drawn: Course | None, *, width: int, ascii: bool) -> list[Text]:
+    """The answer, its pictures where the steps are to be ``drawn``, and the reasons."""
+    shown = [*recommendation_head(r), *_pictures(drawn, threshold=r.max_norm, width=width, ascii=ascii)]
     return shown + _why(r.reasons, r.caveats, ascii=ascii)
 
 
-def check(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
+def check(c: Check, drawn: Course, *, width: int, ascii: bool) -> list[Text]:
     """The answer, its pictures with the threshold in them, the quarters, and the reasons."""
-    r, shown = c.recommendation, check_head(c)
-    pictures = _pictures(r, trace, norms, threshold=c.max_norm, width=width, ascii=ascii)
-    if pictures:
-        shown += [*pictures, Text(), *quarters(c)]
-    return shown + _why(c.reasons, r.caveats, ascii=ascii)
+    pictures = _pictures(drawn, threshold=c.max_norm, width=width, ascii=ascii)
+    parts = [Text(), *quarters(c)] if pictures else []
+    return [*check_head(c), *pictures, *parts, *_why(c.reasons, c.recommendation.caveats, ascii=ascii)]
 
 
-def followed(c: Check, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
+def followed(c: Check, drawn: Course, *, width: int, ascii: bool) -> list[Text]:
     """A check in what fits on one screen: the answer, the norms over the steps, the quarters, the reasons."""
-    drawn = _series(c.recommendation, trace, norms, c.max_norm)
-    course = timeline(drawn, width=width, ascii=ascii)
-    return [*check_head(c), Text(), *course, Text(), *quarters(c), *_why(c.reasons, ascii=ascii)]
+    over_steps = timeline(drawn, threshold=c.max_norm, width=width, ascii=ascii)
+    return [*check_head(c), Text(), *over_steps, Text(), *quarters(c), *_why(c.reasons, ascii=ascii)]
 
 
 def recommendation_head(r: Recommendation) -> list[Text]:
@@ -64,19 +60,12 @@ def _head(head: words.Headline, color: str) -> Text:
     return Text.assemble((head.answer, f"bold {color}"), *(f"{FIELD}{field}" for field in head.fields))
 
 
-def _pictures(
-    r: Recommendation, trace: Trace, norms: Floats, *, threshold: float | None, width: int, ascii: bool
-) -> list[Text]:
+def _pictures(c: Course | None, *, threshold: float | None, width: int, ascii: bool) -> list[Text]:
     """How often each norm occurs, and the norms over the steps, each below an empty line; nothing of very few steps."""
-    if len(norms) < FEWEST_DRAWN:
+    if c is None or c.norms.size < FEWEST_DRAWN:
         return []
-    drawn = _series(r, trace, norms, threshold)
-    counts, course = (draw(drawn, width=width, ascii=ascii) for draw in (histogram, timeline))
-    return [Text(), *counts, Text(), *course]
-
-
-def _series(r: Recommendation, trace: Trace, norms: Floats, threshold: float | None) -> Series:
-    return series_of(r, trace, norms, threshold=threshold, last_step=last_stable(r, trace))
+    both = (draw(c, threshold=threshold, width=width, ascii=ascii) for draw in (histogram, timeline))
+    return [line for picture in both for line in (Text(), *picture)]
 
 
 def _why(reasons: Sequence[str], caveats: Sequence[str] = (), *, ascii: bool) -> list[Text]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 from numpy.typing import ArrayLike
 from rich.text import Text
 
-from clipcal.views.figures.cells import LogAxis, Ticks, log_range, short_number
-from clipcal.views.figures.points import heights
-from clipcal.views.figures.series import Series
+from clipcal.run.trace import Floats
+from clipcal.views.figures.cells import LogAxis, Ticks, levels, log_range, short_number
+from clipcal.views.figures.course import Course
+from clipcal.views.figures.points import drawable, heights
 from clipcal.views.terminal.canvas import ASCII, MEDIAN, QUIET, SPIKE, THRESHOLD, UNICODE, Canvas, wrapped
 from clipcal.views.words import count
 
@@ -38,28 +40,31 @@ def sparkline(values: ArrayLike, width: int = 40, *, ascii: bool = False) -> Tex
     return line
 
 
-def histogram(s: Series, *, width: int = 80, height: int = 8, ascii: bool = False) -> list[Text]:
+def histogram(
+    c: Course, *, threshold: float | None, width: int = 80, height: int = 8, ascii: bool = False
+) -> list[Text]:
     """How often each norm occurs: norms along a log axis, counts upwards. Lines of at most ``width`` characters.
 
     Zeros and non-finite values are counted below the picture. Each of the levels is marked by its letter and a line down to the bars.
     ``height`` is the number of rows of the bars.
     """
     glyphs = ASCII if ascii else UNICODE
-    logs = s.logs[s.usable]
-    note = _left_out(s)
+    logs = np.log10(c.norms[drawable(c.norms)])
+    note = _left_out(c.norms)
     if logs.size == 0:
         return wrapped([("No positive, finite norm to draw", QUIET), *note], width)
     if width < MIN_WIDTH:
-        return [sparkline(s.norms, width, ascii=ascii)]
-    low, high = log_range([*logs[[logs.argmin(), logs.argmax()]], *s.levels.values()])
+        return [sparkline(c.norms, width, ascii=ascii)]
+    marks = levels(c, threshold)
+    low, high = log_range([*logs[[logs.argmin(), logs.argmax()]], *marks.values()])
     left = len(str(logs.size)) + 1
     axis = LogAxis(low=low, high=high, num_cells=width - left)
-    height, num_marks = max(height, 2), len(s.levels)
+    height, num_marks = max(height, 2), len(marks)
     base = num_marks + height
     canvas = Canvas(width, base + 2)
 
     per_bin, counts = axis.bins(logs)
-    spikes_at = axis.cell(s.levels["spikes"]) if "spikes" in s.levels else axis.num_cells
+    spikes_at = axis.cell(marks["spikes"]) if "spikes" in marks else axis.num_cells
     peak, full = int(counts.max()), len(glyphs.bars)
     for i in range(axis.num_cells):
         # Rounded up: spikes are rare, and a single step has to show beside any peak.
@@ -67,7 +72,7 @@ def histogram(s: Series, *, width: int = 80, height: int = 8, ascii: bool = Fals
         style = SPIKE if i // per_bin >= spikes_at // per_bin else ""
         for row in range(-(-parts // full)):
             canvas.put(base - 1 - row, left + i, glyphs.bars[min(parts - row * full, full) - 1], style)
-    _draw_marks(canvas, s, axis, left, base, glyphs.rule)
+    _draw_marks(canvas, marks, c.spikes.size, axis, left, base, glyphs.rule)
     if num_marks and not "".join(canvas.chars[num_marks - 1][:6]).strip():
         canvas.put(num_marks - 1, 0, "steps", QUIET)
     canvas.put(num_marks, 0, str(peak).rjust(left - 1), QUIET)
@@ -77,16 +82,17 @@ def histogram(s: Series, *, width: int = 80, height: int = 8, ascii: bool = Fals
     return canvas.lines() + wrapped(note, width, indent=left if width >= 60 else 0)
 
 
-def _draw_marks(canvas: Canvas, s: Series, axis: LogAxis, left: int, base: int, rule: str) -> None:
+def _draw_marks(
+    canvas: Canvas, logs: dict[str, float], num_spikes: int, axis: LogAxis, left: int, base: int, rule: str
+) -> None:
     """A line down to the row ``base`` for each, from the smallest on. Each label has a row of its own, so they never collide; at the right
     edge it ends at its line."""
-    spikes = "spikes from" if s.num_spikes is None else f"{count(s.num_spikes, 'spike')} from"
     words = {
         "median": ("M stable median", MEDIAN),
         "threshold": ("T threshold", THRESHOLD),
-        "spikes": (f"S {spikes}", SPIKE),
+        "spikes": (f"S {count(num_spikes, 'spike')} from", SPIKE),
     }
-    marks = sorted((log, f"{words[name][0]} {short_number(log)}", words[name][1]) for name, log in s.levels.items())
+    marks = sorted((log, f"{words[name][0]} {short_number(log)}", words[name][1]) for name, log in logs.items())
     for order, (log, label, style) in enumerate(marks):
         at = left + axis.cell(log)
         for row in range(order + 1, base):
@@ -112,8 +118,8 @@ def _draw_ticks(canvas: Canvas, axis: LogAxis, left: int, base: int, tick: str) 
         canvas.put(base + 1, 0, "norm", QUIET)
 
 
-def _left_out(s: Series) -> list[tuple[str, str]]:
+def _left_out(norms: Floats) -> list[tuple[str, str]]:
     """What a log axis cannot show, in one item of a legend; none where it shows everything."""
-    kinds = (("non-finite", s.nonfinite), ("zero", s.zeros), ("negative", s.norms < 0))
+    kinds = (("non-finite", ~np.isfinite(norms)), ("zero", norms == 0), ("negative", norms < 0))
     counts = [f"{int(mask.sum()):,} {kind}" for kind, mask in kinds if mask.any()]
     return [(f"not drawn: {', '.join(counts)}", SPIKE)] if counts else []

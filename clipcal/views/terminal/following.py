@@ -15,6 +15,7 @@ from rich.text import Text
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
+from clipcal.views.figures.course import course
 from clipcal.views.terminal import answers
 from clipcal.views.terminal.console import is_ascii, is_screen, picture_width
 from clipcal.views.terminal.folding import folded
@@ -92,7 +93,8 @@ def _view(console: Console) -> Iterator[tuple[Show, Say]]:
 
         def show(evidence: Evidence, c: Check) -> None:
             width = picture_width(console)
-            lines = answers.followed(c, evidence.trace, evidence.norms, width=width, ascii=ascii)
+            drawn = course(evidence, c.recommendation)
+            lines = answers.followed(c, drawn, width=width, ascii=ascii)
             live.update(Group(*(part for line in lines for part in folded(line, width))), refresh=True)
 
         yield show, lambda text: live.update(Text(printable(text, ascii=ascii)), refresh=True)

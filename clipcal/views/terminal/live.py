@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -120,78 +120,65 @@ def profile_view(
     """Show a profile of ``total`` steps as it goes; gives the functions to call with each batch of steps, and where it
     begins again under a guard. ``plain`` is lines alone, ``spoken`` lines that are read out."""
     course, printed = Course(total), 0
-    if quiet:
-        yield course.add, lambda guard: None
-        return
+    as_lines = plain or spoken or not is_screen(console)
+
+    def add(steps: Sequence[Step]) -> None:
+        nonlocal printed
+        course.add(steps)
+        due = len(course.norms) * LINES // total
+        if as_lines and not quiet and due > printed:
+            printed = due
+            _say(console, profile_line(course, spoken=spoken))
 
     def again(guard: float) -> None:
         nonlocal course, printed
         course, printed = Course(total), 0
-        console.print(
-            f"lost too early to read a threshold from; profiling again under a temporary guard of {guard:g}",
-            soft_wrap=True,
-        )
-
-    if plain or spoken or not is_screen(console):
-
-        def line(steps: Sequence[Step]) -> None:
-            nonlocal printed
-            course.add(steps)
-            due = len(course.norms) * LINES // total
-            if due > printed:
-                printed = due
-                console.print(profile_line(course, spoken=spoken), soft_wrap=True)
-
-        yield line, again
-        return
-    ascii = is_ascii(console)
+        if not quiet:
+            todo = f"profiling again under a temporary guard of {guard:g}"
+            _say(console, f"lost too early to read a threshold from; {todo}")
 
     def view() -> Table:
-        return profile_screen(course, width=min(console.width, 120), ascii=ascii, stopping=asked.requested)
+        return profile_screen(course, width=min(console.width, 120), ascii=is_ascii(console), stopping=asked.requested)
 
+    if quiet or as_lines:
+        yield add, again
+        return
     asked.shown = True
-    with Live(get_renderable=view, console=console, refresh_per_second=4, transient=True):
-        yield lambda steps: course.add(steps), again
+    with _live(console, view):
+        yield add, again
 
 
 @contextlib.contextmanager
 def arms_view(console: Console, total: int, *, quiet: bool) -> Iterator[tuple[OnPlan, OnProgress]]:
     """Show the arms of a verification as they are trained, ``total`` steps each."""
     state: dict[Arm, Progress] = {}
-    live: Live | None = None
+    live = _live(console, lambda: arms_screen(state, total)) if is_screen(console) and not quiet else None
 
     def plan(todo: Sequence[Arm], there: Sequence[Arm]) -> None:
-        if quiet:
+        if quiet or not todo:
             return
         kept = f"; {len(there)} {'is' if len(there) == 1 else 'are'} there already" if there else ""
         names = ", ".join(dict.fromkeys(a.name for a in todo))
-        if todo:
-            console.print(f"training {count(len(todo), 'arm')} ({names}){kept}", soft_wrap=True)
-            if live is not None:
-                live.start()  # not before: where nothing is to be trained there is nothing to show
+        _say(console, f"training {count(len(todo), 'arm')} ({names}){kept}")
+        if live is not None:
+            live.start()  # not before: where nothing is to be trained there is nothing to show
 
-    if quiet:
-        yield plan, lambda progress: None
-        return
-    if not is_screen(console):
+    def progress(p: Progress) -> None:
+        if p.done and live is None and not quiet:
+            last = state.get(p.arm, p)
+            _say(console, f"{p.arm.name} seed {p.arm.seed}: {count(last.steps, 'step')}, loss {number(last.loss)}")
+        state[p.arm] = p
 
-        def line(progress: Progress) -> None:
-            if progress.done:
-                last = state.get(progress.arm, progress)
-                console.print(
-                    f"{progress.arm.name} seed {progress.arm.seed}: {count(last.steps, 'step')}, loss {number(last.loss)}",
-                    soft_wrap=True,
-                )
-            state[progress.arm] = progress
-
-        yield plan, line
-        return
-
-    def update(progress: Progress) -> None:
-        state[progress.arm] = progress
-
-    live = Live(get_renderable=lambda: arms_screen(state, total), console=console, refresh_per_second=4, transient=True)
     try:
-        yield plan, update
+        yield plan, progress
     finally:
-        live.stop()
+        if live is not None:
+            live.stop()
+
+
+def _live(console: Console, view: Callable[[], Table]) -> Live:
+    return Live(get_renderable=view, console=console, refresh_per_second=4, transient=True)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True)
