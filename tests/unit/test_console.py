@@ -20,6 +20,7 @@ from clipcal.run.trace import Floats, Trace
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
 from clipcal.views.figures.course import Course, course
+from clipcal.views.figures.meanwhile import Meanwhile
 from clipcal.views.terminal import answers, console, folding, live
 
 
@@ -269,7 +270,7 @@ def test_a_live_view_is_for_a_terminal_that_can_be_drawn_over() -> None:
 def test_a_live_view_has_the_terminals_own_colours() -> None:
     out = Terminal()
     screen = Console(file=out, width=80, _environ={"TERM": "xterm", "COLORTERM": "truecolor"})
-    course = live.Course(10)
+    course = Meanwhile(10)
     course.add([Step(step=i, loss=2.0, grad_norm=1.0, grad_max=0.1, lr=1.0, seconds=0.1) for i in range(5)])
     screen.print(live.profile_screen(course, width=80, ascii=False, stopping=False))
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", out.getvalue()))

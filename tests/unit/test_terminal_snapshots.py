@@ -36,6 +36,7 @@ from clipcal.recommendation.answer import Choice
 from clipcal.run.step import Step
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
+from clipcal.views.figures.meanwhile import Meanwhile
 from clipcal.views.terminal import answers, console, live, plainview
 
 NUM_STEPS = 300
@@ -311,7 +312,7 @@ def steps(count: int) -> list[Step]:
 
 
 def test_profile_on_a_terminal(shown: SnapshotAssertion) -> None:
-    course, long = live.Course(NUM_STEPS), live.Course(1_000_000)
+    course, long = Meanwhile(NUM_STEPS), Meanwhile(1_000_000)
     views: list[RenderableType] = [live.profile_screen(course, width=80, ascii=False, stopping=False)]
     course.add(steps(140))
     long.add(steps(290))
