@@ -174,7 +174,7 @@ def quarter_cells(c: Check, q: Part) -> tuple[str, str, str, str, str]:
 
 
 def where_lost(arms: Sequence[ArmResult]) -> str:
-    """Where there is no final loss to compare: what is trained to find out why may live on beside them."""
+    """In place of a difference of final losses: the arms are lost. Arms that were trained to find the cause may not be."""
     lost = sorted(a.diverged_at for a in arms if a.diverged_at is not None)
     which = "every arm is lost" if len(lost) == len(arms) else "lost unclipped and clipped"
     if lost[0] == lost[-1]:

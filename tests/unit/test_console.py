@@ -21,7 +21,7 @@ from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
 from clipcal.views.figures.course import Course, course
 from clipcal.views.figures.meanwhile import Meanwhile
-from clipcal.views.terminal import answers, console, folding, live
+from clipcal.views.terminal import answers, console, live
 
 
 def norms(kind: str) -> Floats:
@@ -200,12 +200,12 @@ def test_a_headline_goes_on_at_a_field() -> None:
     line = Text.assemble(
         ("max_norm 0.1 does not fit", "bold red"), "   brake   acts on 100% of the stable steps   leaves 45%"
     )
-    assert [part.plain for part in folding.folded(line, 80)] == [
+    assert [part.plain for part in console.folded(line, 80)] == [
         "max_norm 0.1 does not fit   brake   acts on 100% of the stable steps",
         "  leaves 45%",
     ]
     for width in range(1, 120):
-        parts = folding.folded(line, width)
+        parts = console.folded(line, width)
         assert "".join(p.plain for p in parts).replace(" ", "") == line.plain.replace(" ", "")
         if width > 20:
             assert max(p.cell_len for p in parts) <= width

@@ -1,4 +1,4 @@
-"""Norms and recommendation -> what the pictures of them show, in numbers, for those who do not see pictures."""
+"""Norms and recommendation -> what their pictures show, in numbers, for people who do not see them."""
 
 from __future__ import annotations
 

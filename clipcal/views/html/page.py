@@ -165,7 +165,7 @@ def _figure(name: str, title: str, said: str, *more: str, wide: bool = False) ->
 
 
 def _said_of_course(v: View) -> str:
-    """What is to be seen, for those who do not see it too."""
+    """What the picture shows, also for people who do not see it."""
     r, c, f = v.recommendation, v.figures.course, v.figures.facts
     parts = [f"{len(c.norms):,} steps"]
     if r.stable is not None:

@@ -16,13 +16,11 @@ from clipcal.views.figures.arms import Arms, arms
 from clipcal.views.figures.every import Figures, figures
 from clipcal.views.image.arms import curves_row, final_panel
 from clipcal.views.image.layers import heat_panel
-from clipcal.views.image.quarters import quarters_panel
-from clipcal.views.image.response import loss_after_panel
 from clipcal.views.image.saving import save
 from clipcal.views.image.sheet import Headline, Panel, page
 from clipcal.views.image.style import our_style
-from clipcal.views.image.thresholds import distribution_panel, share_panel
-from clipcal.views.image.timeline import losses_panel, norms_panel
+from clipcal.views.image.thresholds import distribution_panel, loss_after_panel, share_panel
+from clipcal.views.image.timeline import losses_panel, norms_panel, quarters_panel
 
 
 def draw_recommendation(evidence: Evidence, recommendation: Recommendation, file: Path) -> None:

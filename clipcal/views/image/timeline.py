@@ -1,4 +1,4 @@
-"""A course -> panels over the steps: the norms with what was found in them, and the losses."""
+"""A course -> panels over the steps: the norms with what was found in them, the losses, and how often a threshold in use acts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from clipcal.checking import Check
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import Course
 from clipcal.views.figures.limits import log_limits, loss_limits
 from clipcal.views.figures.points import few, outline, positive, sampled
 from clipcal.views.image import style
-from clipcal.views.image.labels import Label, beside, write
-from clipcal.views.image.scales import fitting_axis, linear_axis, log_axis
+from clipcal.views.image.labels import Label, beside, write, written_beside
+from clipcal.views.image.scales import fitting_axis, linear_axis, log_axis, share_axis
 from clipcal.views.image.sheet import RIGHT, Panel
+from clipcal.views.image.style import percent
 from clipcal.views.words import count, number
 
 ROOM = 72 * RIGHT - 18
@@ -72,6 +74,38 @@ def losses_panel(course: Course) -> Panel:
         axes.set_ylabel("loss")
 
     return Panel(title="Loss", draw=draw, height=1.0, right=RIGHT, steps=course.steps)
+
+
+def quarters_panel(course: Course, check: Check, name: str) -> Panel:
+    """How often the threshold in use acts in the warm-up and in each quarter of what follows."""
+
+    def draw(axes: Axes) -> None:
+        share_axis(axes, every=0.5)
+        first, last = axes.get_xlim()
+        for part in (*([check.warm_up] if check.warm_up else []), *check.quarters):
+            if part.clipped is None:
+                continue
+            start, end = part.first_step - 0.5, part.last_step + 0.5
+            color, hatch = (style.PALE, "////") if part is check.warm_up else (style.IN_USE, None)
+            axes.bar(
+                (start + end) / 2, part.clipped, end - start, color=color, edgecolor=style.DARK, lw=0.5, hatch=hatch,
+                label="quarter", zorder=2,
+            )  # fmt: skip
+            if end - start < 0.12 * (last - first):
+                continue
+            text = percent(part.clipped) + (f", {part.verdict}" if part.verdict else "")
+            shift = -7 if part.clipped > 0.6 else 6
+            write(axes, text, ((start + end) / 2, part.clipped), (0, shift), ha="center", zorder=3)
+        scales = [p.mean_scale for p in check.quarters if p.mean_scale is not None]
+        if scales:
+            left = " to ".join(dict.fromkeys((f"{min(scales):.0%}", f"{max(scales):.0%}")))
+            for i, text in enumerate((f"leaves {left}", "of the gradient")):
+                written_beside(axes, text, 0.5, (13, 5 - 9 * i), color=style.DARK)
+        axes.set_ylabel("clipped")
+
+    in_use = number(course.in_use) if course.in_use is not None else ""
+    title = f"Share of the steps that {name} {in_use} clips, by quarter"
+    return Panel(title=title, draw=draw, height=0.75, right=RIGHT, steps=course.steps)
 
 
 def _line(axes: Axes, steps: Floats, values: Floats, **looks: Any) -> None:

@@ -11,8 +11,7 @@ from clipcal.views import words
 from clipcal.views.figures.course import Course
 from clipcal.views.figures.facts import FEWEST_DRAWN
 from clipcal.views.terminal.charts import histogram
-from clipcal.views.terminal.console import VERDICT_STYLES, bullets, points, table
-from clipcal.views.terminal.folding import FIELD
+from clipcal.views.terminal.console import FIELD, VERDICT_STYLES, bullets, points, table
 from clipcal.views.terminal.timeline import timeline
 from clipcal.views.words import LABELS, number
 

@@ -17,8 +17,7 @@ from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.views.figures.course import course
 from clipcal.views.terminal import answers
-from clipcal.views.terminal.console import is_ascii, is_screen, picture_width
-from clipcal.views.terminal.folding import folded
+from clipcal.views.terminal.console import folded, is_ascii, is_screen, picture_width
 from clipcal.views.words import printable
 
 POLL = 1.0

@@ -18,8 +18,7 @@ from clipcal.run.step import Step
 from clipcal.streams import STOPPING, Interrupt
 from clipcal.views.figures.meanwhile import Meanwhile
 from clipcal.views.terminal.charts import sparkline
-from clipcal.views.terminal.console import is_ascii, is_screen
-from clipcal.views.terminal.folding import joined
+from clipcal.views.terminal.console import is_ascii, is_screen, joined
 from clipcal.views.words import count, number
 
 LINES = 10

@@ -24,8 +24,8 @@ _NARROWEST = 20  # columns of a layer's name on a terminal: below that lines bre
 
 
 def comparison(rows: Sequence[Replayed], *, method: Method = "norm", width: int | None, ascii: bool) -> list[Text]:
-    """Every rule on one trace, the highest threshold first. ``width`` is that of the terminal, None in a pipe: where the line
-    is too short, what a rule is gives way to whose it is, and then to nothing."""
+    """Every rule on one trace, the highest threshold first. ``width`` is that of the terminal, None in a pipe: a line that is too
+    long shows the source of a rule in place of what it is, and then neither."""
     first, ordered = rows[0], sorted(rows, key=lambda r: -r.threshold)
     cells: list[tuple[str, ...]] = [
         ("  rule", LABELS[method].split()[0], first.over, "spikes", "mean scale", "verdict")
