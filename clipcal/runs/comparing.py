@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from clipcal.arms.pool import arm_name
 from clipcal.errors import InputError
+from clipcal.run.directory import Run, is_run, open_run
 from clipcal.run.jsonfile import number, plain
-from clipcal.stats.losses import final_loss
+from clipcal.run.trace import read_trace
 from clipcal.runs.listing import Row, row_of, saved_by
 from clipcal.runs.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
-from clipcal.run.directory import Run, is_run, open_run
-from clipcal.run.trace import read_trace
-from clipcal.arms.pool import arm_name
+from clipcal.stats.losses import final_loss
 
 NAMED = 4
 """Keys that the sentence names; the table has them all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,7 @@ FEWEST_DRAWN = 10
 """Steps: fewer are no picture, and sentences name them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
+class Places(NamedTuple):
     """How many steps are of a kind, and the first and the last of them."""
 
     num: int
