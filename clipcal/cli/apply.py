@@ -52,7 +52,8 @@ def apply(
     """
     with said_no():
         from clipcal.frameworks import applying
-        from clipcal.views.terminal.console import note, printable, show, stdout_console
+        from clipcal.views.terminal.console import note, show, stdout_console
+        from clipcal.views.words import printable
 
         _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
         if recommendation.max_norm is None:

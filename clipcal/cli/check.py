@@ -74,9 +74,10 @@ def check(
 
             plainview.say(plainview.check(answer, evidence.trace, evidence.norms))
         else:
-            from clipcal.views.terminal import checkview, console
+            from clipcal.views.figures.course import course
+            from clipcal.views.terminal import answers, console
 
             out = console.stdout_console()
             width, ascii = console.picture_width(out), console.is_ascii(out)
-            console.show(out, checkview.check(answer, evidence.trace, evidence.norms, width=width, ascii=ascii))
+            console.show(out, answers.check(answer, course(evidence, answer.recommendation), width=width, ascii=ascii))
     raise typer.Exit(0 if answer.fits else NO)

@@ -116,7 +116,7 @@ def moved_to(
 
 def show_moved(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
     """The answer without pictures: the steps are those of another batch, and none were seen at this one."""
-    from clipcal.views.terminal import console, plainview
+    from clipcal.views.terminal import answers, console, plainview
 
     none = evidence.norms[:0]
     if plain:
@@ -125,4 +125,4 @@ def show_moved(evidence: Evidence, recommendation: Recommendation, *, plain: boo
         return
     out = console.stdout_console()
     width, ascii = console.picture_width(out), console.is_ascii(out)
-    console.show(out, console.recommendation(recommendation, evidence.trace, none, width=width, ascii=ascii))
+    console.show(out, answers.recommendation(recommendation, None, width=width, ascii=ascii))

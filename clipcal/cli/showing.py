@@ -21,16 +21,19 @@ USUAL = ("accelerate", "deepspeed", "huggingface", "keras", "lightning")
 
 
 def show_recommendation(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import console
+    from clipcal.views.terminal import answers, console
 
     if plain:
         from clipcal.views.terminal import plainview
 
         plainview.say(plainview.recommendation(recommendation, evidence.trace, evidence.norms))
         return
+    from clipcal.views.figures.course import course
+
     out = console.stdout_console()
     width, ascii = console.picture_width(out), console.is_ascii(out)
-    console.show(out, console.recommendation(recommendation, evidence.trace, evidence.norms, width=width, ascii=ascii))
+    drawn = course(evidence, recommendation)
+    console.show(out, answers.recommendation(recommendation, drawn, width=width, ascii=ascii))
 
 
 def compared(
@@ -69,7 +72,7 @@ def show_tables(
 
 
 def show_choice(run: Run, outcome: Outcome, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import console
+    from clipcal.views.terminal import answers, console
 
     if outcome.race is None:
         return
@@ -79,11 +82,11 @@ def show_choice(run: Run, outcome: Outcome, *, plain: bool = False) -> None:
         plainview.say(plainview.choice(outcome.choice, method=run.info.method))
     else:
         out = console.stdout_console()
-        console.show(out, console.choice(outcome.choice, method=run.info.method, ascii=console.is_ascii(out)))
+        console.show(out, answers.choice(outcome.choice, method=run.info.method, ascii=console.is_ascii(out)))
 
 
 def show_verification(run: Run, verification: Verification, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import console
+    from clipcal.views.terminal import answers, console
 
     if plain:
         from clipcal.views.terminal import plainview
@@ -91,13 +94,13 @@ def show_verification(run: Run, verification: Verification, *, plain: bool = Fal
         plainview.say(plainview.verification(verification, method=run.info.method))
         return
     out = console.stdout_console()
-    console.show(out, console.verification(verification, method=run.info.method, ascii=console.is_ascii(out)))
+    console.show(out, answers.verification(verification, method=run.info.method, ascii=console.is_ascii(out)))
 
 
 def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool = False) -> None:
     from clipcal.frameworks.pasting import framework_of, snippet_of
     from clipcal.frameworks.snippets import SNIPPETS
-    from clipcal.views.terminal import console
+    from clipcal.views.terminal import answers, console
 
     out = console.stdout_console()
     name = framework_of(run)
@@ -112,7 +115,7 @@ def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool
 
         plainview.say(plainview.pasted(title, text, others))
     else:
-        console.show(out, console.pasted(title, text, others))
+        console.show(out, answers.pasted(title, text, others))
 
 
 def show_one_snippet(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:

@@ -12,9 +12,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from clipcal import recommend
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import Rows
+from clipcal.views.figures.limits import log_limits, step_limits
+from clipcal.views.figures.points import positive
 from clipcal.views.image import style
 from clipcal.views.image.labels import Label, beside
-from clipcal.views.image.scales import log_axis, log_limits, positive, step_axis, step_limits
+from clipcal.views.image.scales import log_axis, step_axis
 from drawing.runs import labelled, steady
 from drawing.sheet import TEXT, place, sheet, title, write
 

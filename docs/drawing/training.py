@@ -12,9 +12,10 @@ from clipcal.run.directory import Run
 from clipcal.run.trace import Floats
 from clipcal.stats.harm import loss_changes, loss_response
 from clipcal.views.figures.arms import Arms, arms
+from clipcal.views.figures.limits import log_limits, step_limits
 from clipcal.views.image import style
 from clipcal.views.image.labels import Label, beside
-from clipcal.views.image.scales import linear_axis, log_axis, log_limits, step_axis, step_limits
+from clipcal.views.image.scales import linear_axis, log_axis, step_axis
 from drawing.norms import BLUE_INK, course
 from drawing.runs import BURSTS, CALM, OUTLIERS, Training, made, read, steady
 from drawing.sheet import TEXT, place, sheet, title, write

@@ -42,6 +42,10 @@ class Arms:
     reasons: tuple[str, ...]
     comparison: tuple[float, tuple[float, float] | None] | None
 
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({c.result.seed for c in self.curves})
+
 
 def read_verification(run: Run) -> dict[str, Any] | None:
     """verification.json, or None where there is none. Raises InputError for one that cannot be read."""

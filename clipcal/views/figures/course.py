@@ -28,7 +28,7 @@ class Course:
     part that the threshold was read from. ``spikes`` and ``nonfinite`` are rows of them. ``losses`` is None where none is known.
 
     ``first_stable`` is the step at which the warm-up is over, ``last_healthy`` the one after which the run diverges; a ``corridor``
-    may be infinite upwards. ``in_use`` is a threshold that is checked, ``guard`` the one that training was clipped at meanwhile.
+    may be infinite upwards. Where the steps went back, and are counted instead, they are not ``in_order``. ``in_use`` is a threshold that is checked, ``guard`` the one that training was clipped at meanwhile.
     """
 
     unit: str
@@ -46,6 +46,7 @@ class Course:
     last_healthy: int | None
     in_use: float | None = None
     guard: float | None = None
+    in_order: bool = True
 
 
 def course(evidence: Evidence, recommendation: Recommendation, *, in_use: float | None = None) -> Course:
@@ -78,4 +79,5 @@ def course(evidence: Evidence, recommendation: Recommendation, *, in_use: float 
         last_healthy=int(steps[stats.healthy_rows - 1]) if diverges else None,
         in_use=in_use if in_use is not None and math.isfinite(in_use) else None,
         guard=evidence.guard,
+        in_order=in_order,
     )

@@ -8,9 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from clipcal.run.jsonfile import plain
-from clipcal.views.terminal.console import printable
-
-Content = "ElementTree.Element | str | None"
+from clipcal.views.words import printable
 
 
 def h(tag: str, *content: ElementTree.Element | str | None, **attributes: str) -> ElementTree.Element:

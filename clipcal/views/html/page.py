@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
 from xml.etree.ElementTree import Element
 
 from clipcal._version import __version__
+from clipcal.views import words
 from clipcal.views.html import payload, tables
 from clipcal.views.html.html import data, h, many, page, trusted
 from clipcal.views.html.view import View
-from clipcal.views.terminal.console import label, meaning, number
+from clipcal.views.words import number
 
 GENERATOR = "clipcal report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -30,7 +32,7 @@ def render(v: View) -> str:
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("meta", name="generator", content=GENERATOR),
         h("meta", name="color-scheme", content="light dark"),
-        h("title", f"{_answer(v)} · {v.title} · clipcal"),
+        h("title", f"{words.threshold(v.recommendation)} · {v.title} · clipcal"),
         trusted("style", _asset("uPlot.min.css") + _asset("report.css")),
     )
     body = h(
@@ -54,28 +56,22 @@ def _script() -> str:
     return f'(() => {{\n"use strict";\n\n{parts}}})();\n'
 
 
-def _answer(v: View) -> str:
-    r = v.recommendation
-    return "no threshold" if r.max_norm is None else f"{label(r.method)} {r.max_norm:g}"
-
-
 def _header(v: View) -> Element:
-    r = v.recommendation
-    chips = [h("span", r.verdict.replace("_", " "), class_=f"chip {r.verdict}")]
-    if r.max_norm is not None:
-        chips.append(h("span", f"confidence {r.confidence}", class_="chip"))
-    if r.interval is not None:
-        chips.append(h("span", f"interval {number(r.interval[0])} to {number(r.interval[1])}", class_="chip"))
+    head = words.headline(v.recommendation)
+    chips = [(words.spaced(head.verdict), head.verdict), *((" ".join(fact), "") for fact in head.facts)]
     if v.arms is not None:
-        trained = f"trained again: {v.arms.verdict.replace('_', ' ')}"
-        chips.append(h("span", trained, class_=f"chip {v.arms.verdict}"))
-    lines: list[Element | str | None] = [
+        chips.append((f"trained again: {words.spaced(v.arms.verdict)}", v.arms.verdict))
+    return h(
+        "header",
         h("p", v.title, class_="name"),
-        h("h1", _answer(v)),
-        many("p", chips, class_="chips"),
-        h("p", f"{meaning(r)[:1].upper()}{meaning(r)[1:]}.", class_="meaning"),
-    ]
-    return many("header", lines)
+        h("h1", head.answer),
+        many("p", (h("span", text, class_=f"chip {kind}".rstrip()) for text, kind in chips), class_="chips"),
+        h("p", f"{_capital(head.meaning)}.", class_="meaning"),
+    )
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _paste(v: View) -> Element | None:
@@ -96,66 +92,63 @@ def _paste(v: View) -> Element | None:
 
 
 def _why(v: View) -> Element:
-    r = v.recommendation
-    parts = [h("h2", "Why"), many("ul", (h("li", s) for s in r.reasons))]
-    if r.caveats:
-        parts += [h("h2", "Keep in mind"), many("ul", (h("li", s) for s in r.caveats))]
-    if v.culprits is not None:
-        parts += [h("h2", "Which layers"), many("ul", (h("li", s) for s in (v.culprits.conclusion, *v.culprits.notes)))]
-    if v.arms is not None:
-        parts += [h("h2", "When trained again"), many("ul", (h("li", s) for s in v.arms.reasons))]
-    return many("section", parts, class_="why")
+    r, found = v.recommendation, v.culprits
+    parts = (
+        ("Why", r.reasons),
+        ("Keep in mind", r.caveats),
+        ("Which layers", (found.conclusion, *found.notes) if found is not None else ()),
+        ("When trained again", v.arms.reasons if v.arms is not None else ()),
+    )
+    said = (e for title, sentences in parts if sentences or title == "Why" for e in _titled(title, sentences))
+    return many("section", said, class_="why")
+
+
+def _titled(title: str, sentences: Iterable[str]) -> tuple[Element, Element]:
+    return h("h2", title), many("ul", (h("li", s) for s in sentences))
 
 
 def _figures(v: View) -> tuple[list[Element], dict[str, object]]:
     """Each figure's place, and its numbers."""
-    c = v.course
-    drawn: dict[str, object] = {"course": payload.course(c), "label": label(v.recommendation.method)}
-    places = [
-        _figure(
-            "course",
-            f"{c.unit[:1].upper()}{c.unit[1:]} over the steps" + (", and the loss" if c.losses is not None else ""),
-            _said_of_course(v),
-            "Drag to zoom, double-click for the whole.",
-            wide=True,
-        )
-    ]
-    if v.distribution is not None:
-        drawn["distribution"] = payload.distribution(v.distribution)
-        left = f" {v.distribution.left_out:,} steps with a norm of zero, or none that is finite, are not in it." * bool(
-            v.distribution.left_out
-        )
-        beyond = f" {v.distribution.beyond:,} lie far beyond its right end." * bool(v.distribution.beyond)
-        places.append(_figure("distribution", "How often each norm occurs", f"Steps by their {c.unit}.{left}{beyond}"))
-    if v.share is not None:
-        drawn["share"] = payload.share(v.share)
-        of = "stable steps" if v.share.is_stable else "steps with a finite norm"
+    f, c = v.figures, v.figures.course
+    drawn: dict[str, object] = {"course": payload.course(c), "label": words.LABELS[v.recommendation.method]}
+    title = f"{_capital(c.unit)} over the steps" + (", and the loss" if c.losses is not None else "")
+    zoom = "Drag to zoom, double-click for the whole."
+    places = [_figure("course", title, _said_of_course(v), zoom, wide=True)]
+    if f.distribution is not None:
+        drawn["distribution"] = payload.distribution(f.distribution)
+        said = f"Steps by their {c.unit}."
+        if f.distribution.left_out:
+            said += f" {f.distribution.left_out:,} steps with a norm of zero, or none that is finite, are not in it."
+        if f.distribution.beyond:
+            said += f" {f.distribution.beyond:,} lie far beyond its right end."
+        places.append(_figure("distribution", "How often each norm occurs", said))
+    if f.share is not None:
+        drawn["share"] = payload.share(f.share)
+        of = "stable steps" if f.share.is_stable else "steps with a finite norm"
         said = f"The share of the {of} that each threshold would have clipped, and what it would have left of the learning rate."
         places.append(_figure("share", "What each threshold would clip", said))
-    if v.harm is not None:
-        drawn["harm"] = payload.harm(v.harm)
-        h_ = v.recommendation.harm
+    if f.harm is not None:
+        drawn["harm"] = payload.harm(f.harm)
+        found = v.recommendation.harm
         said = "The loss of the three steps after each step, against the five before it."
-        if h_ is not None:
-            rise = "more" if h_.loss_change_above > h_.loss_change_below else "no more"
-            said += f" Above {number(h_.threshold)} ({h_.steps_above} steps) it rises {rise} than below."
+        if found is not None:
+            rise = "more" if found.loss_change_above > found.loss_change_below else "no more"
+            said += f" Above {number(found.threshold)} ({found.steps_above} steps) it rises {rise} than below."
         else:
             said += " It does not show that large norms do harm."
         # the third of the narrow ones stands alone in its row
         places.append(_figure("harm", "Do large norms do harm?", said, wide=len(places) != 2))
-    if v.heat is not None:
-        drawn["heat"] = payload.heat(v.heat)
-        more = f" {v.heat.num_others} more layers, with less of the norm, are not shown." * bool(v.heat.num_others)
-        said = (
-            "Each layer's norm as a multiple of its usual one; the percentage is its share of the large steps." + more
-        )
+    if f.heat is not None:
+        drawn["heat"] = payload.heat(f.heat)
+        said = "Each layer's norm as a multiple of its usual one; the percentage is its share of the large steps."
+        if f.heat.num_others:
+            said += f" {f.heat.num_others} more layers, with less of the norm, are not shown."
         places.append(_figure("heat", "Which layers make the large norms", said, wide=True))
     if v.arms is not None and v.arms.curves:
         drawn["arms"] = payload.arms(v.arms)
-        seeds = len({c.result.seed for c in v.arms.curves})
         said = (
-            f"{len(v.arms.curves)} runs on {seeds} seed{'s' * (seeds != 1)}, a thin line each. Losses as a running median: a batch's noise hides "
-            "the difference."
+            f"{len(v.arms.curves)} runs on {words.count(len(v.arms.seeds), 'seed')}, a thin line each. Losses as a running median: a batch's "
+            "noise hides the difference."
         )
         places.append(_figure("arms", "Trained side by side", said, wide=True))
     return places, drawn
@@ -172,8 +165,8 @@ def _figure(name: str, title: str, said: str, *more: str, wide: bool = False) ->
 
 
 def _said_of_course(v: View) -> str:
-    """What is to be seen, for those who do not see it too."""
-    r, c = v.recommendation, v.course
+    """What the picture shows, also for people who do not see it."""
+    r, c, f = v.recommendation, v.figures.course, v.figures.facts
     parts = [f"{len(c.norms):,} steps"]
     if r.stable is not None:
         parts.append(f"stable median {number(r.stable.median)}, 99% of stable steps below {number(r.stable.p99)}")
@@ -181,8 +174,8 @@ def _said_of_course(v: View) -> str:
         parts.append(f"{r.spikes.count:,} spikes from {number(r.spikes.min)} to {number(r.spikes.max)}")
     if r.nonfinite.count:
         parts.append(f"{r.nonfinite.count:,} not finite, the first at step {r.nonfinite.first_step}")
-    if c.first_stable is not None and c.first_stable > c.steps[0]:
-        parts.append(f"warm-up to step {c.first_stable - 1:,}")
+    if f.warm_up_until is not None:
+        parts.append(f"warm-up to step {f.warm_up_until:,}")
     if c.last_healthy is not None:
         parts.append(f"runs away after step {c.last_healthy:,}")
     if c.in_use is not None:

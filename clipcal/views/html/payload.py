@@ -15,6 +15,7 @@ from clipcal.views.figures.course import Course
 from clipcal.views.figures.distribution import Distribution, Mark
 from clipcal.views.figures.harm import LossAfter
 from clipcal.views.figures.heat import Heat
+from clipcal.views.figures.points import positive, sampled
 from clipcal.views.figures.share import ClippedShare
 
 Bools = NDArray[np.bool_]
@@ -42,18 +43,15 @@ def f64(values: ArrayLike) -> str:
 def course(c: Course) -> dict[str, Any]:
     steps = c.steps
     even = steps.size > 1 and bool((np.diff(steps) == steps[1] - steps[0]).all())
-    drawable = np.isfinite(c.norms) & (c.norms > 0)
-    sampled = np.flatnonzero(np.isfinite(c.level))
-    if sampled.size > MOST_LEVELS:
-        sampled = sampled[np.linspace(0, sampled.size - 1, MOST_LEVELS).astype(np.intp)]
+    level = sampled(np.isfinite(c.level), MOST_LEVELS)
     marked = [v for v in (c.median, c.max_norm, c.in_use, c.guard) if v is not None and 0 < v < math.inf]
     return {
         "unit": c.unit,
         "steps": [float(steps[0]), float(steps[1] - steps[0]), steps.size] if even else f64(steps),
-        "norms": f32(np.where(drawable, c.norms, np.nan)),
+        "norms": f32(positive(c.norms)),
         "losses": None if c.losses is None else f32(np.where(np.isfinite(c.losses), c.losses, np.nan)),
-        "levelRows": sampled.tolist(),
-        "level": [_short(v) for v in c.level[sampled]],
+        "levelRows": level.tolist(),
+        "level": _short(c.level[level]),
         "spikes": c.spikes.tolist(),
         "nonfinite": c.nonfinite.tolist(),
         "zeros": np.flatnonzero(c.norms == 0)[:2000].tolist(),
@@ -100,7 +98,7 @@ def _loss_range(losses: Floats, healthy: Bools) -> dict[str, Any]:
 
 def distribution(d: Distribution) -> dict[str, Any]:
     return {
-        "edges": [_short(v) for v in d.edges],
+        "edges": _short(d.edges),
         "stable": d.stable.tolist(),
         "spikes": d.spikes.tolist(),
         "others": d.others.tolist(),
@@ -112,10 +110,10 @@ def distribution(d: Distribution) -> dict[str, Any]:
 
 def share(s: ClippedShare) -> dict[str, Any]:
     return {
-        "thresholds": [_short(v) for v in s.thresholds],
-        "stable": [_short(v) for v in s.stable],
-        "spikes": None if s.spikes is None else [_short(v) for v in s.spikes],
-        "scale": [_short(v) for v in s.scale],
+        "thresholds": _short(s.thresholds),
+        "stable": _short(s.stable),
+        "spikes": None if s.spikes is None else _short(s.spikes),
+        "scale": _short(s.scale),
         "corridor": _bounds(s.corridor),
         "isStable": s.is_stable,
         "marks": _marks(s.marks),
@@ -123,19 +121,18 @@ def share(s: ClippedShare) -> dict[str, Any]:
 
 
 def harm(h: LossAfter) -> dict[str, Any]:
+    """Changes of the log as shares of the loss, no larger than a float of the page."""
     order = np.argsort(h.norms, kind="stable")
-    changes = np.expm1(h.changes) if h.is_relative else h.changes
+    ends = np.array([v if v is not None else np.nan for v in (h.change_below, h.change_above)])
     with np.errstate(over="ignore"):
-        median = [
-            None if v is None else float(np.expm1(v)) if h.is_relative else v for v in (h.change_below, h.change_above)
-        ]
+        changes, (below, above) = ((np.expm1(v) if h.is_relative else v) for v in (h.changes[order], ends))
     return {
         "norms": f32(h.norms[order]),
-        "changes": f32(np.clip(changes[order], -1e30, 1e30)),
+        "changes": f32(np.clip(changes, -1e30, 1e30)),
         "isRelative": h.is_relative,
         "threshold": h.threshold,
-        "below": median[0],
-        "above": median[1],
+        "below": None if h.change_below is None else float(below),
+        "above": None if h.change_above is None else float(above),
         "maxNorm": h.max_norm,
     }
 
@@ -147,7 +144,7 @@ def heat(h: Heat) -> dict[str, Any]:
     cells = np.where(np.isnan(logs), 255, np.clip(np.round(logs * RISES / 2) + 60, 0, 254)).astype(np.uint8)
     return {
         "names": list(h.names),
-        "shares": [_short(v) for v in h.shares],
+        "shares": _short(h.shares),
         "cells": base64.b64encode(cells.tobytes()).decode(),
         "first": [float(v) for v in h.first],
         "last": h.last,
@@ -196,5 +193,5 @@ def _room(low: float, high: float) -> list[float]:
     return [10 ** max(low - room, -307.0), 10 ** min(high + room, 307.0)]
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def _short(values: Floats) -> list[float | None]:
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]

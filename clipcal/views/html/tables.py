@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from clipcal.recommendation.culprits import times
+from clipcal.views import words
 from clipcal.views.html.html import h, many
 from clipcal.views.html.view import View
-from clipcal.views.terminal.console import arms_rows, label, number
 
 MOST_LAYERS = 20
 
@@ -20,29 +19,19 @@ def sections(v: View) -> list[Element | None]:
 def _arms(v: View) -> Element | None:
     if v.arms is None:
         return None
-    head, *rows = arms_rows([curve.result for curve in v.arms.curves])
-    return _section("The arms", "", head, rows)
+    return _section("The arms", "", words.ARMS_HEAD, [words.arm_cells(curve.result) for curve in v.arms.curves])
 
 
 def _rules(v: View) -> Element | None:
     if not v.rules:
         return None
     over = v.rules[0].over
-    head = (
-        "rule",
-        label(v.recommendation.method),
-        f"clips of {over} steps",
-        "of spikes",
-        "mean scale",
-        "verdict",
-        "what it is",
-    )
+    name = words.LABELS[v.recommendation.method]
+    head = ("rule", name, f"clips of {over} steps", "of spikes", "mean scale", "verdict", "what it is")
     rows, classes = [], []
     for r in sorted(v.rules, key=lambda r: -r.threshold):
-        shares = ["-" if s is None else f"{s:.1%}" for s in (r.clipped, r.clipped_spikes)]
-        scale = "-" if r.mean_scale is None else f"{r.mean_scale:.3f}"
         what = r.label if r.source == "clipcal" else f"{r.label} ({r.source})"
-        rows.append((r.name, number(r.threshold), *shares, scale, r.verdict, what))
+        rows.append((r.name, *words.rule_cells(r), what))
         classes.append("chosen" if r.chosen else "")
     said = (
         f"What each rule would have done on this run. mean scale: the factor that it leaves of the {over} steps. inactive: clips nothing. "
@@ -56,11 +45,9 @@ def _layers(v: View) -> Element | None:
         return None
     found = v.culprits.attribution
     head = ("layer", "share", "in stable steps", "usual norm", "reaches")
-    rows, classes = [], []
-    for layer in found.layers[:MOST_LAYERS]:
-        shares = (f"{layer.share:.1%}", f"{layer.stable_share:.1%}")
-        rows.append((layer.name, *shares, number(layer.usual), times(layer.rise)))
-        classes.append("chosen" if layer.name in found.culprits else "")
+    listed = found.layers[:MOST_LAYERS]
+    rows = [(layer.name, *words.layer_cells(layer)) for layer in listed]
+    classes = ["chosen" if layer.name in found.culprits else "" for layer in listed]
     rest = len(found.layers) - len(rows)
     said = "Shares of the norm at the large steps, and in stable ones." + (
         f" {rest} more are not listed." if rest > 0 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,34 +9,23 @@ from pathlib import Path
 from clipcal.errors import InputError
 from clipcal.frameworks.pasting import framework_of, snippet_of
 from clipcal.frameworks.snippets import SNIPPETS
-from clipcal.recommendation.answer import Choice, Recommendation
+from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.culprits import Culprits, culprits
-from clipcal.recommendation.evidence import Evidence, load, read_choice
+from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import Replayed, replay
 from clipcal.run.directory import Run
 from clipcal.views.figures.arms import Arms, arms
-from clipcal.views.figures.course import Course, course
-from clipcal.views.figures.distribution import Distribution, distribution
-from clipcal.views.figures.harm import LossAfter, loss_after
-from clipcal.views.figures.heat import Heat, heat
-from clipcal.views.figures.share import ClippedShare, clipped_share
+from clipcal.views.figures.every import Figures, figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """``snippets`` are (title, text), the run's own framework first; empty where there is no threshold. A figure is None where there
-    is nothing to draw."""
+    """``snippets`` are (title, text), the run's own framework first; empty where there is no threshold."""
 
     title: str
-    evidence: Evidence
     recommendation: Recommendation
-    choice: Choice | None
     snippets: tuple[tuple[str, str], ...]
-    course: Course
-    distribution: Distribution | None
-    share: ClippedShare | None
-    harm: LossAfter | None
-    heat: Heat | None
+    figures: Figures
     culprits: Culprits | None
     arms: Arms | None
     rules: tuple[Replayed, ...]
@@ -51,22 +39,15 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     evidence = load(path, tag=tag, run=run, pattern=pattern)
     recommendation = evidence.recommend()
     r, of = recommendation, evidence.run
-    in_use = evidence.in_use if evidence.in_use is not None and math.isfinite(evidence.in_use) else None
     try:
         found = culprits(evidence, r) if of is not None else None
     except InputError:
         found = None
     return View(
         title=of.info.name if of is not None else path.name,
-        evidence=evidence,
         recommendation=r,
-        choice=read_choice(of) if of is not None else None,
         snippets=_snippets(r, of),
-        course=course(evidence, r, in_use=in_use),
-        distribution=distribution(evidence.norms, r, in_use=in_use),
-        share=clipped_share(evidence.norms, r, in_use=in_use),
-        harm=loss_after(evidence, r),
-        heat=heat(evidence, r),
+        figures=figures(evidence, r, in_use=evidence.in_use),
         culprits=found,
         arms=arms(of) if of is not None else None,
         rules=replay(evidence.norms, r),

@@ -1,57 +1,45 @@
-"""The arms of a verification -> panels: their losses and norms side by side, and where each of them ends."""
+"""The arms of a verification -> panels: their losses and norms side by side, and the final loss of each, which is the key to their colours."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from clipcal.recommendation.answer import Method
-from clipcal.run.directory import Run
-from clipcal.run.trace import Floats
-from clipcal.views.figures.arms import ArmCurve, Arms
+from clipcal.views.figures.arms import Arms
+from clipcal.views.figures.limits import Limits
+from clipcal.views.figures.outcomes import Side, curves_of, ends, final_limits, losses, middle, norms, place_lost
 from clipcal.views.image import style
-from clipcal.views.image.scales import log_axis, log_limits, loss_axis, positive, step_axis, step_limits
-from clipcal.views.image.sheet import Headline, Panel
-from clipcal.views.image.style import number
-from clipcal.views.terminal import console
-
-OTHERS: tuple[tuple[str, Any], ...] = (
-    (style.ORANGE, (0, (4, 1.2))),
-    (style.GREEN, (0, (5, 1, 1, 1))),
-    (style.PURPLE, (0, (2, 1))),
-    (style.SKY, (0, (7, 1.2))),
-    (style.VERMILLION, (0, (5, 1, 1, 1, 1, 1))),
-    (style.GREY, (0, (1, 1))),
-)
-"""Colour and dashes of the arms besides the unclipped one, black, and the one that is judged, blue."""
-NUM_PIECES = 60
-"""Of a running median: so few that dashes can be told apart."""
+from clipcal.views.image.labels import write
+from clipcal.views.image.scales import fitting_axis
+from clipcal.views.image.sheet import Panel
+from clipcal.views.image.style import shortened, shown, width_of
+from clipcal.views.words import number
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
+class Look(NamedTuple):
     color: str
     dashes: Any
 
 
-def headline(arms: Arms, run: Run) -> Headline:
-    answer = f"{console.label(run.info.method)} {arms.max_norm:g}: {arms.verdict.replace('_', ' ')}"
-    said = ""
-    seeds = {c.result.seed for c in arms.curves}
-    if arms.comparison is not None:
-        difference, interval = arms.comparison
-        said = f"final loss {difference:+.3g}" + (
-            f" (90%: {interval[0]:+.3g} to {interval[1]:+.3g})" if interval else ""
-        )
-        said += " against unclipped, "
-    said += f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
-    reason = arms.reasons[0] if arms.reasons else ""
-    return Headline(answer=answer, said=said.replace("-", "−"), source=str(run.folder), more=reason)
+OTHERS = (
+    Look(style.ORANGE, (0, (4, 1.2))),
+    Look(style.GREEN, (0, (5, 1, 1, 1))),
+    Look(style.PURPLE, (0, (2, 1))),
+    Look(style.SKY, (0, (7, 1.2))),
+    Look(style.VERMILLION, (0, (5, 1, 1, 1, 1, 1))),
+    Look(style.GREY, (0, (1, 1))),
+)
+"""Of the arms besides the unclipped one, black, and the one that is judged, blue."""
+INKS = (style.BLACK, style.THRESHOLD, style.VERMILLION)
+"""Colours in which thin letters are read well."""
+MARKERS = "os^Dv<>p*hX"
+GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}
+MOST_NAME = 110.0
+"""Points of an arm's name."""
 
 
 def looks(arms: Arms) -> dict[str, Look]:
@@ -61,12 +49,11 @@ def looks(arms: Arms) -> dict[str, Look]:
     judged = {c.result.name for c in arms.curves if c.result.max_norm == arms.max_norm and "lr=" not in c.result.name}
     for name in arms.names:
         if name == "unclipped":
-            found[name] = Look(color=style.BLACK, dashes="-")
+            found[name] = Look(style.BLACK, "-")
         elif name in judged:
-            found[name] = Look(color=style.THRESHOLD, dashes="-")
+            found[name] = Look(style.THRESHOLD, "-")
         else:
-            color, dashes = OTHERS[next(others) % len(OTHERS)]
-            found[name] = Look(color=color, dashes=dashes)
+            found[name] = OTHERS[next(others) % len(OTHERS)]
     return found
 
 
@@ -74,87 +61,104 @@ def curves_row(arms: Arms, method: Method) -> list[Sequence[Panel]]:
     """The losses and the norms, side by side; empty where no arm has a trace."""
     if not arms.curves:
         return []
-    row = [_panel(arms, "loss", None), _panel(arms, "gradient norm", arms.max_norm if method == "norm" else None)]
-    return [row]
-
-
-def _panel(arms: Arms, what: str, threshold: float | None) -> Panel:
-    is_loss = what == "loss"
-
-    def draw(axes: Axes) -> None:
-        values = {id(c): c.losses if is_loss else positive(c.norms) for c in arms.curves}
-        before = [
-            v[c.steps < (math.inf if c.result.diverged_at is None else c.result.diverged_at)]
-            for c in arms.curves
-            for v in [values[id(c)]]
+    threshold = arms.max_norm if method == "norm" else None
+    thin = "Loss; thin: each seed, thick: running median of all"
+    return [
+        [
+            _panel(arms, losses(arms), "loss", thin),
+            _panel(arms, norms(arms, threshold), "gradient norm", "Norm before clipping", threshold),
         ]
-        known = np.concatenate(before)
-        if is_loss:
-            loss_axis(axes, known, most=6, usual=0.97, room=0.5)
-        else:
-            finite = known[np.isfinite(known)]
-            far = finite if finite.size else np.concatenate([*values.values()])
-            far = far[np.isfinite(far)]
-            ends = []
-            if far.size:
-                low, high = (float(q) for q in np.quantile(far, [0.01, 0.9]))
-                ends = [max(float(far.min()), low / 30), min(float(far.max()), 100 * high)]
-            log_axis(axes, "y", log_limits([*ends, *([threshold] if threshold else [])]), most=7)
+    ]
+
+
+def _panel(arms: Arms, side: Side, what: str, title: str, threshold: float | None = None) -> Panel:
+    def draw(axes: Axes) -> None:
+        fitting_axis(axes, "y", side.limits, most=6 if what == "loss" else 7)
         if threshold is not None:
             axes.axhline(threshold, color=style.THRESHOLD, lw=0.8, ls=(0, (4, 2)), zorder=4)
-            axes.annotate(
-                f"max_norm {number(threshold)}", (1.0, threshold), (0, 2), xycoords=("axes fraction", "data"), ha="right",
-                textcoords="offset points", va="bottom", fontsize=style.SMALL, color=style.THRESHOLD, zorder=6,
-                bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.6},
+            write(
+                axes, f"max_norm {number(threshold)}", (1.0, threshold), (0, 2), xycoords=("axes fraction", "data"), ha="right",
+                va="bottom", color=style.THRESHOLD, zorder=6, bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.6},
             )  # fmt: skip
+        values = {id(c): v for c, v in zip(arms.curves, side.values, strict=True)}
         for order, (name, look) in enumerate(looks(arms).items()):
-            mine = [c for c in arms.curves if c.result.name == name]
-            for c in mine:
-                axes.plot(
-                    c.steps,
-                    values[id(c)],
-                    color=look.color,
-                    lw=0.5,
-                    alpha=0.35 if len(mine) > 1 else 1,
-                    zorder=2,
-                    label=name,
-                )
+            mine = [(c, values[id(c)]) for c in curves_of(arms, name)]
+            thin: dict[str, Any] = {
+                "color": look.color,
+                "lw": 0.5,
+                "alpha": 0.35 if len(mine) > 1 else 1,
+                "label": name,
+            }
+            for c, y in mine:
+                axes.plot(c.steps, y, zorder=2, **thin)
             if len(mine) > 1:
-                steps, middle = _middle([(c.steps, values[id(c)]) for c in mine])
-                axes.plot(
-                    steps,
-                    middle,
-                    color=look.color,
-                    ls=look.dashes,
-                    lw=1.3,
-                    zorder=3 + 0.01 * order,
-                    label=f"{name}, median",
-                )
-            _lost(axes, mine, [values[id(c)] for c in mine], look)
-        longest = max(arms.curves, key=lambda c: c.steps[-1] - c.steps[0])
-        step_axis(axes, step_limits(longest.steps), labelled=True)
+                thick: dict[str, Any] = {"color": look.color, "ls": look.dashes, "lw": 1.3, "label": f"{name}, median"}
+                axes.plot(*middle([(c.steps, y) for c, y in mine]), zorder=3 + 0.01 * order, **thick)
+            for at in (place_lost(c, y, side.limits) for c, y in mine):
+                if at is not None:
+                    axes.plot(
+                        *([v] for v in at), marker="X", ms=6, mew=0.6, mec="white", color=look.color, zorder=7, clip_on=False,
+                        ls="none", label="lost",
+                    )  # fmt: skip
         axes.set_ylabel(what)
 
-    title = "Loss; thin: each seed, thick: running median of all" if is_loss else "Norm before clipping"
-    return Panel(title=title, draw=draw, height=2.3)
+    longest = max(arms.curves, key=lambda c: c.steps[-1] - c.steps[0])
+    return Panel(title=title, draw=draw, height=2.3, steps=longest.steps)
 
 
-def _lost(axes: Axes, curves: Sequence[ArmCurve], values: Sequence[Floats], look: Look) -> None:
-    low, high = axes.get_ylim()
-    for c, y in zip(curves, values, strict=True):
-        if c.result.diverged_at is not None:
-            row = int(np.clip(np.searchsorted(c.steps, c.result.diverged_at), 0, y.size - 1))
-            height = float(np.clip(y[row], low, high)) if np.isfinite(y[row]) else high
-            axes.plot(
-                [c.steps[row]], [height], marker="X", ms=6, mew=0.6, mec="white", color=look.color, zorder=7, clip_on=False,
-                ls="none", label="lost",
-            )  # fmt: skip
+def final_panel(arms: Arms) -> Panel:
+    """A row per arm, which is also the key to the colours, and a mark per seed."""
+    look, found, limits = looks(arms), ends(arms), final_limits(ends(arms))
+    any_lost = any(end.lost for end in found)
+    marks = {seed: MARKERS[i % len(MARKERS)] for i, seed in enumerate(arms.seeds)}
+    room = min(max((width_of(shown(n), style.SMALL) for n in arms.names), default=0.0), MOST_NAME) + 34
+
+    def draw(axes: Axes) -> None:
+        _final_axis(axes, limits, any_lost=any_lost, any_ends=any(end.finals for end in found))
+        for i, end in enumerate(found):
+            color = look[end.name].color
+            axes.plot(limits.ends, [i, i], color=style.PALE, lw=0.6, zorder=0)
+            if end.median is not None:
+                bar: dict[str, Any] = {"lw": 1.4, "zorder": 3, "solid_capstyle": "butt"}
+                axes.plot([end.median] * 2, [i - 0.36, i + 0.36], color=color, **bar)
+            for seed, loss in end.finals:
+                axes.plot(
+                    [loss], [i], marker=marks[seed], ms=4.2, mew=0.5, mec="white", ls="none", color=color, zorder=4,
+                    label=f"{end.name}, seed {seed}",
+                )  # fmt: skip
+            _name(axes, i, end.name, look[end.name])
+            if end.lost:
+                first, last = end.lost[0], end.lost[-1]
+                where = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+                some = "" if len(end.lost) == end.num_seeds else f"{len(end.lost)} of {end.num_seeds} "
+                write(axes, f"× {some}lost at {where}", (limits.ends[1], i), (5, 0), color=style.BLACK)
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.set_xlabel("final loss: median of the last fifth of the steps", labelpad=2)
+        axes.spines["left"].set_visible(False)
+
+    key = ", ".join(f"{GLYPHS[marks[s]]} seed {s}" for s in arms.seeds) if 1 < len(arms.seeds) <= len(GLYPHS) else ""
+    title = "Final loss of each arm" + (f": {key}; bar: their median" if key else "")
+    return Panel(title=title, draw=draw, height=0.19 * max(len(found), 2) + 0.1, right=room / 72)
 
 
-def _middle(curves: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """The median over the seeds that have a value and over some steps, at the steps of the longest curve."""
-    grid = max((steps for steps, _ in curves), key=lambda s: (s[-1], s.size))
-    rows = np.array([np.interp(grid, steps, y, right=np.nan) for steps, y in curves])
-    pieces = [p for p in np.array_split(np.arange(grid.size), min(grid.size, NUM_PIECES)) if p.size]
-    values = [rows[:, p][np.isfinite(rows[:, p])] for p in pieces]
-    return np.array([grid[p].mean() for p in pieces]), np.array([np.median(v) if v.size else np.nan for v in values])
+def _final_axis(axes: Axes, limits: Limits, *, any_lost: bool, any_ends: bool) -> None:
+    """With a part at the right, shaded and without ticks, for the arms that are lost."""
+    low, high = limits.ends
+    end = high
+    if any_lost:
+        end = high * (high / low) ** 0.45 if limits.is_log else high + 0.45 * (high - low)
+    fitting_axis(axes, "x", Limits((low, end), limits.is_log), most=7)
+    if any_lost:
+        axes.axvspan(high, end, color=style.PALE, lw=0, zorder=0)
+        places = [t for t in axes.get_xticks() if low <= t <= high]
+        axes.xaxis.set_major_locator(FixedLocator(places if any_ends else []))
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _name(axes: Axes, row: int, name: str, look: Look) -> None:
+    at: dict[str, Any] = {"xycoords": ("axes fraction", "data")}
+    line = {"arrowstyle": "-", "color": look.color, "lw": 1.5, "ls": look.dashes, "shrinkA": 0, "shrinkB": 6}
+    axes.annotate("", (1.0, row), (26, 0), arrowprops=line, textcoords="offset points", **at)
+    ink = look.color if look.color in INKS else style.DARK
+    write(axes, shortened(name, style.SMALL, MOST_NAME), (1.0, row), (30, 0), color=ink, **at)

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
+from clipcal.run.trace import Floats
 from clipcal.views.image.style import SMALL, shortened, width_of
 
 LINE = 9.2
 """Points from one line of small text to the next."""
 GAP = 5.0
 """Points between two labels in a row."""
+LEAST = 2.0
+"""Points between the name of a curve and any line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,17 @@ class Label:
     at: float | None
     color: str
     bold: bool = False
+
+
+def write(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **looks: Any) -> None:
+    """A small text, ``shift`` points from a place in the data, or where ``xycoords`` says."""
+    usual: dict[str, Any] = {"va": "center", "fontsize": SMALL}
+    axes.annotate(text, at, shift, textcoords="offset points", **usual | looks)
+
+
+def written_beside(axes: Axes, text: str, y: float, shift: tuple[float, float], **looks: Any) -> None:
+    """The same, from a height ``y`` of the right edge of the axes: 0 the bottom, 1 the top."""
+    write(axes, text, (1.0, y), shift, xycoords="axes fraction", **looks)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -63,21 +78,10 @@ def beside(axes: Axes, labels: Sequence[Label], *, width: float, size: float = S
     # what stands at the very top is followed by the others below
     placed = spread([y * height for _, y in inside], LINE * size / SMALL, 0.0, height)
     for (item, y), place in zip(inside, placed, strict=True):
-        axes.annotate(
-            shortened(item.text, size, width, bold=item.bold),
-            (1.0, y),
-            (13, place - y * height),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            color=item.color,
-            fontsize=size,
-            fontweight="bold" if item.bold else "normal",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": item.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5,
-                        "relpos": (0.0, 0.5)},
-        )  # fmt: skip
+        line = {"arrowstyle": "-", "color": item.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5, "relpos": (0.0, 0.5)}
+        text, weight = shortened(item.text, size, width, bold=item.bold), "bold" if item.bold else "normal"
+        looks: dict[str, Any] = {"color": item.color, "fontsize": size, "fontweight": weight, "arrowprops": line}
+        written_beside(axes, text, y, (13, place - y * height), **looks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +122,82 @@ def flags(labels: Sequence[Label], places: Sequence[float], width: float, room: 
     return best[1]
 
 
-def fly(axes: Axes, placed: Sequence[Flag], *, size: float, below: float | None = None) -> None:
+def log_flags(
+    labels: Sequence[Label], limits: tuple[float, float], width: float, room: float = 0.0, *, size: float = SMALL
+) -> list[Flag]:
+    """Flags at their places along a log axis of ``width`` points."""
+    low, high = (math.log10(v) for v in limits)
+    shares = [(math.log10(x.at) - low) / (high - low) for x in labels if x.at is not None]
+    return flags(labels, [width * min(max(share, 0.0), 1.0) for share in shares], width, room, size=size)
+
+
+def num_rows(placed: Sequence[Flag]) -> int:
+    return max((f.row for f in placed), default=-1) + 1
+
+
+def fly(axes: Axes, placed: Sequence[Flag], *, size: float = SMALL, below: float | None = None) -> None:
     """Draw the flags above the axes, or under them from ``below`` points under the axis on."""
     for flag in placed:
         high = (flag.row + 0.5) * LINE * size / SMALL + 1
-        start, y = (0.0, high) if below is None else (-below, -below - high)
-        fraction = 1.0 if below is None else 0.0
-        edge: dict[str, Any] = {"xycoords": ("axes points", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(
-            "", (flag.x, fraction), (0, y), annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": flag.label.color, "lw": 0.6, "shrinkA": 0, "shrinkB": abs(start)}, **edge,
-        )  # fmt: skip
-        axes.annotate(
-            flag.label.text, (flag.left, fraction), (0, y), ha="left", va="center", color=flag.label.color,
-            fontsize=size, fontweight="bold" if flag.label.bold else "normal", annotation_clip=False, **edge,
-        )  # fmt: skip
+        start, y, fraction = (0.0, high, 1.0) if below is None else (-below, -below - high, 0.0)
+        color, weight = flag.label.color, "bold" if flag.label.bold else "normal"
+        pole = {"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 0, "shrinkB": abs(start)}
+        edge: dict[str, Any] = {"xycoords": ("axes points", "axes fraction")}
+        axes.annotate("", (flag.x, fraction), (0, y), arrowprops=pole, textcoords="offset points", **edge)
+        looks: dict[str, Any] = {"color": color, "fontsize": size, "fontweight": weight}
+        write(axes, flag.label.text, (flag.left, fraction), (0, y), ha="left", **looks, **edge)
+
+
+def along(axes: Axes, x: Floats, curves: Sequence[tuple[str, str, Floats]], poles: Sequence[float]) -> None:
+    """Name each curve (its name, its colour, its heights (n,) over ``x`` (n,)) in its own colour, beside it and clear of the
+    others, of the vertical lines at ``poles``, and of the names before. The limits of the axes must be set."""
+    size = axes.get_window_extent()
+    scale = 72 / axes.figure.dpi
+    width, height = size.width * scale, size.height * scale
+    lines = [_places(axes, x, heights, width, height) for _, _, heights in curves]
+    upright = [_places(axes, np.array([p]), np.zeros(1), width, height)[0, 0] for p in poles]
+    every = np.concatenate(lines)
+    taken: list[tuple[float, float, float, float]] = []
+    for (name, color, _), line in zip(curves, lines, strict=True):
+        box = _best(line, every, upright, taken, width_of(name, SMALL) / 2, SMALL / 2, width, height)
+        taken.append(box)
+        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        write(axes, name, (0, 0), middle, xycoords="axes fraction", ha="center", color=color, zorder=7)
+
+
+def _places(axes: Axes, x: Floats, y: Floats, width: float, height: float) -> Floats:
+    """Points (n, 2) from the lower left corner of the axes; a line is filled in where it is steep."""
+    at = (axes.transData + axes.transAxes.inverted()).transform(np.column_stack([x, y])) * (width, height)
+    fine = np.linspace(0, len(at) - 1, 4 * len(at) - 3)
+    return np.column_stack([np.interp(fine, np.arange(len(at)), at[:, k]) for k in (0, 1)])
+
+
+def _best(
+    line: Floats,
+    every: Floats,
+    upright: Sequence[float],
+    taken: Sequence[tuple[float, float, float, float]],
+    half_width: float,
+    half_height: float,
+    width: float,
+    height: float,
+) -> tuple[float, float, float, float]:
+    """The box (left, bottom, right, top) beside ``line`` that covers the least."""
+    best, least = (0.0, 0.0, 2 * half_width, 2 * half_height), float("inf")
+    for x0, y0 in line[:: max(len(line) // 60, 1)]:
+        for dx, dy in ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)):
+            x, y = x0 + dx * (half_width + 3), y0 + dy * (half_height + 3)
+            box = (x - half_width, y - half_height, x + half_width, y + half_height)
+            if box[0] < 2 or box[1] < 1 or box[2] > width - 1 or box[3] > height - 1:
+                continue
+            off_x = np.maximum(np.abs(every[:, 0] - x) - half_width, 0)
+            off_y = np.maximum(np.abs(every[:, 1] - y) - half_height, 0)
+            away = np.hypot(off_x, off_y)
+            cost = 10.0 * np.count_nonzero(away < LEAST) - 0.05 * min(float(np.median(np.sort(away)[:20])), 20.0)
+            cost += 300.0 * sum(box[0] - LEAST < p < box[2] + LEAST for p in upright)
+            cost += 500.0 * sum(
+                box[0] < b[2] + 3 and b[0] < box[2] + 3 and box[1] < b[3] + 2 and b[1] < box[3] + 2 for b in taken
+            )
+            if cost < least:
+                best, least = box, cost
+    return best

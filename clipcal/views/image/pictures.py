@@ -6,44 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.text import Text
 
 from clipcal.checking import Check
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence
 from clipcal.run.directory import Run
-from clipcal.views.figures.arms import arms
-from clipcal.views.figures.course import Course, course
-from clipcal.views.figures.distribution import distribution
-from clipcal.views.figures.harm import loss_after
-from clipcal.views.figures.heat import heat
-from clipcal.views.figures.share import clipped_share
-from clipcal.views.image.arms import curves_row
-from clipcal.views.image.arms import headline as verified
-from clipcal.views.image.finals import final_panel
+from clipcal.views import words
+from clipcal.views.figures.arms import Arms, arms
+from clipcal.views.figures.every import Figures, figures
+from clipcal.views.image.arms import curves_row, final_panel
 from clipcal.views.image.layers import heat_panel
-from clipcal.views.image.quarters import quarters_panel
-from clipcal.views.image.response import loss_after_panel
 from clipcal.views.image.saving import save
 from clipcal.views.image.sheet import Headline, Panel, page
 from clipcal.views.image.style import our_style
-from clipcal.views.image.thresholds import distribution_panel, share_panel
-from clipcal.views.image.timeline import losses_panel, norms_panel
-from clipcal.views.terminal import checkview, console
+from clipcal.views.image.thresholds import distribution_panel, loss_after_panel, share_panel
+from clipcal.views.image.timeline import losses_panel, norms_panel, quarters_panel
 
 
 def draw_recommendation(evidence: Evidence, recommendation: Recommendation, file: Path) -> None:
     """Write the picture of ``recommend``. Raises InputError where it cannot be written."""
     with our_style():
-        head = _headline(console.headline(recommendation), evidence)
-        save(page(head, _rows(evidence, recommendation, None)), file)
+        head = _headline(words.headline(recommendation), evidence)
+        drawn = figures(evidence, recommendation)
+        save(page(head, _rows(drawn, words.LABELS[recommendation.method])), file)
 
 
 def draw_check(evidence: Evidence, check: Check, file: Path) -> None:
     """Write the picture of ``check``: the same with the threshold in use. Raises InputError where it cannot be written."""
     with our_style():
-        head = _headline(checkview.headline(check), evidence)
-        save(page(head, _rows(evidence, check.recommendation, check)), file)
+        head = _headline(words.check_headline(check), evidence)
+        drawn = figures(evidence, check.recommendation, in_use=check.max_norm)
+        save(page(head, _rows(drawn, words.LABELS[check.recommendation.method], check)), file)
 
 
 def draw_verification(run: Run, file: Path) -> None:
@@ -52,50 +45,38 @@ def draw_verification(run: Run, file: Path) -> None:
     assert found is not None, "a run that was verified"
     with our_style():
         rows = [*curves_row(found, run.info.method), [final_panel(found)]]
-        save(page(verified(found, run), rows), file)
+        save(page(_verified(found, run), rows), file)
 
 
-def _headline(lines: Sequence[Text], evidence: Evidence) -> Headline:
-    answer, _, said = lines[0].plain.partition("   ")
-    n = len(evidence.norms)
-    return Headline(
-        answer=answer,
-        said=said.replace("   ", " · "),
-        source=f"{evidence.source}, {n:,} step{'s' * (n != 1)}",
-        more=lines[1].plain if len(lines) > 1 else "",
-    )
+def _headline(head: words.Headline, evidence: Evidence) -> Headline:
+    source = f"{evidence.source}, {words.count(len(evidence.norms), 'step')}"
+    return Headline(answer=head.answer, said=" · ".join(head.fields), source=source, more=head.below)
 
 
-def _rows(evidence: Evidence, recommendation: Recommendation, check: Check | None) -> list[Sequence[Panel]]:
-    in_use = None if check is None else check.max_norm
-    drawn = course(evidence, recommendation, in_use=in_use)
-    rows: list[Sequence[Panel]] = [[p] for p in _over_steps(drawn, evidence, recommendation, check)]
-    found = distribution(evidence.norms, recommendation, in_use=in_use)
-    if found is not None:
-        rows.append([distribution_panel(found, drawn.unit)])
-    share = clipped_share(evidence.norms, recommendation, in_use=in_use)
-    after = loss_after(evidence, recommendation)
-    num = (share is not None) + (after is not None)
-    last = [share_panel(share, drawn.unit, num)] if share is not None else []
-    last += (
-        [loss_after_panel(after, drawn.unit, console.label(recommendation.method), num)] if after is not None else []
-    )
-    return [*rows, last]
+def _verified(arms: Arms, run: Run) -> Headline:
+    said = words.count(len(arms.seeds), "seed")
+    if arms.comparison is not None:
+        difference, interval = arms.comparison
+        spread = f" (90%: {interval[0]:+.3g} to {interval[1]:+.3g})" if interval else ""
+        said = f"final loss {difference:+.3g}{spread} against unclipped, {said}"
+    answer = f"{words.LABELS[run.info.method]} {arms.max_norm:g}: {words.spaced(arms.verdict)}"
+    more = arms.reasons[0] if arms.reasons else ""
+    return Headline(answer=answer, said=said.replace("-", "−"), source=str(run.folder), more=more)
 
 
-def _over_steps(
-    drawn: Course, evidence: Evidence, recommendation: Recommendation, check: Check | None
-) -> Sequence[Panel]:
-    layers = heat(evidence, recommendation)
-    if layers is not None and not np.isfinite(layers.rise).any():
-        layers = None
-    quarters = check is not None and any(q.clipped is not None for q in check.quarters)
-    label = console.label(recommendation.method)
-    panels = [norms_panel(drawn, label, last=drawn.losses is None and not quarters and layers is None)]
-    if drawn.losses is not None:
-        panels.append(losses_panel(drawn, last=not quarters and layers is None))
-    if check is not None and quarters:
-        panels.append(quarters_panel(drawn, check.warm_up, check.quarters, label, last=layers is None))
-    if layers is not None:
-        panels.append(heat_panel(layers, drawn))
-    return panels
+def _rows(f: Figures, label: str, check: Check | None = None) -> list[Sequence[Panel]]:
+    """What goes over the steps, a row each, then what goes over the norm."""
+    c = f.course
+    over_steps = [norms_panel(c, label)]
+    if c.losses is not None:
+        over_steps.append(losses_panel(c))
+    if check is not None and any(q.clipped is not None for q in check.quarters):
+        over_steps.append(quarters_panel(c, check, label))
+    if f.heat is not None and np.isfinite(f.heat.rise).any():
+        over_steps.append(heat_panel(f.heat, c))
+    rows: list[Sequence[Panel]] = [[panel] for panel in over_steps]
+    if f.distribution is not None:
+        rows.append([distribution_panel(f.distribution, c.unit)])
+    num = (f.share is not None) + (f.harm is not None)
+    last = [share_panel(f.share, c.unit, num)] if f.share is not None else []
+    return [*rows, last + ([loss_after_panel(f.harm, c.unit, label, num)] if f.harm is not None else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from clipcal.run.trace import Floats
+from clipcal.views.figures.limits import step_limits
+from clipcal.views.image.labels import LINE, Flag, num_rows
+from clipcal.views.image.scales import step_axis
 from clipcal.views.image.style import DARK, LARGE, NORMAL, ended, shortened, width_of
 
 WIDTH = 7.0
@@ -18,12 +23,15 @@ LEFT, RIGHT, GUTTER = 0.72, 1.32, 0.74
 """Inches: for the labels of the vertical axis; for those beside a panel; between two panels of a row."""
 EDGE = 0.12
 TITLE = 0.2
+SHARED = 0.1
+"""Inches under a panel that shares its steps with the one below."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """``draw`` fills axes that are ``height`` inches high, with ``above`` and ``below`` for what it writes there. ``right`` is what it
-    writes beside."""
+    writes beside. ``steps`` (n,) is what the horizontal axis goes over, where it is that of the steps; of panels above each other that
+    share it, the last has its numbers."""
 
     title: str
     draw: Callable[[Axes], None]
@@ -31,6 +39,7 @@ class Panel:
     above: float = 0.0
     below: float = 0.36
     right: float = EDGE
+    steps: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +57,25 @@ def inner_width(num_panels: int, right: float) -> float:
     return 72 * (WIDTH - LEFT - right - (num_panels - 1) * GUTTER) / num_panels
 
 
+def half(num_panels: int) -> tuple[float, float, int]:
+    """Of a panel that has a row to itself, or stands beside another: the inches beside it, the points of its axes, the most ticks along them."""
+    right, most = (RIGHT, 9) if num_panels == 1 else (EDGE, 6)
+    return right, inner_width(num_panels, right), most
+
+
+def height_of(placed: Sequence[Flag]) -> float:
+    """Inches of the flags above a panel."""
+    return (LINE * num_rows(placed) + 2) / 72
+
+
 def page(headline: Headline, rows: Sequence[Sequence[Panel]]) -> Figure:
     """A figure that belongs to no window and to no pyplot."""
     rows = [row for row in rows if row]
-    heights = [max(p.above + p.height for p in row) + TITLE + max(p.below for p in row) for row in rows]
+    shared = [all(p.steps is not None for p in (row[0], after[0])) for row, after in itertools.pairwise(rows)] + [False]
+    heights = [
+        max(p.above + p.height for p in row) + TITLE + (SHARED if joined else max(p.below for p in row))
+        for row, joined in zip(rows, shared, strict=True)
+    ]
     top = 0.5
     total = top + sum(heights) + 0.04
     figure = Figure(figsize=(WIDTH, total))
@@ -59,13 +83,15 @@ def page(headline: Headline, rows: Sequence[Sequence[Panel]]) -> Figure:
     _head(figure, headline, total)
     letters = iter(string.ascii_lowercase)
     y = total - top
-    for row, height in zip(rows, heights, strict=True):
+    for row, height, joined in zip(rows, heights, shared, strict=True):
         above = max(p.above for p in row)
         for i, panel in enumerate(row):
             wide = inner_width(len(row), panel.right) / 72
             left = LEFT + i * (wide + GUTTER)
             bottom = y - TITLE - above - panel.height
             axes = figure.add_axes((left / WIDTH, bottom / total, wide / WIDTH, panel.height / total))
+            if panel.steps is not None:
+                step_axis(axes, step_limits(panel.steps), labelled=not joined)
             panel.draw(axes)
             line = (y - TITLE + 0.06) / total
             start = (left - 0.5) / WIDTH

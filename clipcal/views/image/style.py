@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import matplotlib
 import numpy as np
@@ -19,10 +19,13 @@ GREY, PALE, DARK = "#8C8C8C", "#E9E9E9", "#4D4D4D"
 
 NORM, STABLE, OTHERS = GREY, GREY, PALE
 SPIKE, THRESHOLD, CORRIDOR, IN_USE = VERMILLION, BLUE, SKY, ORANGE
-LOSS, MEDIAN, LEVEL, RULE = GREEN, BLACK, BLACK, PURPLE
+LOSS, MEDIAN, LEVEL = GREEN, BLACK, BLACK
+IN_USE_DASHES = (0, (5, 1.5, 1, 1.5))
+IN_USE_INK, RULE_INK, CORRIDOR_INK = "#A86F00", "#8A4A72", "#2B7BAD"
+"""For letters, which are thin: darker than the lines that they name."""
 
-SMALL, NORMAL, LARGE = 7.0, 8.0, 9.5
-"""Points: labels in a picture, axes, the headline."""
+TINY, SMALL, NORMAL, LARGE = 6.2, 7.0, 8.0, 9.5
+"""Points: names of rules and layers, labels in a picture, axes, the headline."""
 
 RC: dict[str, object] = {
     "font.family": ["sans-serif"],
@@ -67,11 +70,6 @@ def our_style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
         yield
-
-
-def number(value: float) -> str:
-    """Three significant digits, for reading: 2.4, 0.000123, 1.2e-09."""
-    return f"{value:.3g}"
 
 
 def percent(share: float) -> str:
@@ -137,32 +135,3 @@ def tick_label(value: float) -> str:
     factor = value / 10.0**exponent if exponent > -300 else 1.0
     power = f"10{str(exponent).translate(_SUPERSCRIPTS)}"
     return power if abs(factor - 1) < 1e-6 else f"{factor:.3g}·{power}".replace("-", "−")
-
-
-def log_ticks(low: float, high: float, most: int) -> Sequence[float]:
-    """At most ``most`` round numbers between two positive ones, as dense as they may be: 0.1, 0.2, 0.5, 1, 2."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for digits in ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        found = [d * 10.0**e for e in range(first, last + 1) for d in digits if low <= d * 10.0**e <= high]
-        if len(found) <= most and len(found) >= 3:
-            return found
-        if len(found) < 3:
-            break
-    every = 1
-    while True:
-        powers = [10.0**e for e in range(first, last + 1) if e % every == 0 and low <= 10.0**e <= high]
-        if len(powers) <= most:
-            break
-        every += 1
-    return powers if len(powers) >= 3 or high / low > 100 else _between(low, high, most)
-
-
-def _between(low: float, high: float, most: int) -> Sequence[float]:
-    """Evenly spaced round numbers, for a range of less than a few times its lower end."""
-    exponent = math.floor(math.log10((high - low) / most))
-    for width in (d * 10.0 ** (exponent + e) for e in (0, 1) for d in (1, 2, 5)):
-        start = math.ceil(low / width)
-        found = [float(f"{i * width:.12g}") for i in range(start, math.floor(high / width) + 1)]
-        if len(found) <= most:
-            return found
-    return [low, high]

@@ -1,8 +1,7 @@
-"""Figures over the norm -> panels: how often each norm occurs, what each threshold would clip, where candidates and rules lie."""
+"""Figures over the norm -> panels: how often each norm occurs, what each threshold would clip, whether large norms do harm."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,23 +11,23 @@ from matplotlib.markers import TICKDOWN
 
 from clipcal.run.trace import Floats
 from clipcal.views.figures.distribution import Distribution, Kind, Mark
+from clipcal.views.figures.harm import LossAfter
+from clipcal.views.figures.limits import change_limits, log_limits, within
 from clipcal.views.figures.share import ClippedShare
 from clipcal.views.image import style
-from clipcal.views.image.labels import LINE, Flag, Label, flags, fly
-from clipcal.views.image.naming import along
-from clipcal.views.image.scales import linear_axis, log_axis, share_axis, within
-from clipcal.views.image.sheet import EDGE, RIGHT, Panel, inner_width
-from clipcal.views.image.style import number
+from clipcal.views.image.labels import LINE, Flag, Label, along, fly, log_flags, num_rows, write, written_beside
+from clipcal.views.image.scales import linear_axis, log_axis, share_axis
+from clipcal.views.image.sheet import EDGE, RIGHT, Panel, half, height_of
+from clipcal.views.image.style import TINY
+from clipcal.views.words import number
 
 LOOKS: dict[Kind, tuple[str, float, Any]] = {
     "chosen": (style.THRESHOLD, 1.4, "-"),
-    "in use": (style.IN_USE, 1.5, (0, (5, 1.5, 1, 1.5))),
+    "in use": (style.IN_USE, 1.5, style.IN_USE_DASHES),
     "candidate": (style.THRESHOLD, 0.8, (0, (4, 2))),
-    "rule": (style.RULE, 0.6, "-"),
 }
-"""Of a threshold's line: colour, width, dashes."""
-INK: dict[Kind, str] = {"chosen": style.THRESHOLD, "in use": "#A86F00", "candidate": style.THRESHOLD, "rule": "#8A4A72"}
-"""The colours of their names: darker where thin letters would be hard to read."""
+"""Of a threshold's line: colour, width, dashes. What others' rules say has none."""
+INK: dict[Kind, str] = {"chosen": style.THRESHOLD, "in use": style.IN_USE_INK, "candidate": style.THRESHOLD}
 SHORT = {
     "default_1.0": "1.0",
     "median": "median",
@@ -49,124 +48,137 @@ SHORT = {
 """Other people's rules, by their keys: a picture has room for a word or two."""
 TICKS = 15.0
 """Points that the numbers take under the axis."""
-TINY = 6.2
 
 
 def distribution_panel(d: Distribution, unit: str) -> Panel:
-    width = inner_width(1, RIGHT)
+    _, width, _ = half(1)
     limits = within(float(d.edges[0]), float(d.edges[-1]))
-    edges = np.clip(d.edges, *limits)
-    above = _flags([m for m in d.marks if m.kind != "rule"], limits, width, 72 * (RIGHT - EDGE))
-    inside = [m for m in d.marks if m.kind == "rule" and limits[0] <= m.value <= limits[1]]
-    rules = flags(
-        [Label(text=SHORT.get(m.key, m.name), at=m.value, color=INK["rule"]) for m in inside], _places(inside, limits, width), width,
-        72 * (RIGHT - EDGE), size=TINY,
-    )  # fmt: skip
-    beyond = [m for m in d.marks if m.kind == "rule" and m not in inside]
+    room = 72 * (RIGHT - EDGE)
+    above = _flags(d.marks, limits, width, room)
+    others = [m for m in d.marks if m.kind == "rule"]
+    inside = [m for m in others if limits[0] <= m.value <= limits[1]]
+    names = [Label(text=SHORT.get(m.key, m.name), at=m.value, color=style.RULE_INK) for m in inside]
+    rules = log_flags(names, limits, width, room, size=TINY)
 
     def draw(axes: Axes) -> None:
         log_axis(axes, "x", limits, most=10)
-        kinds = (
+        edges = np.clip(d.edges, *limits)
+        bottom = np.zeros(d.stable.size)
+        named = []
+        for name, counts, color, hatch in (
             ("stable steps", d.stable, style.STABLE, None),
             ("spikes", d.spikes, style.SPIKE, "xxxx"),
             ("warm-up, end", d.others, style.PALE, "////"),
-        )
-        bottom = np.zeros(d.stable.size)
-        widths = np.diff(edges)
-        named = []
-        for name, counts, color, hatch in kinds:
+        ):
             if not counts.any():
                 continue
             named.append((name if d.stable.any() or d.spikes.any() else "steps", color, hatch))
             axes.bar(
-                edges[:-1], counts, widths, bottom=bottom, align="edge", color=color, hatch=hatch,
+                edges[:-1], counts, np.diff(edges), bottom=bottom, align="edge", color=color, hatch=hatch,
                 edgecolor="white" if hatch is None else style.DARK, lw=0.3, zorder=2, label=name,
             )  # fmt: skip
             bottom += counts
         linear_axis(axes, "y", (0.0, 1.06 * max(float(bottom.max()), 1.0)), most=4)
         _poles(axes, d.marks)
-        fly(axes, above, size=style.SMALL)
+        fly(axes, above)
         for mark in inside:
             axes.plot(
-                [mark.value], [0], marker=TICKDOWN, ms=4.5, mew=1.2, color=INK["rule"], clip_on=False, zorder=6,
+                [mark.value], [0], marker=TICKDOWN, ms=4.5, mew=1.2, color=style.RULE_INK, clip_on=False, zorder=6,
                 transform=axes.get_xaxis_transform(), ls="none",
             )  # fmt: skip
         fly(axes, rules, size=TINY, below=TICKS)
-        _key(axes, named, d.left_out, beyond)
+        _key(axes, named, d.left_out, [m for m in others if m not in inside])
         axes.set_ylabel("steps")
-        axes.annotate(unit, (1.0, 0.0), (13, 0), xycoords="axes fraction", textcoords="offset points", va="center",
-                      annotation_clip=False)  # fmt: skip
+        written_beside(axes, unit, 0.0, (13, 0), fontsize=style.NORMAL)
 
-    num_rules = max((f.row for f in rules), default=-1) + 1
-    return Panel(
-        title="How often each norm occurs; below, where other people's rules lie"
-        if rules
-        else "How often each norm occurs",
-        draw=draw,
-        height=1.25,
-        above=_height(above) / 72,
-        below=(TICKS + 6 + num_rules * LINE * TINY / style.SMALL) / 72,
-        right=RIGHT,
-    )
+    title = "How often each norm occurs" + "; below, where other people's rules lie" * bool(rules)
+    below = (TICKS + 6 + num_rows(rules) * LINE * TINY / style.SMALL) / 72
+    return Panel(title=title, draw=draw, height=1.25, above=height_of(above), below=below, right=RIGHT)
 
 
 def share_panel(s: ClippedShare, unit: str, num_panels: int) -> Panel:
+    right, width, most = half(num_panels)
     limits = within(float(s.thresholds[0]), float(s.thresholds[-1]))
-    width = inner_width(num_panels, RIGHT if num_panels == 1 else EDGE)
-    above = _flags([m for m in s.marks if m.kind != "rule"], limits, width, 0.0)
+    above = _flags(s.marks, limits, width)
 
     def draw(axes: Axes) -> None:
         share_axis(axes)
-        log_axis(axes, "x", limits, most=9 if num_panels == 1 else 6)
+        log_axis(axes, "x", limits, most=most)
         if s.corridor is not None:
             low, high = max(s.corridor[0], limits[0]), min(s.corridor[1], limits[1])
             axes.axvspan(low, high, color=style.CORRIDOR, alpha=0.17, lw=0, zorder=0)
-        what = "stable steps" if s.is_stable else "steps"
         thresholds = np.clip(s.thresholds, *limits)
-        curves: list[tuple[Floats, str, Any, str]] = [
-            (s.stable, style.DARK, "-", what),
-            (s.scale, style.GREEN, (0, (3, 1.2)), "gradient left"),
+        curves: list[tuple[str, str, Floats | None, Any]] = [
+            ("stable steps" if s.is_stable else "steps", style.DARK, s.stable, "-"),
+            ("spikes", style.SPIKE, s.spikes, (0, (6, 1.2, 1.2, 1.2))),
+            ("gradient left", style.GREEN, s.scale, (0, (3, 1.2))),
         ]
-        if s.spikes is not None:
-            curves.insert(1, (s.spikes, style.SPIKE, (0, (6, 1.2, 1.2, 1.2)), "spikes"))
-        for values, color, dashes, name in curves:
-            axes.plot(thresholds, values, color=color, ls=dashes, lw=1.3, zorder=3, label=name)
+        drawn = [(name, color, values) for name, color, values, _ in curves if values is not None]
+        for name, color, values, dashes in curves:
+            if values is not None:
+                axes.plot(thresholds, values, color=color, ls=dashes, lw=1.3, zorder=3, label=name)
         _poles(axes, s.marks)
-        fly(axes, above, size=style.SMALL)
-        along(axes, thresholds, [(c[3], c[1], c[0]) for c in curves], [m.value for m in s.marks if m.kind != "rule"])
+        fly(axes, above)
+        along(axes, thresholds, drawn, [m.value for m in s.marks if m.kind in LOOKS])
         axes.set_xlabel(f"threshold on the {unit}", labelpad=2)
 
-    return Panel(
-        title="Share that a threshold clips; dashed: what it leaves", draw=draw, height=1.5, above=_height(above) / 72,
-        right=RIGHT if num_panels == 1 else EDGE,
-    )  # fmt: skip
+    title = "Share that a threshold clips; dashed: what it leaves"
+    return Panel(title=title, draw=draw, height=1.5, above=height_of(above), right=right)
 
 
-def _flags(marks: Sequence[Mark], limits: tuple[float, float], width: float, room: float) -> list[Flag]:
+def loss_after_panel(h: LossAfter, unit: str, name: str, num_panels: int) -> Panel:
+    """``name`` is what the threshold is called."""
+    right, width, most = half(num_panels)
+    marks = ((h.max_norm, name, style.THRESHOLD), (h.threshold, "compared at", style.BLACK))
     labels = [
-        Label(text=f"{m.name} {number(m.value)}", at=m.value, color=INK[m.kind], bold=m.kind != "candidate")
-        for m in marks
+        Label(text=f"{text} {number(v)}", at=v, color=c, bold=v == h.max_norm) for v, text, c in marks if v is not None
     ]
-    return flags(labels, _places(marks, limits, width), width, room, size=style.SMALL)
+    ends = [float(h.norms.min()), float(h.norms.max()), *(v for v, _, _ in marks if v is not None)]
+    limits = log_limits(ends, below=0.03, above=0.03)
+    above = log_flags(labels, limits, width)
+
+    def draw(axes: Axes) -> None:
+        linear_axis(axes, "y", change_limits(h.changes, [h.change_above or 0.0, h.change_below or 0.0, 0.0]), most=5)
+        log_axis(axes, "x", limits, most=most)
+        is_large = h.norms > (np.inf if h.threshold is None else h.threshold)
+        for part, color, mark, size in ((~is_large, style.GREY, "o", 2.0), (is_large, style.SPIKE, "^", 2.6)):
+            axes.plot(
+                h.norms[part], h.changes[part], ls="none", marker=mark, ms=size, mew=0, alpha=0.6, color=color, zorder=2,
+                rasterized=h.norms.size > 800, label="steps",
+            )  # fmt: skip
+        axes.axhline(0.0, color=style.BLACK, lw=0.5, zorder=1)
+        if h.threshold is not None and h.change_below is not None and h.change_above is not None:
+            axes.axvline(h.threshold, color=style.BLACK, lw=0.6, ls=(0, (1, 1.6)), zorder=3)
+            for x, y, side, shift in ((limits[0], h.change_below, "left", 2), (limits[1], h.change_above, "right", -2)):
+                axes.plot([x, h.threshold], [y] * 2, color=style.BLACK, lw=1.6, zorder=4)
+                write(
+                    axes, f"median {y:+.2g}".replace("-", "−"), (x, y), (shift, 2), ha=side, va="bottom", zorder=6,
+                    bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8},
+                )  # fmt: skip
+        if h.max_norm is not None:
+            axes.axvline(h.max_norm, color=style.THRESHOLD, lw=1.4, zorder=3.5)
+        fly(axes, above)
+        axes.set_ylabel("log change of the loss" if h.is_relative else "change of the loss, in sd")
+        axes.set_xlabel(unit, labelpad=2)
+
+    title = "Change of the loss around a step, by its norm"
+    return Panel(title=title, draw=draw, height=1.5, above=height_of(above), right=right)
 
 
-def _places(marks: Sequence[Mark], limits: tuple[float, float], width: float) -> list[float]:
-    low, high = math.log10(limits[0]), math.log10(limits[1])
-    return [width * min(max((math.log10(m.value) - low) / (high - low), 0.0), 1.0) for m in marks]
+def _flags(marks: Sequence[Mark], limits: tuple[float, float], width: float, room: float = 0.0) -> list[Flag]:
+    """Of the thresholds that have a line."""
+    ours = [m for m in marks if m.kind in LOOKS]
+    labels = [Label(text=_named(m.name, m), at=m.value, color=INK[m.kind], bold=m.kind != "candidate") for m in ours]
+    return log_flags(labels, limits, width, room)
 
 
-def _height(placed: Sequence[Flag]) -> float:
-    return LINE * (max((f.row for f in placed), default=-1) + 1) + 2
-
-
-def _worded(rule: Mark) -> str:
-    name = SHORT.get(rule.key, rule.name)
-    return name if name == "1.0" else f"{name} {number(rule.value)}"
+def _named(name: str, mark: Mark) -> str:
+    return f"{name} {number(mark.value)}"
 
 
 def _poles(axes: Axes, marks: Sequence[Mark]) -> None:
     for mark in marks:
-        if mark.kind != "rule":
+        if mark.kind in LOOKS:
             color, width, dashes = LOOKS[mark.kind]
             axes.axvline(mark.value, color=color, lw=width, ls=dashes, zorder=4, label=mark.kind)
 
@@ -175,20 +187,14 @@ def _key(axes: Axes, named: Sequence[tuple[str, str, str | None]], left_out: int
     """What the bars are, to the right of them, and what has no place on the axis."""
     for i, (name, color, hatch) in enumerate(named):
         y = -5 - 10.5 * i
-        axes.annotate(
-            "      ", (1.0, 1.0), (15, y), xycoords="axes fraction", textcoords="offset points", fontsize=4,
-            va="center", annotation_clip=False,
-            bbox={"facecolor": color, "hatch": hatch, "edgecolor": style.DARK, "lw": 0.4, "boxstyle": "square,pad=0.35"},
-        )  # fmt: skip
-        axes.annotate(
-            name, (1.0, 1.0), (30, y), xycoords="axes fraction", textcoords="offset points", fontsize=style.SMALL,
-            va="center", annotation_clip=False,
-        )  # fmt: skip
-    notes = [f"{left_out:,} zero or not finite"] if left_out else []
-    notes += [f"{'◂' if m.value < axes.get_xlim()[0] else '▸'} {_worded(m)}" for m in beyond[:4]]
-    for i, text in enumerate(notes):
-        axes.annotate(
-            style.shortened(text, TINY, 72 * RIGHT - 21), (1.0, 1.0), (14, -8 - 10.5 * len(named) - 8 * i), xycoords="axes fraction",
-            textcoords="offset points", fontsize=TINY, va="center", color=style.DARK if i < bool(left_out) else INK["rule"],
-            annotation_clip=False,
-        )  # fmt: skip
+        box = {"facecolor": color, "hatch": hatch, "edgecolor": style.DARK, "lw": 0.4, "boxstyle": "square,pad=0.35"}
+        written_beside(axes, "      ", 1.0, (15, y), fontsize=4, bbox=box)
+        written_beside(axes, name, 1.0, (30, y))
+    notes = [(f"{left_out:,} zero or not finite", style.DARK)] if left_out else []
+    for m in beyond[:4]:
+        name = SHORT.get(m.key, m.name)
+        side = "◂" if m.value < axes.get_xlim()[0] else "▸"
+        notes.append((f"{side} {name if name == '1.0' else _named(name, m)}", style.RULE_INK))
+    for i, (text, color) in enumerate(notes):
+        shift = (14, -8 - 10.5 * len(named) - 8 * i)
+        written_beside(axes, style.shortened(text, TINY, 72 * RIGHT - 21), 1.0, shift, fontsize=TINY, color=color)

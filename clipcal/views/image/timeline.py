@@ -1,4 +1,4 @@
-"""A course -> panels over the steps: the norms with what was found in them, and the losses."""
+"""A course -> panels over the steps: the norms with what was found in them, the losses, and how often a threshold in use acts."""
 
 from __future__ import annotations
 
@@ -8,83 +8,109 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from clipcal.checking import Check
 from clipcal.run.trace import Floats
-from clipcal.views.figures.course import Course, Rows
+from clipcal.views.figures.course import Course
+from clipcal.views.figures.limits import log_limits, loss_limits
+from clipcal.views.figures.points import few, outline, positive, sampled
 from clipcal.views.image import style
-from clipcal.views.image.labels import Label, beside
-from clipcal.views.image.scales import (
-    linear_axis,
-    log_axis,
-    log_limits,
-    loss_axis,
-    outline,
-    positive,
-    step_axis,
-    step_limits,
-)
+from clipcal.views.image.labels import Label, beside, write, written_beside
+from clipcal.views.image.scales import fitting_axis, linear_axis, log_axis, share_axis
 from clipcal.views.image.sheet import RIGHT, Panel
-from clipcal.views.image.style import number
+from clipcal.views.image.style import percent
+from clipcal.views.words import count, number
 
 ROOM = 72 * RIGHT - 18
 """Points for a label beside."""
-MOST_MARKS = 300
+MOST_LEVELS = 1000
+"""Points of the local level, which is smooth."""
 FEW = 60
 """Steps: each is drawn as a dot too."""
 BEYOND = 30.0
 """Times the highest norm before it that a runaway end is shown to: beyond that, it would press all else flat."""
 
 
-def norms_panel(course: Course, name: str, *, last: bool) -> Panel:
-    """``name`` is what the threshold is called, ``last`` whether the steps are written under it."""
+def norms_panel(course: Course, name: str) -> Panel:
+    """``name`` is what the threshold is called."""
 
     def draw(axes: Axes) -> None:
         _limits(axes, course)
-        _grounds(axes, course)
+        _grounds(axes, course, named=True)
         usable = positive(course.norms)
-        x, y = outline(course.steps, usable if np.isfinite(usable).any() else course.norms)
-        dots: dict[str, Any] = {"marker": ".", "markersize": 3.0} if course.norms.size <= FEW else {}
-        axes.plot(x, y, color=style.NORM, lw=0.7, zorder=2, label="norms", **dots)
-        level_x, level_y = _thinned(course.steps, positive(course.level))
-        axes.plot(level_x, level_y, color=style.LEVEL, lw=1.1, zorder=3, label="level")
+        norms = usable if np.isfinite(usable).any() else course.norms
+        _line(axes, course.steps, norms, color=style.NORM, lw=0.7, label="norms")
+        level = positive(course.level)
+        rows = sampled(np.isfinite(level), MOST_LEVELS)
+        axes.plot(course.steps[rows], level[rows], color=style.LEVEL, lw=1.1, zorder=3, label="level")
         _marks(axes, course)
-        labels = _lines(axes, course, name)
-        beside(axes, labels, width=ROOM)
+        beside(axes, _lines(axes, course, name), width=ROOM)
         axes.set_ylabel(course.unit)
-        step_axis(axes, step_limits(course.steps), labelled=last)
 
-    return Panel(
-        title=f"{course.unit.capitalize()} over the run",
-        draw=draw,
-        height=2.35,
-        below=0.36 if last else 0.1,
-        right=RIGHT,
-    )
+    title = f"{course.unit.capitalize()} over the run"
+    return Panel(title=title, draw=draw, height=2.35, right=RIGHT, steps=course.steps)
 
 
-def losses_panel(course: Course, *, last: bool) -> Panel:
+def losses_panel(course: Course) -> Panel:
     """Of a course that has losses."""
 
     def draw(axes: Axes) -> None:
         assert course.losses is not None
         steps, losses = course.steps, course.losses
-        judged = losses if course.last_healthy is None else losses[steps <= course.last_healthy]
-        loss_axis(axes, judged)
-        with np.errstate(invalid="ignore"):
-            over = np.flatnonzero(losses > axes.get_ylim()[1])
+        limits = loss_limits(losses if course.last_healthy is None else losses[steps <= course.last_healthy])
+        fitting_axis(axes, "y", limits, most=5)
+        over = np.flatnonzero(losses > limits.ends[1])
         _grounds(axes, course, named=False)
-        x, y = outline(steps, losses)
-        dots: dict[str, Any] = {"marker": ".", "markersize": 3.0} if steps.size <= FEW else {}
-        axes.plot(x, y, color=style.LOSS, lw=0.8, zorder=2, label="losses", **dots)
-        _on_top(axes, steps[_few(over, steps.size)], "^", style.LOSS)
+        _line(axes, steps, losses, color=style.LOSS, lw=0.8, label="losses")
         broken = np.flatnonzero(np.isnan(losses)) if np.isnan(losses).mean() < 0.5 else over[:0]  # logs leave gaps too
-        _on_top(axes, steps[_few(broken, steps.size)], "x", style.BLACK)
-        labels = [Label(text=f"▲ {over.size:,} above the axis", at=None, color=style.LOSS)] if over.size else []
-        labels += [Label(text=f"× {broken.size:,} not finite", at=None, color=style.BLACK)] if broken.size else []
+        labels = []
+        for rows, mark, sign, color, what in (
+            (over, "^", "▲", style.LOSS, "above the axis"),
+            (broken, "x", "×", style.BLACK, "not finite"),
+        ):
+            _on_top(axes, steps[few(rows, steps.size)], mark, color)
+            if rows.size:
+                labels.append(Label(text=f"{sign} {rows.size:,} {what}", at=None, color=color))
         beside(axes, labels, width=ROOM)
         axes.set_ylabel("loss")
-        step_axis(axes, step_limits(steps), labelled=last)
 
-    return Panel(title="Loss", draw=draw, height=1.0, below=0.36 if last else 0.1, right=RIGHT)
+    return Panel(title="Loss", draw=draw, height=1.0, right=RIGHT, steps=course.steps)
+
+
+def quarters_panel(course: Course, check: Check, name: str) -> Panel:
+    """How often the threshold in use acts in the warm-up and in each quarter of what follows."""
+
+    def draw(axes: Axes) -> None:
+        share_axis(axes, every=0.5)
+        first, last = axes.get_xlim()
+        for part in (*([check.warm_up] if check.warm_up else []), *check.quarters):
+            if part.clipped is None:
+                continue
+            start, end = part.first_step - 0.5, part.last_step + 0.5
+            color, hatch = (style.PALE, "////") if part is check.warm_up else (style.IN_USE, None)
+            axes.bar(
+                (start + end) / 2, part.clipped, end - start, color=color, edgecolor=style.DARK, lw=0.5, hatch=hatch,
+                label="quarter", zorder=2,
+            )  # fmt: skip
+            if end - start < 0.12 * (last - first):
+                continue
+            text = percent(part.clipped) + (f", {part.verdict}" if part.verdict else "")
+            shift = -7 if part.clipped > 0.6 else 6
+            write(axes, text, ((start + end) / 2, part.clipped), (0, shift), ha="center", zorder=3)
+        scales = [p.mean_scale for p in check.quarters if p.mean_scale is not None]
+        if scales:
+            left = " to ".join(dict.fromkeys((f"{min(scales):.0%}", f"{max(scales):.0%}")))
+            for i, text in enumerate((f"leaves {left}", "of the gradient")):
+                written_beside(axes, text, 0.5, (13, 5 - 9 * i), color=style.DARK)
+        axes.set_ylabel("clipped")
+
+    in_use = number(course.in_use) if course.in_use is not None else ""
+    title = f"Share of the steps that {name} {in_use} clips, by quarter"
+    return Panel(title=title, draw=draw, height=0.75, right=RIGHT, steps=course.steps)
+
+
+def _line(axes: Axes, steps: Floats, values: Floats, **looks: Any) -> None:
+    dots: dict[str, Any] = {"marker": ".", "markersize": 3.0} if steps.size <= FEW else {}
+    axes.plot(*outline(steps, values), zorder=2, **looks, **dots)
 
 
 def _limits(axes: Axes, course: Course) -> None:
@@ -103,21 +129,21 @@ def _limits(axes: Axes, course: Course) -> None:
     log_axis(axes, "y", log_limits([low, high, *ours], above=0.14), most=8)
 
 
-def _grounds(axes: Axes, course: Course, *, named: bool = True) -> None:
+def _grounds(axes: Axes, course: Course, *, named: bool) -> None:
     """Shade what no threshold is read from."""
-    first, last = step_limits(course.steps)
-    write: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top",
-             "fontsize": style.SMALL, "color": style.DARK}  # fmt: skip
+    first, last = axes.get_xlim()
+    parts = []
     if course.first_stable is not None and course.first_stable > course.steps[0]:
-        axes.axvspan(first, course.first_stable - 0.5, color=style.PALE, lw=0, zorder=0)
-        axes.axvline(course.first_stable - 0.5, color=style.DARK, lw=0.5, ls=(0, (1, 2)), zorder=1)
-        if named:
-            axes.annotate("warm-up", (first, 1.0), (2, -2), ha="left", **write)
+        parts.append((first, course.first_stable - 0.5, "warm-up", "left", (2, -2)))
     if course.last_healthy is not None:
-        axes.axvspan(course.last_healthy + 0.5, last, color=style.PALE, lw=0, zorder=0)
-        axes.axvline(course.last_healthy + 0.5, color=style.DARK, lw=0.5, ls=(0, (1, 2)), zorder=1)
+        down = -6 if course.nonfinite.size else -2
+        parts.append((last, course.last_healthy + 0.5, "runs away", "right", (-2, down)))
+    for edge, border, text, side, shift in parts:
+        axes.axvspan(*sorted((edge, border)), color=style.PALE, lw=0, zorder=0)
+        axes.axvline(border, color=style.DARK, lw=0.5, ls=(0, (1, 2)), zorder=1)
         if named:
-            axes.annotate("runs away", (last, 1.0), (-2, -6 if course.nonfinite.size else -2), ha="right", **write)
+            at: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "top", "color": style.DARK}
+            write(axes, text, (edge, 1.0), shift, ha=side, **at)
 
 
 def _lines(axes: Axes, course: Course, name: str) -> list[Label]:
@@ -128,43 +154,32 @@ def _lines(axes: Axes, course: Course, name: str) -> list[Label]:
         start, end = max(course.corridor[0], low), min(course.corridor[1], high)
         axes.axhspan(start, end, color=style.CORRIDOR, alpha=0.17, lw=0, zorder=0.5, label="corridor")
         middle = math.sqrt(start) * math.sqrt(end) if start > 0 else start
-        labels.append(Label(text=f"corridor {_corridor(course)}", at=middle, color="#2B7BAD"))
+        labels.append(Label(text=f"corridor {_short(course.corridor)}", at=middle, color=style.CORRIDOR_INK))
     if course.interval is not None:
         axes.axhspan(*course.interval, color=style.THRESHOLD, alpha=0.28, lw=0, zorder=0.6, label="interval")
-    if course.max_norm is not None:
-        axes.axhline(course.max_norm, color=style.THRESHOLD, lw=1.3, zorder=4, label="max_norm")
-        labels.append(
-            Label(text=f"{name} {number(course.max_norm)}", at=course.max_norm, color=style.THRESHOLD, bold=True)
-        )
-        if course.interval is not None:
-            labels.append(
-                Label(text=f"interval {_short(course.interval)}", at=course.interval[0], color=style.THRESHOLD)
-            )
-    if course.in_use is not None:
-        axes.axhline(course.in_use, color=style.IN_USE, lw=1.5, ls=(0, (5, 1.5, 1, 1.5)), zorder=4.1, label="in use")
-        labels.append(Label(text=f"in use {number(course.in_use)}", at=course.in_use, color="#A86F00", bold=True))
-    if course.guard is not None:
-        axes.axhline(course.guard, color=style.DARK, lw=0.8, ls=(0, (4, 2)), zorder=3.5, label="guard")
-        labels.append(Label(text=f"guard {number(course.guard)}", at=course.guard, color=style.DARK))
-    if course.median is not None:
-        axes.axhline(course.median, color=style.MEDIAN, lw=0.8, ls=(0, (1, 1.6)), zorder=3.2, label="median")
-        labels.append(Label(text=f"median {number(course.median)}", at=course.median, color=style.MEDIAN))
+    for value, label, (color, width, dashes, zorder), ink in (
+        (course.max_norm, "max_norm", (style.THRESHOLD, 1.3, "-", 4.0), style.THRESHOLD),
+        (course.in_use, "in use", (style.IN_USE, 1.5, style.IN_USE_DASHES, 4.1), style.IN_USE_INK),
+        (course.guard, "guard", (style.DARK, 0.8, (0, (4, 2)), 3.5), style.DARK),
+        (course.median, "median", (style.MEDIAN, 0.8, (0, (1, 1.6)), 3.2), style.MEDIAN),
+    ):
+        if value is None:
+            continue
+        axes.axhline(value, color=color, lw=width, ls=dashes, zorder=zorder, label=label)
+        ours, bold = label == "max_norm", label in ("max_norm", "in use")
+        labels.append(Label(text=f"{name if ours else label} {number(value)}", at=value, color=ink, bold=bold))
+        if ours and course.interval is not None:
+            labels.append(Label(text=f"interval {_short(course.interval)}", at=course.interval[0], color=ink))
     known = positive(course.level)
     known = known[np.isfinite(known)]
     if known.size:
         labels.append(Label(text="local level", at=float(known[-1]), color=style.LEVEL))
     if course.spikes.size:
         at = float(np.median(np.minimum(course.norms[course.spikes], high)))
-        text = f"▲ {course.spikes.size:,} spike{'s' * (course.spikes.size != 1)}"
-        labels.append(Label(text=text, at=at, color=style.SPIKE))
+        labels.append(Label(text=f"▲ {count(course.spikes.size, 'spike')}", at=at, color=style.SPIKE))
     if course.nonfinite.size:
         labels.append(Label(text=f"× {course.nonfinite.size:,} not finite", at=None, color=style.BLACK))
     return labels
-
-
-def _corridor(course: Course) -> str:
-    assert course.corridor is not None
-    return _short(course.corridor)
 
 
 def _short(ends: tuple[float, float]) -> str:
@@ -175,15 +190,11 @@ def _short(ends: tuple[float, float]) -> str:
 
 def _marks(axes: Axes, course: Course) -> None:
     if course.spikes.size:
-        rows = course.spikes
-        if rows.size > MOST_MARKS:
-            rows = _few(rows, course.norms.size, course.norms)
-        high = axes.get_ylim()[1]
-        axes.plot(
-            course.steps[rows], np.minimum(course.norms[rows], high), ls="none", marker="^", ms=3.6, mew=0,
-            color=style.SPIKE, zorder=5, label="spikes", clip_on=False,
-        )  # fmt: skip
-    _on_top(axes, course.steps[_few(course.nonfinite, course.norms.size)], "x", style.BLACK)
+        rows = few(course.spikes, course.norms.size, course.norms)
+        heights = np.minimum(course.norms[rows], axes.get_ylim()[1])
+        looks: dict[str, Any] = {"marker": "^", "ms": 3.6, "mew": 0, "color": style.SPIKE, "label": "spikes"}
+        axes.plot(course.steps[rows], heights, ls="none", zorder=5, clip_on=False, **looks)
+    _on_top(axes, course.steps[few(course.nonfinite, course.norms.size)], "x", style.BLACK)
 
 
 def _on_top(axes: Axes, steps: Floats, mark: str, color: str) -> None:
@@ -192,21 +203,3 @@ def _on_top(axes: Axes, steps: Floats, mark: str, color: str) -> None:
             steps, np.ones(len(steps)), ls="none", marker=mark, ms=3.6, mew=0.8 if mark == "x" else 0, color=color,
             transform=axes.get_xaxis_transform(), clip_on=False, zorder=6,
         )  # fmt: skip
-
-
-def _few(rows: Rows, size: int, heights: Floats | None = None) -> Rows:
-    """At most one row of each of 300 pieces of a trace of ``size``: the highest, or the first."""
-    if rows.size <= MOST_MARKS:
-        return rows
-    piece = rows * MOST_MARKS // size
-    order = np.lexsort((-heights[rows], piece)) if heights is not None else np.argsort(piece, kind="stable")
-    _, first = np.unique(piece[order], return_index=True)
-    return np.sort(rows[order[first]])
-
-
-def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """A smooth line: some of its points are enough."""
-    known = np.flatnonzero(np.isfinite(y))
-    if known.size > 1000:
-        known = known[np.linspace(0, known.size - 1, 1000).astype(np.intp)]
-    return x[known], y[known]

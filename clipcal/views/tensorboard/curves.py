@@ -22,7 +22,7 @@ from clipcal.run.jsonfile import number
 from clipcal.run.step import Step
 from clipcal.views.tensorboard import files
 from clipcal.views.tensorboard.files import EventFile
-from clipcal.views.terminal.console import headline
+from clipcal.views.words import headline
 
 OnSteps = Callable[[Sequence[Step]], None]
 UNCLIPPED, GUARDED = "unclipped", "guarded"
@@ -79,8 +79,8 @@ class Board:
 
     def recommend(self, r: Recommendation) -> None:
         """Write the threshold and its reasons as a text beside the unclipped curves, where those were written."""
-        first, *rest = (line.plain for line in headline(r))
-        text = "\n\n".join([f"**{first}**", *rest, "\n".join(f"- {reason}" for reason in r.reasons)])
+        head = headline(r)
+        text = "\n\n".join([f"**{head.line}**", head.below, "\n".join(f"- {reason}" for reason in r.reasons)])
         if UNCLIPPED in self._open:
             # a reader of event files takes "max_norm=1" in a text for the threshold that was in use
             self._try(self._open[UNCLIPPED].text, TEXT, text.replace("max_norm=", "max_norm "))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from clipcal.recommendation.reasons import percent
-from clipcal.views.terminal.console import columns, number, printable
-from clipcal.views.terminal.listing import NARROWEST, VERIFIED, age, since, wrapped
+from clipcal.views.terminal.console import columns
+from clipcal.views.terminal.listing import NARROWEST, age, since, wrapped
+from clipcal.views.words import number, printable, spaced
 
 if TYPE_CHECKING:
     from clipcal.runs.comparing import RunComparison
@@ -99,7 +100,7 @@ def _result(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name == "verification":
-        return VERIFIED.get(str(value), str(value))
+        return spaced(str(value))
     if isinstance(value, list):
         return " to ".join(_result("", v) for v in value)
     if name == "spike_rate" and isinstance(value, float):

@@ -1,95 +1,32 @@
-"""Answers -> the text that a terminal shows. Functions that return ``rich.text.Text``; only ``show`` prints."""
+"""Lines of ``rich.text.Text`` -> the terminal: in colours, in columns, as wide as it is, and nothing but ASCII where that is all there is."""
 
 from __future__ import annotations
 
-import math
+import io
+import re
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.recommendation.reasons import percent
-from clipcal.views.terminal.folding import folded
-from clipcal.views.terminal.pictures import pictures
+from clipcal.views.words import printable
 
 if TYPE_CHECKING:
-    from clipcal.run.trace import Floats, Trace
-    from clipcal.verification.answer import ArmResult, Comparison, Verification
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.run.trace import Trace
 
+FIELD = "   "
+"""Between the fields of a headline."""
+
+_MARKS = re.compile(r" {2}(?:[•-] | *# )")
+"""What a sentence below a heading, or a comment in a snippet, starts with."""
 PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
-
-FEWEST_DRAWN = 10
-"""Steps: fewer are no picture, and the sentences below name them."""
-
-OTHERS = 5
-"""Frameworks that are named below a snippet; `--for` with a name that is none lists them all."""
-
-_VERDICTS = {
-    "spikes": "spikes stand clear of stable training; the threshold separates them",
-    "stable": "no spikes were seen; the threshold is a safety net above all stable steps",
-    "heavy_tail": "large norms without a gap; the threshold is a compromise",
-    "diverging": "the run diverges; the threshold is read from the healthy part before",
-    "vanishing": "the gradients vanish; clipping cannot help",
-    "clipped": "the norms were recorded after clipping, so none can be read from them",
-    "insufficient": "too few usable steps",
-}
-_JUDGEMENTS = {
-    "holds": ("holds", "green"),
-    "no_difference": ("no difference", "cyan"),
-    "costs": ("costs", "yellow"),
-    "fails": ("fails", "red"),
-}
 VERDICT_STYLES = {"inactive": "dim", "limiter": "yellow", "brake": "red", "warm-up": "dim"}
 """What a threshold is to a part of the steps, besides the word for it."""
-
-_LABELS = {"norm": "max_norm", "value": "clip_value", "per_tensor": "max_norm per tensor"}
-
-
-def label(method: str) -> str:
-    """What the threshold of a method is called: ``max_norm``, ``clip_value``."""
-    return _LABELS[method]
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, for reading: 2.4, 0.000123, 1.2e-09."""
-    if value is None:
-        return "none"
-    return f"{value:.3g}" if math.isfinite(value) else str(value)
-
-
-def headline(r: Recommendation) -> list[Text]:
-    """The answer in one line, and what its verdict means in another."""
-    below = Text(meaning(r), "dim")
-    if r.max_norm is None:
-        return [Text.assemble(("no threshold", "bold red"), f"   {r.verdict}"), below]
-    line = Text.assemble((f"{label(r.method)} {r.max_norm:g}", "bold green"), f"   {r.verdict}")
-    line.append(f"   confidence {r.confidence}")
-    if r.interval:
-        line.append(f"   interval {number(r.interval[0])} to {number(r.interval[1])}")
-    return [line, below]
-
-
-def meaning(r: Recommendation) -> str:
-    """What the verdict means, in words."""
-    if r.verdict == "stable" and r.clipped.stable:  # chosen by training, or an answer whose net is narrow
-        return f"no spikes were seen; the threshold acts on {percent(r.clipped.stable)} of the stable steps"
-    return _VERDICTS[r.verdict]
-
-
-def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int, ascii: bool) -> list[Text]:
-    """The answer, its pictures, and the reasons."""
-    lines = headline(r)
-    if len(norms) >= FEWEST_DRAWN:
-        healthy = last_stable(r, trace)
-        lines += pictures(r, trace, norms, threshold=r.max_norm, last_step=healthy, width=width, ascii=ascii)
-    lines += [Text(), *bullets("Why", r.reasons, ascii=ascii)]
-    if r.caveats:
-        lines += [Text(), *bullets("Keep in mind", r.caveats, ascii=ascii)]
-    return lines
 
 
 def last_stable(r: Recommendation, trace: Trace) -> int | None:
@@ -108,85 +45,6 @@ def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:
 def points(sentences: Iterable[str], *, ascii: bool) -> list[Text]:
     mark = "-" if ascii else "•"
     return [Text(f"  {mark} {printable(s, ascii=ascii)}") for s in sentences]
-
-
-def printable(text: str, *, ascii: bool = False) -> str:
-    """Without control characters: a name in a log must not be able to drive the terminal. ``ascii``: without any other
-    character that a terminal of ASCII cannot show."""
-    return "".join(c if c.isprintable() and (c.isascii() or not ascii) else "?" for c in text)
-
-
-def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
-    """A snippet under its title, and how to get another framework's."""
-    code = [Text(f"  {line}") for line in text.splitlines()]
-    return [Text(), Text(f"Paste this ({title})", "bold"), *code, Text(other_frameworks(others), "dim")]
-
-
-def other_frameworks(names: Sequence[str]) -> str:
-    """Which other frameworks' snippets there are, the first ones by name."""
-    few, more = ", ".join(names[:OTHERS]), len(names) - OTHERS
-    return f"others: --for {few}{f' and {more} more' * (more > 0)}"
-
-
-def choice(c: Choice, *, method: str, ascii: bool) -> list[Text]:
-    """What training chose among the candidates, and why."""
-    head = Text.assemble((f"{label(method)} {c.max_norm:g}", "bold green"), f"   {c.name}, chosen by training")
-    return [head, *points([c.reason], ascii=ascii), Text()]
-
-
-def verification(v: Verification, *, method: str = "norm", ascii: bool) -> list[Text]:
-    """The verdict in one line, the arms as a table, the reasons."""
-    compared = _difference(v.comparison, ascii=ascii) or where_lost(v.arms)
-    style = f"bold {_JUDGEMENTS[v.verdict][1]}"
-    head = Text.assemble((f"{label(method)} {v.max_norm:g}: {judgement(v)}", style), f"   {compared}")
-    return [head, Text(), *arms_table(v.arms), Text(), *bullets("Why", v.reasons, ascii=ascii)]
-
-
-def judgement(v: Verification) -> str:
-    """The verdict in words."""
-    return _JUDGEMENTS[v.verdict][0]
-
-
-def _difference(c: Comparison, *, ascii: bool) -> str:
-    if c.loss_difference is None:
-        return ""
-    give_or_take = ""
-    if c.interval is not None:
-        give_or_take = f" {'+/-' if ascii else '±'} {number((c.interval[1] - c.interval[0]) / 2)}"
-    return f"final loss {c.loss_difference:+.3g}{give_or_take} against unclipped, {c.seeds} seed{'s' * (c.seeds != 1)}"
-
-
-def where_lost(arms: Sequence[ArmResult]) -> str:
-    """Where there is no final loss to compare: what is trained to find out why may live on beside them."""
-    lost = sorted(a.diverged_at for a in arms if a.diverged_at is not None)
-    which = "every arm is lost" if len(lost) == len(arms) else "lost unclipped and clipped"
-    if lost[0] == lost[-1]:
-        return f"{which} at step {lost[0]}"
-    return f"{which}, the first at step {lost[0]}, the last at step {lost[-1]}"
-
-
-def arms_table(arms: Sequence[ArmResult]) -> list[Text]:
-    """Plain columns that a pipe keeps."""
-    rows = arms_rows(arms)
-    return table(rows, left=(0,), styles=["", *("red" if row[2] == "lost" else "" for row in rows[1:])], marked=2)
-
-
-def arms_rows(arms: Sequence[ArmResult]) -> list[tuple[str, ...]]:
-    """The head, and one row an arm."""
-    rows: list[tuple[str, ...]] = [("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")]
-    for a in arms:
-        rows.append(
-            (
-                a.name,
-                str(a.seed),
-                "lost" if a.diverged_at is not None else f"{a.final_loss:.4g}",
-                "-" if a.diverged_at is None else f"step {a.diverged_at}",
-                str(a.loss_spikes),
-                "-" if a.max_norm is None else f"{a.clip_fraction:.1%}",
-                "-" if a.max_norm is None else f"{a.mean_scale:.3f}",
-            )
-        )
-    return rows
 
 
 def table(
@@ -256,3 +114,49 @@ def show(console: Console, lines: Iterable[Text]) -> None:
 def note(text: str) -> None:
     """A line for stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def folded(line: Text, width: int) -> list[Text]:
+    """A line in parts of at most ``width`` columns: a sentence goes on behind its bullet, a headline at one of its fields,
+    a comment of a snippet as a comment. Pictures, tables and code stay whole: in them a break means something."""
+    text = line.plain
+    if line.no_wrap or line.cell_len <= width:
+        return [line]
+    mark = _MARKS.match(text)
+    if mark is not None:
+        first = mark.group()
+        room = max(width - len(first), 1)
+        if first.strip() == "#":  # no word is cut, that it can be copied
+            parts = textwrap.wrap(text[len(first) :], room, break_long_words=False, break_on_hyphens=False)
+            return [Text(first + part) for part in parts]
+        return [Text(" " * len(first) if i else first) + p for i, p in enumerate(_wrapped(line[len(first) :], room))]
+    if text.startswith("  "):
+        return [line]
+    return joined(_fields(line), width) if FIELD in text else _wrapped(line, width)
+
+
+def joined(fields: Iterable[Text], width: int, *, gap: str = FIELD) -> list[Text]:
+    """As many fields to a line as there is room for; what no line holds is wrapped."""
+    lines: list[Text] = []
+    for field in fields:
+        if lines and lines[-1].cell_len + len(gap) + field.cell_len <= width:
+            lines[-1] += Text(gap) + field
+        elif lines:
+            lines += [Text("  ") + piece for piece in _wrapped(field, width - 2)]
+        else:
+            lines = _wrapped(field, width)
+    return lines
+
+
+def _fields(line: Text) -> Iterator[Text]:
+    start = 0
+    for field in line.plain.split(FIELD):
+        yield line[start : start + len(field)]
+        start += len(field) + len(FIELD)
+
+
+def _wrapped(text: Text, width: int) -> list[Text]:
+    parts = list(text.wrap(Console(file=io.StringIO()), max(width, 1)))
+    for part in parts:
+        part.rstrip()
+    return parts

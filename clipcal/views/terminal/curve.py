@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from clipcal.views.terminal.canvas import Bools, Glyphs, Ints
+from clipcal.views.figures.cells import Ints
+from clipcal.views.figures.points import Bools
+from clipcal.views.terminal.canvas import Glyphs
 
 # Which dot of a braille character is which bit, by row and column.
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])

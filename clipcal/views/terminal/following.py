@@ -15,10 +15,10 @@ from rich.text import Text
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
-from clipcal.views.terminal import checkview
-from clipcal.views.terminal.console import bullets, is_ascii, is_screen, picture_width, printable
-from clipcal.views.terminal.folding import folded
-from clipcal.views.terminal.pictures import over_steps
+from clipcal.views.figures.course import course
+from clipcal.views.terminal import answers
+from clipcal.views.terminal.console import folded, is_ascii, is_screen, picture_width
+from clipcal.views.words import printable
 
 POLL = 1.0
 """Seconds between two looks at the file."""
@@ -83,7 +83,7 @@ def _signature(source: Path) -> tuple[int, int]:
 def _view(console: Console) -> Iterator[tuple[Show, Say]]:
     if not is_screen(console):
         yield (
-            lambda evidence, c: console.print(checkview.line(c), soft_wrap=True),
+            lambda evidence, c: console.print(answers.check_line(c), soft_wrap=True),
             lambda text: console.print(text, soft_wrap=True),
         )
         return
@@ -92,23 +92,8 @@ def _view(console: Console) -> Iterator[tuple[Show, Say]]:
 
         def show(evidence: Evidence, c: Check) -> None:
             width = picture_width(console)
-            lines = (part for line in _screen(c, evidence, width, ascii) for part in folded(line, width))
-            live.update(Group(*lines), refresh=True)
+            drawn = course(evidence, c.recommendation)
+            lines = answers.followed(c, drawn, width=width, ascii=ascii)
+            live.update(Group(*(part for line in lines for part in folded(line, width))), refresh=True)
 
         yield show, lambda text: live.update(Text(printable(text, ascii=ascii)), refresh=True)
-
-
-def _screen(c: Check, evidence: Evidence, width: int, ascii: bool) -> list[Text]:
-    """What fits on one screen: the answer, the norms over the steps, the quarters, the reasons."""
-    course = over_steps(
-        c.recommendation, evidence.trace, evidence.norms, threshold=c.max_norm, width=width, ascii=ascii
-    )
-    return [
-        *checkview.headline(c),
-        Text(),
-        *course,
-        Text(),
-        *checkview.quarters(c),
-        Text(),
-        *bullets("Why", c.reasons, ascii=ascii),
-    ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clipcal.views.terminal.console import columns, points, printable
+from clipcal.views.terminal.console import columns, points
+from clipcal.views.words import printable, spaced
 
 if TYPE_CHECKING:
     from clipcal.runs.listing import Row
@@ -20,7 +21,6 @@ _KEYS = 3
 NARROWEST = 20  # columns of a folded cell: below that lines break where the terminal breaks them
 _HEAD = ("run", "verdict", "threshold", "verified", "steps", "age", "source", "source since")
 _KINDS = {"norm": "", "value": " by value", "per_tensor": " per tensor"}
-VERIFIED = {"no_difference": "no difference"}
 _STATUS = {"running": "cut short, or still running"}
 _UNITS = ((60, "min"), (3600, "h"), (86400, "day"), (7 * 86400, "week"), (365.25 / 12 * 86400, "month"))
 
@@ -113,7 +113,7 @@ def _verified(row: Row) -> str:
     """The verdict of the verification, with its threshold where that is another one."""
     if row.verification is None:
         return "unreadable" if "verification.json" in row.unreadable else "-"
-    word = VERIFIED.get(row.verification, row.verification)
+    word = spaced(row.verification)
     return word if row.verified_at in (None, row.max_norm) else f"{word} at {row.verified_at:g}"
 
 

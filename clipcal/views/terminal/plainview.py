@@ -14,10 +14,10 @@ import numpy as np
 from rich.text import Text
 
 from clipcal.recommendation.reasons import percent
-from clipcal.views.terminal import checkview, console
-from clipcal.views.terminal.canvas import count
-from clipcal.views.terminal.console import label, number
-from clipcal.views.terminal.tables import layers_title, rules_title, scaled_by
+from clipcal.views import words
+from clipcal.views.figures.facts import FEWEST_DRAWN, Facts, Places, facts
+from clipcal.views.terminal import console
+from clipcal.views.words import LABELS, SCALED, count, number, share_of
 
 if TYPE_CHECKING:
     from clipcal.checking import Check
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from clipcal.recommendation.replay import Replayed
     from clipcal.run.trace import Floats, Trace
     from clipcal.verification.answer import ArmResult, Verification
-    from clipcal.views.terminal.canvas import Ints
 
 NAMED = 10
 """Spikes that have a line of their own: more are no longer listened to."""
@@ -38,19 +37,17 @@ def say(sentences: Iterable[str]) -> None:
     """Print to stdout, no line cut or wrapped."""
     out = console.stdout_console(plain=True)
     ascii = console.is_ascii(out)
-    console.show(out, (Text(console.printable(s, ascii=ascii)) for s in sentences))
+    console.show(out, (Text(words.printable(s, ascii=ascii)) for s in sentences))
 
 
 def recommendation(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
     """The answer, what its pictures show, and the reasons."""
+    head = words.headline(r)
     lines = [
-        f"{label(r.method)}: {'none' if r.max_norm is None else f'{r.max_norm:g}'}",
-        f"verdict: {r.verdict}, {console.meaning(r)}",
+        f"{LABELS[r.method]}: {'none' if r.max_norm is None else f'{r.max_norm:g}'}",
+        f"verdict: {head.verdict}, {head.meaning}",
+        *map(": ".join, head.facts),
     ]
-    if r.max_norm is not None:
-        lines.append(f"confidence: {r.confidence}")
-    if r.interval:
-        lines.append(f"interval: {number(r.interval[0])} to {number(r.interval[1])}")
     lines += course(r, trace, norms)
     if r.max_norm is not None and r.clipped.stable is not None:
         lines.append(f"the threshold acts on: {_acts(r.clipped.stable, r.clipped.spikes)}")
@@ -59,58 +56,52 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
 
 def course(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
     """What the histogram and the timeline show."""
-    steps = trace.step
-    if not len(norms):
+    f = facts(r, trace, norms, last_stable=console.last_stable(r, trace))
+    if f.steps is None:
         return ["steps: none"]
-    lines = [f"steps: {len(norms):,}, from step {steps[0]:,} to step {steps[-1]:,}"]
-    finite = norms[np.isfinite(norms)]
+    lines = [f"steps: {f.steps.num:,}, from step {f.steps.first:,} to step {f.steps.last:,}"]
     if r.stable is not None:
         s = r.stable
-        before = steps[steps < s.first_step]
-        lines.append(f"warm-up: {f'until step {before[-1]:,}' if len(before) else 'none'}")
-        last = console.last_stable(r, trace)
-        if last is not None and last < steps[-1]:
-            lines.append(f"diverging: from step {steps[steps > last][0]:,}")
+        lines.append(f"warm-up: {'none' if f.warm_up_until is None else f'until step {f.warm_up_until:,}'}")
+        if f.lost_from is not None:
+            lines.append(f"diverging: from step {f.lost_from:,}")
         lines.append(
-            f"stable steps: {s.steps:,}, median norm {number(s.median)}, 95th percentile {number(s.p95)}, "
-            f"99th percentile {number(s.p99)}, largest {number(s.max)}"
+            f"stable steps: {s.steps:,}, median norm {_quantiles(s.median, s.p95, s.p99)}, largest {number(s.max)}"
         )
-    elif len(finite):
-        middle, high, highest = np.quantile(finite, [0.5, 0.95, 0.99])
-        lines.append(
-            f"finite norms: {len(finite):,}, median {number(middle)}, 95th percentile {number(high)}, "
-            f"99th percentile {number(highest)}"
-        )
-    if len(finite):
-        largest = int(np.argmax(np.where(np.isfinite(norms), norms, -np.inf)))
-        lines.append(f"largest norm: {number(norms[largest])} at step {steps[largest]:,}")
-    lines += _spikes(r, steps, norms)
-    bad = steps[~np.isfinite(norms)]
-    lines.append(f"non-finite norms: {_places(bad)}")
-    if (norms == 0).any():
-        lines.append(f"zero norms: {_places(steps[norms == 0])}")
+    elif f.finite is not None:
+        num, *quantiles = f.finite
+        lines.append(f"finite norms: {num:,}, median {_quantiles(*quantiles)}")
+    if f.largest is not None:
+        lines.append(f"largest norm: {number(f.largest[0])} at step {f.largest[1]:,}")
+    lines += _spikes(r, f)
+    lines.append(f"non-finite norms: {_places(f.nonfinite)}")
+    if f.zeros is not None:
+        lines.append(f"zero norms: {_places(f.zeros)}")
     if r.drift.ratio is not None:
         lines.append(f"drift: {r.drift.direction}, the late level is {number(r.drift.ratio)} times the early one")
     return lines
 
 
-def _spikes(r: Recommendation, steps: Ints, norms: Floats) -> list[str]:
+def _quantiles(median: float, p95: float, p99: float) -> str:
+    return f"{number(median)}, 95th percentile {number(p95)}, 99th percentile {number(p99)}"
+
+
+def _spikes(r: Recommendation, f: Facts) -> list[str]:
     if not r.spikes.count:
         return ["spikes: none"]
-    at = dict(zip(steps.tolist(), norms.tolist(), strict=True))
     lines = [f"spikes: {r.spikes.count:,}, from {number(r.spikes.min)} to {number(r.spikes.max)}"]
-    lines += [f"spike at step {step:,}: norm {number(at.get(step))}" for step in r.spikes.steps[:NAMED]]
-    if len(r.spikes.steps) > NAMED:
-        lines.append(f"and {len(r.spikes.steps) - NAMED:,} more, the last at step {r.spikes.steps[-1]:,}")
+    lines += [f"spike at step {step:,}: norm {number(norm)}" for step, norm in f.spikes[:NAMED]]
+    if len(f.spikes) > NAMED:
+        lines.append(f"and {len(f.spikes) - NAMED:,} more, the last at step {f.spikes[-1][0]:,}")
     return lines
 
 
-def _places(steps: Ints) -> str:
-    if not len(steps):
+def _places(found: Places | None) -> str:
+    if found is None:
         return "none"
-    if len(steps) == 1:
-        return f"1, at step {steps[0]:,}"
-    return f"{len(steps):,}, the first at step {steps[0]:,}, the last at step {steps[-1]:,}"
+    if found.num == 1:
+        return f"1, at step {found.first:,}"
+    return f"{found.num:,}, the first at step {found.first:,}, the last at step {found.last:,}"
 
 
 def _acts(stable: float | None, spikes: float | None) -> str:
@@ -128,19 +119,19 @@ def spoken(sentence: str) -> str:
 
 def choice(c: Choice, *, method: Method) -> list[str]:
     """What training chose among the candidates, and why."""
-    return [f"{label(method)}: {c.max_norm:g}, {c.name}, chosen by training", *_why([c.reason]), ""]
+    return [f"{LABELS[method]}: {c.max_norm:g}, {c.name}, chosen by training", *_why([c.reason]), ""]
 
 
 def verification(v: Verification, *, method: Method) -> list[str]:
     """The verdict, every arm, the reasons."""
-    lines = [f"{label(method)}: {v.max_norm:g}", f"verdict: {console.judgement(v)}", f"compared: {_compared(v)}"]
+    lines = [f"{LABELS[method]}: {v.max_norm:g}", f"verdict: {words.spaced(v.verdict)}", f"compared: {_compared(v)}"]
     return [*lines, *map(arm, v.arms), *_why(v.reasons)]
 
 
 def _compared(v: Verification) -> str:
     c = v.comparison
     if c.loss_difference is None:
-        return console.where_lost(v.arms)
+        return words.where_lost(v.arms)
     way = f"{'lower' if c.loss_difference < 0 else 'higher'} by {number(abs(c.loss_difference))}"
     spread = "" if c.interval is None else f", give or take {number((c.interval[1] - c.interval[0]) / 2)}"
     return f"final loss {way} than unclipped{spread}, {count(c.seeds, 'seed')}"
@@ -159,29 +150,23 @@ def arm(a: ArmResult) -> str:
 
 def pasted(title: str, text: str, others: Sequence[str]) -> list[str]:
     """A snippet, as it is to be pasted."""
-    return ["", f"paste this ({title}):", *text.splitlines(), "", console.other_frameworks(others)]
+    return ["", f"paste this ({title}):", *text.splitlines(), "", words.other_frameworks(others)]
 
 
 def check(c: Check, trace: Trace, norms: Floats) -> list[str]:
     """The answer of a check, what its pictures show, its quarters and the reasons."""
-    r = c.recommendation
-    fits = {True: "yes", False: "no", None: "cannot be told"}[c.fits]
+    r, head = c.recommendation, words.check_headline(c)
     lines = [
-        f"{label(r.method)}: {c.max_norm:g}{'' if c.max_norm_from == '--max-norm' else f', from {c.max_norm_from}'}",
-        f"fits: {fits}",
-        f"verdict: {c.verdict or 'unknown'}, {checkview.meaning(c)}",
+        f"{LABELS[r.method]}: {c.max_norm:g}{head.source and f', from {head.source}'}",
+        f"fits: {'cannot be told' if c.fits is None else 'yes' if c.fits else 'no'}",
+        f"verdict: {head.verdict}, {head.meaning}",
     ]
-    if c.verdict is not None and c.acts.stable is not None:
-        lines.append(f"acts on: {_acts(c.acts.stable, c.acts.spikes)}")
-    elif c.verdict is not None and c.acts.share is not None:
-        lines.append(f"acts on: {percent(c.acts.share)} of the steps")
-    share, scale = (c.acts.share, c.mean_scale) if c.acts.stable is None else (c.acts.stable, c.acts.stable_scale)
-    if scale is not None and share:
-        lines.append(f"leaves: {scale:.1%} of the learning rate")
+    in_full = {} if c.acts.stable is None else {"acts on": _acts(c.acts.stable, c.acts.spikes)}
+    lines += [f"{what}: {in_full.get(what, which)}" for what, which in head.facts]
     lines += course(r, trace, norms)
     if c.warm_up is not None:
         lines.append(_part("warm-up", c.warm_up, known=c.verdict is not None))
-    if len(norms) >= console.FEWEST_DRAWN:
+    if len(norms) >= FEWEST_DRAWN:
         for i, q in enumerate(c.quarters, start=1):
             said = _part(f"quarter {i}", q, known=c.verdict is not None)
             lines.append(f"{said}, {(c.verdict and q.verdict) or 'unknown'}")
@@ -199,9 +184,9 @@ def _part(name: str, p: Part, *, known: bool) -> str:
 
 def comparison(rows: Sequence[Replayed], *, method: Method) -> list[str]:
     """Every rule on one trace, the highest threshold first."""
-    lines = ["", f"{rules_title(rows[0]).lower()}; mean scale is the factor left of the {scaled_by(method)}"]
+    lines = ["", f"{words.rules_title(rows[0]).lower()}; mean scale is the factor left of the {SCALED[method]}"]
     for r in sorted(rows, key=lambda r: -r.threshold):
-        clips = "nothing to clip" if r.clipped is None else f"clips {r.clipped:.1%} of the {r.over} steps"
+        clips = "nothing to clip" if r.clipped is None else f"clips {share_of(r.clipped)} of the {r.over} steps"
         if r.clipped_spikes is not None:
             clips += f" and {r.clipped_spikes:.1%} of the spikes"
         scale = "" if r.mean_scale is None else f", mean scale {r.mean_scale:.3f}"
@@ -216,7 +201,7 @@ def comparison(rows: Sequence[Replayed], *, method: Method) -> list[str]:
 
 def layers(c: Culprits, *, most: int = 10) -> list[str]:
     """What makes the spikes: the conclusion, and the ``most`` layers with the largest shares."""
-    lines = ["", layers_title(c).lower(), spoken(c.conclusion), *map(spoken, c.notes)]
+    lines = ["", words.layers_title(c).lower(), spoken(c.conclusion), *map(spoken, c.notes)]
     found = c.attribution
     for layer in found.layers[:most]:
         makes = ", makes the spikes" if layer.name in found.culprits else ""

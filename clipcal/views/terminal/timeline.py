@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from rich.text import Text
 
-from clipcal.views.terminal.canvas import (
-    ASCII,
-    MEDIAN,
-    QUIET,
-    SPIKE,
-    THRESHOLD,
-    UNICODE,
-    Bools,
-    Canvas,
-    Floats,
-    Glyphs,
-    LogAxis,
-    StepAxis,
-    count,
-    drawable,
-    flat,
-    log_range,
-    short_number,
-    wrapped,
-)
+from clipcal.run.trace import Floats
+from clipcal.views.figures.cells import LogAxis, StepAxis, borders, levels, log_range, short_number
+from clipcal.views.figures.course import Course
+from clipcal.views.figures.points import drawable
+from clipcal.views.terminal.canvas import ASCII, MEDIAN, QUIET, SPIKE, THRESHOLD, UNICODE, Canvas, Glyphs, wrapped
 from clipcal.views.terminal.charts import MIN_WIDTH, sparkline
 from clipcal.views.terminal.curve import curve, dots_per_cell
+from clipcal.views.words import count
 
 Labels = dict[int, tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Series:
-    """The steps of a picture, arrays of shape (n,): ``numbers`` as they were given, ``places`` along the axis, ``logs`` of the norms
-    that a log axis holds, which are ``usable``, and 0 for the others."""
-
-    norms: Floats
-    numbers: Floats
-    places: Floats
-    logs: Floats
-    usable: Bools
-    is_spike: Bools
-    in_order: bool
+STYLES = {"median": MEDIAN, "threshold": THRESHOLD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,112 +42,70 @@ class _Plot:
 
 
 def timeline(
-    norms: ArrayLike,
-    steps: ArrayLike | None = None,
-    *,
-    width: int = 80,
-    height: int = 12,
-    threshold: float | None = None,
-    median: float | None = None,
-    spikes: Iterable[int] = (),
-    first_step: int | None = None,
-    last_step: int | None = None,
-    ascii: bool = False,
+    c: Course, *, threshold: float | None, width: int = 80, height: int = 12, ascii: bool = False
 ) -> list[Text]:
     """The norms over the steps, on a log axis. Every step is drawn, so the largest of a column is always in the picture.
 
-    ``norms`` and ``steps`` are 1-D and of one length (ValueError otherwise); without ``steps`` they are 0, 1, ...; steps
-    that go back (joined logs) are drawn in the order of the array. ``spikes`` are step numbers. ``first_step`` and
-    ``last_step`` bound the part that the threshold was read from: before it is the warm-up, after it the run diverges.
-    Non-finite norms are marked along the top, zeros along the bottom. ``height`` is the number of rows of the plot.
+    The parts before and after the one that the threshold was read from step back. Non-finite norms are marked along the top, zeros along the
+    bottom. ``height`` is the number of rows of the plot.
     """
     glyphs = ASCII if ascii else UNICODE
-    y = flat(norms)
-    numbers = np.arange(y.size, dtype=np.float64) if steps is None else flat(steps)
-    if numbers.size != y.size:
-        raise ValueError(f"norms and steps have to be of one length, found {y.size} and {numbers.size}")
-    if y.size == 0:
+    if c.norms.size == 0:
         return wrapped([("No steps to draw", QUIET)], width)
     if width < MIN_WIDTH:
-        return [sparkline(y, width, ascii=ascii)]
-    s = _series(y, numbers, spikes)
-    levels = {
-        name: math.log10(value)
-        for name, value in (("median", median), ("threshold", threshold))
-        if value is not None and math.isfinite(value) and value > 0
-    }
-    norm_axis, labels = _norm_axis(s, levels, max(height, 3))
+        return [sparkline(c.norms, width, ascii=ascii)]
+    marks = {name: log for name, log in levels(c, threshold).items() if name != "spikes"}
+    logs = np.log10(np.where(drawable(c.norms), c.norms, 1.0))
+    norm_axis, labels = _norm_axis(logs[drawable(c.norms)], marks, max(height, 3))
     left = max(len(label) for label in ("step", *(text for text, _ in labels.values()))) + 2
-    step_axis = StepAxis(first=float(s.places[0]), span=float(s.places[-1] - s.places[0]), num_cells=width - left)
-    regions = _regions(s, step_axis, left, glyphs, first_step, last_step)
+    step_axis = StepAxis(low=float(c.steps[0]), high=float(c.steps[-1]), num_cells=width - left)
+    regions = _regions(c, step_axis, left, glyphs)
     canvas = Canvas(width, len(regions) + norm_axis.num_cells + 2)
     plot = _Plot(canvas=canvas, glyphs=glyphs, norm_axis=norm_axis, step_axis=step_axis, head=len(regions), left=left)
-    _draw_curve(plot, s)
+    _draw_curve(plot, c, logs)
     _draw_regions(plot, regions)
-    _draw_marks(plot, s, levels.get("threshold"))
-    _draw_axes(plot, labels, "step" if s.in_order else "line")
-    return canvas.lines() + wrapped(_legend(s, levels, glyphs), width, indent=left if width >= 60 else 0)
+    _draw_marks(plot, c, logs, marks)
+    _draw_axes(plot, labels, "step" if c.in_order else "line")
+    return canvas.lines() + wrapped(_legend(c, marks, glyphs), width, indent=left if width >= 60 else 0)
 
 
-def _series(norms: Floats, numbers: Floats, spikes: Iterable[int]) -> _Series:
-    # Beyond 2**53 floats no longer count in ones.
-    in_order = bool((np.abs(numbers) < 2**53).all() and (np.diff(numbers) > 0).all())
-    usable = drawable(norms)
-    return _Series(
-        norms=norms,
-        numbers=numbers,
-        places=numbers if in_order else np.arange(norms.size, dtype=np.float64),
-        logs=np.log10(np.where(usable, norms, 1.0)),
-        usable=usable,
-        is_spike=usable & np.isin(numbers, np.fromiter(spikes, dtype=np.float64)),
-        in_order=in_order,
-    )
-
-
-def _norm_axis(s: _Series, levels: dict[str, float], height: int) -> tuple[LogAxis, Labels]:
-    """The axis upwards, and what stands beside its rows, count from the top: round numbers, and in their place the levels."""
-    drawn = s.logs[s.usable]
+def _norm_axis(drawn: Floats, marks: dict[str, float], height: int) -> tuple[LogAxis, Labels]:
+    """The axis upwards, and what stands beside its rows, count from the top: round numbers, and in their place the marks."""
     ends = [float(drawn.min()), float(drawn.max())] if drawn.size else []
-    low, high = log_range([*ends, *levels.values()])
+    low, high = log_range([*ends, *marks.values()])
     axis = LogAxis(low=low, high=high, num_cells=height)
     labels: Labels = {}
-    if ends or levels:
+    if ends or marks:
         apart = axis.ticks(lambda ticks: bool((np.diff([axis.cell(log) for log, _ in ticks]) > 1).all()))
         labels = {axis.row(log): (label, "") for log, label in apart}
-    for name, style in (("median", MEDIAN), ("threshold", THRESHOLD)):
-        if name in levels:
-            labels[axis.row(levels[name])] = (f"{name[0].upper()} {short_number(levels[name])}", style)
+    for name, log in marks.items():
+        labels[axis.row(log)] = (f"{name[0].upper()} {short_number(log)}", STYLES[name])
     return axis, labels
 
 
-def _regions(
-    s: _Series, axis: StepAxis, left: int, glyphs: Glyphs, first_step: int | None, last_step: int | None
-) -> list[tuple[str, int, range]]:
+def _regions(c: Course, axis: StepAxis, left: int, glyphs: Glyphs) -> list[tuple[str, int, range]]:
     """The parts that no threshold is read from: a label, the column of its border, the columns that are to step back."""
-    if not s.in_order:
-        return []
-    numbers, width, regions = s.numbers, left + axis.num_cells, []
-    if first_step is not None and numbers[0] < first_step <= numbers[-1]:
-        at = int(np.searchsorted(numbers, first_step))
-        border = left + axis.cell(numbers[at])
-        text = f"warm-up, to step {int(numbers[at - 1])}"
+    steps, width, regions = c.steps, left + axis.num_cells, []
+    begins, ends = borders(c)
+    if begins is not None:
+        border = left + axis.cell(steps[begins])
+        text = f"warm-up, to step {int(steps[begins - 1])}"
         text = text if border + len(text) + 3 <= width else "warm-up"
         regions.append((f"{glyphs.rule}{glyphs.before} {text}", border, range(left, border)))
-    if last_step is not None and numbers[0] <= last_step < numbers[-1]:
-        at = int(np.searchsorted(numbers, last_step, side="right"))
-        border = left + axis.cell(numbers[at])
-        text = f"diverging, from step {int(numbers[at])}"
+    if ends is not None:
+        border = left + axis.cell(steps[ends])
+        text = f"diverging, from step {int(steps[ends])}"
         text = text if len(text) + 2 <= border else "diverging"
         regions.append((f"{text} {glyphs.after}{glyphs.rule}", border, range(border, width)))
     return regions
 
 
-def _draw_curve(plot: _Plot, s: _Series) -> None:
+def _draw_curve(plot: _Plot, c: Course, logs: Floats) -> None:
     height, width = plot.norm_axis.num_cells, plot.step_axis.num_cells
     down, across = dots_per_cell(plot.glyphs)
-    index = np.flatnonzero(s.usable)
-    columns = plot.step_axis.cells(s.places, across)[index]
-    rows = plot.norm_axis.rows(s.logs, down)[index]
+    index = np.flatnonzero(drawable(c.norms))
+    columns = plot.step_axis.cells(c.steps, across)[index]
+    rows = plot.norm_axis.rows(logs, down)[index]
     for row, column, char in curve(columns, rows, index, height=height, width=width, glyphs=plot.glyphs):
         plot.put_at(column, row, char)
 
@@ -192,18 +120,19 @@ def _draw_regions(plot: _Plot, regions: list[tuple[str, int, range]]) -> None:
             canvas.put(row, at, rule, QUIET, under=True)
 
 
-def _draw_marks(plot: _Plot, s: _Series, threshold: float | None) -> None:
-    """The line of the threshold, given as its log, the spikes on top of the curve, and at the ends what a log axis does not hold."""
+def _draw_marks(plot: _Plot, c: Course, logs: Floats, marks: dict[str, float]) -> None:
+    """The line of the threshold, the spikes on top of the curve, and at the ends what a log axis does not hold."""
     glyphs, axis = plot.glyphs, plot.norm_axis
-    if threshold is not None:
-        plot.put_at(0, axis.row(threshold), glyphs.threshold * plot.step_axis.num_cells, THRESHOLD, under=True)
-    columns = plot.step_axis.cells(s.places)
-    rows = axis.rows(s.logs)
-    for column, row in set(zip(columns[s.is_spike].tolist(), rows[s.is_spike].tolist(), strict=True)):
+    if "threshold" in marks:
+        row, line = axis.row(marks["threshold"]), glyphs.threshold * plot.step_axis.num_cells
+        plot.put_at(0, row, line, THRESHOLD, under=True)
+    columns = plot.step_axis.cells(c.steps)
+    rows = axis.rows(logs)
+    for column, row in set(zip(columns[c.spikes].tolist(), rows[c.spikes].tolist(), strict=True)):
         plot.put_at(column, row, glyphs.spike, SPIKE)
-    for column in np.unique(columns[s.norms == 0]).tolist():
+    for column in np.unique(columns[c.norms == 0]).tolist():
         plot.put_at(column, axis.num_cells - 1, glyphs.zero, SPIKE)
-    for column in np.unique(columns[~np.isfinite(s.norms)]).tolist():
+    for column in np.unique(columns[c.nonfinite]).tolist():
         plot.put_at(column, 0, glyphs.nonfinite, SPIKE)
 
 
@@ -221,15 +150,14 @@ def _draw_axes(plot: _Plot, labels: Labels, title: str) -> None:
         canvas.put(base + 1, min(max(at - len(label) // 2, left), canvas.width - len(label)), label)
 
 
-def _legend(s: _Series, levels: dict[str, float], glyphs: Glyphs) -> list[tuple[str, str]]:
-    words = {"threshold": (f"{glyphs.threshold * 2} T threshold", THRESHOLD), "median": ("M stable median", MEDIAN)}
-    items = [(f"{text} {short_number(levels[name])}", style) for name, (text, style) in words.items() if name in levels]
-    num_spikes, num_zeros = int(s.is_spike.sum()), int((s.norms == 0).sum())
-    num_broken = int((~np.isfinite(s.norms)).sum())
-    if num_spikes:
-        items.append((f"{glyphs.spike} {count(num_spikes, 'spike')}", SPIKE))
-    if num_broken:
-        items.append((f"{glyphs.nonfinite} {num_broken:,} non-finite", SPIKE))
+def _legend(c: Course, marks: dict[str, float], glyphs: Glyphs) -> list[tuple[str, str]]:
+    words = {"threshold": f"{glyphs.threshold * 2} T threshold", "median": "M stable median"}
+    items = [(f"{text} {short_number(marks[name])}", STYLES[name]) for name, text in words.items() if name in marks]
+    num_zeros = int((c.norms == 0).sum())
+    if c.spikes.size:
+        items.append((f"{glyphs.spike} {count(c.spikes.size, 'spike')}", SPIKE))
+    if c.nonfinite.size:
+        items.append((f"{glyphs.nonfinite} {c.nonfinite.size:,} non-finite", SPIKE))
     if num_zeros:
         items.append((f"{glyphs.zero} {count(num_zeros, 'zero')}", SPIKE))
     return items

@@ -17,7 +17,8 @@ from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import judged_rows
 from clipcal.run.directory import Run, RunInfo, now
 from clipcal.run.trace import Floats
-from clipcal.views.terminal import checkview
+from clipcal.views.figures.course import course
+from clipcal.views.terminal import answers
 
 RNG = np.random.default_rng(0)
 STABLE = np.exp(RNG.normal(0.0, 0.2, 600))  # median 1, 99% point 1.6
@@ -237,10 +238,10 @@ def test_what_it_leaves_is_told_of_the_stable_steps(tmp_path: Path) -> None:
     stable, _ = judged_rows(WARM, answer.recommendation)
     assert answer.acts.stable == pytest.approx(np.mean(WARM[stable] > 1.2))
     assert answer.acts.stable_scale == pytest.approx(np.mean(np.minimum(1.0, 1.2 / WARM[stable])))
-    head = checkview.headline(answer)[0].plain
+    head = answers.check_head(answer)[0].plain
     assert f"acts on {answer.acts.stable:.0%} of the stable steps" in head
     assert f"leaves {answer.acts.stable_scale:.1%} of the learning rate" in head
-    table = [line.plain.strip() for line in checkview.quarters(answer)]
+    table = [line.plain.strip() for line in answers.quarters(answer)]
     assert table[1].endswith("warm-up")
     assert len(table) == 6
 
@@ -249,7 +250,7 @@ def test_only_in_the_warm_up(tmp_path: Path) -> None:
     answer = checked(tmp_path, WARM, 3.0)
     assert answer.verdict == "guard"
     assert "max_norm 3 acts in the warm-up alone" in " ".join(answer.reasons)
-    assert "acts in the warm-up alone" in checkview.headline(answer)[1].plain
+    assert "acts in the warm-up alone" in answers.check_head(answer)[1].plain
 
 
 @pytest.mark.parametrize(
@@ -266,13 +267,13 @@ def test_only_in_the_warm_up(tmp_path: Path) -> None:
 )
 def test_what_the_headline_says_is_so(tmp_path: Path, norms: Floats, max_norm: float, meaning: str) -> None:
     answer = checked(tmp_path, norms, max_norm)
-    assert checkview.headline(answer)[1].plain.partition(";")[0] == meaning
+    assert answers.check_head(answer)[1].plain.partition(";")[0] == meaning
     assert f"max_norm {max_norm:g} " in " ".join(answer.reasons) or answer.fits is False
 
 
 def test_a_threshold_on_elements_is_called_clip_value(tmp_path: Path) -> None:
     answer = check(recorded(tmp_path / "run", 2 * STABLE, method="value"), 3.0)
-    assert checkview.headline(answer)[0].plain.startswith("clip_value 3 fits")
+    assert answers.check_head(answer)[0].plain.startswith("clip_value 3 fits")
     assert any(reason.startswith("clip_value 3 ") for reason in answer.reasons)
 
 
@@ -281,7 +282,8 @@ def test_a_handful_of_steps_is_not_drawn(tmp_path: Path) -> None:
         path = tmp_path / "log.jsonl"
         path.write_text("".join(json.dumps({"step": i, "grad_norm": 1.0 + i / 9}) + "\n" for i in range(n)))
         evidence = load(path)
-        lines = checkview.check(check(evidence, 1.5), evidence.trace, evidence.norms, width=80, ascii=True)
+        found = check(evidence, 1.5)
+        lines = answers.check(found, course(evidence, found.recommendation), width=80, ascii=True)
         assert any("T threshold" in line.plain for line in lines) is drawn
         assert any(line.plain == "Why" for line in lines)
 

@@ -14,11 +14,14 @@ from clipcal.arms.pool import Arm
 from clipcal.frameworks.snippets import SNIPPETS, snippet
 from clipcal.recommendation import calibration
 from clipcal.recommendation.answer import Choice, Recommendation
+from clipcal.recommendation.evidence import Evidence
 from clipcal.run.step import Step
 from clipcal.run.trace import Floats, Trace
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.views.terminal import console, folding, live
+from clipcal.views.figures.course import Course, course
+from clipcal.views.figures.meanwhile import Meanwhile
+from clipcal.views.terminal import answers, console, live
 
 
 def norms(kind: str) -> Floats:
@@ -32,13 +35,15 @@ def norms(kind: str) -> Floats:
     return x
 
 
-def trace(values: Floats) -> Trace:
+def drawn(values: Floats, r: Recommendation) -> Course:
     n = len(values)
     column = np.full(n, np.nan)
-    return Trace(
+    trace = Trace(
         step=np.arange(n), loss=column, grad_norm=values, grad_max=column, lr=column, seconds=column, scale=column,
         skipped=np.zeros(n, dtype=np.bool_),
     )  # fmt: skip
+    evidence = Evidence(source="", trace=trace, norms=values, method="norm", norm_type=2.0, run=None, caveats=())
+    return course(evidence, r)
 
 
 def shown(values: Floats, *, terminal: bool, width: int = 80, encoding: str = "utf-8") -> tuple[Recommendation, str]:
@@ -49,7 +54,7 @@ def shown(values: Floats, *, terminal: bool, width: int = 80, encoding: str = "u
     )
     picture = width if terminal else console.PIPE_WIDTH
     ascii = console.is_ascii(screen)
-    console.show(screen, console.recommendation(r, trace(values), values, width=picture, ascii=ascii))
+    console.show(screen, answers.recommendation(r, drawn(values, r), width=picture, ascii=ascii))
     out.flush()
     return r, out.buffer.getvalue().decode(encoding)
 
@@ -102,7 +107,7 @@ def test_arms_stand_in_columns() -> None:
         comparison=Comparison(loss_difference=-0.31, interval=(-0.44, -0.18), seeds=3),
         reasons=("Because.",),
     )
-    lines = [line.plain for line in console.verification(v, ascii=True)]
+    lines = [line.plain for line in answers.verification(v, ascii=True)]
     assert lines[0] == "max_norm 2.4: holds   final loss -0.31 +/- 0.13 against unclipped, 3 seeds"
     table = [line for line in lines if line.startswith("  ") and "Because" not in line]
     assert [row.split() for row in table] == [
@@ -120,9 +125,9 @@ def test_a_safety_net_is_above_what_was_seen() -> None:
     assert net.stable is not None
     assert net.max_norm is not None
     assert net.max_norm > net.stable.max, "the premise"
-    assert console.headline(net)[1].plain.endswith("the threshold is a safety net above all stable steps")
+    assert answers.recommendation_head(net)[1].plain.endswith("the threshold is a safety net above all stable steps")
     chosen = Choice(name="snug", max_norm=1.2, reason="Trained side by side.")
-    line = console.headline(calibration.recommend(values, choice=chosen))[1].plain
+    line = answers.recommendation_head(calibration.recommend(values, choice=chosen))[1].plain
     assert "safety net" not in line
     assert line.endswith(f"the threshold acts on {100 * float(np.mean(values > 1.2)):.0f}% of the stable steps")
 
@@ -171,7 +176,7 @@ def test_where_every_arm_is_lost_there_is_no_difference_to_show(
         comparison=Comparison(loss_difference=None, interval=interval, seeds=len(results) // 2),
         reasons=("Because.",),
     )
-    assert console.verification(v, ascii=True)[0].plain == f"max_norm 2.4: fails   {expected}"
+    assert answers.verification(v, ascii=True)[0].plain == f"max_norm 2.4: fails   {expected}"
 
 
 def test_a_difference_without_an_interval() -> None:
@@ -183,7 +188,7 @@ def test_a_difference_without_an_interval() -> None:
         reasons=("Because.",),
     )
     assert (
-        console.verification(v, ascii=True)[0].plain
+        answers.verification(v, ascii=True)[0].plain
         == "max_norm 2.4: holds   final loss -1.2 against unclipped, 1 seed"
     )
 
@@ -195,12 +200,12 @@ def test_a_headline_goes_on_at_a_field() -> None:
     line = Text.assemble(
         ("max_norm 0.1 does not fit", "bold red"), "   brake   acts on 100% of the stable steps   leaves 45%"
     )
-    assert [part.plain for part in folding.folded(line, 80)] == [
+    assert [part.plain for part in console.folded(line, 80)] == [
         "max_norm 0.1 does not fit   brake   acts on 100% of the stable steps",
         "  leaves 45%",
     ]
     for width in range(1, 120):
-        parts = folding.folded(line, width)
+        parts = console.folded(line, width)
         assert "".join(p.plain for p in parts).replace(" ", "") == line.plain.replace(" ", "")
         if width > 20:
             assert max(p.cell_len for p in parts) <= width
@@ -215,7 +220,7 @@ def test_a_snippet_on_a_narrow_terminal_is_pasted_as_it_was(framework: str, widt
     text = snippet(framework, max_norm=0.34, provenance="calibrated by clipcal on 300 steps of configs/char_lstm.yaml")
     out = io.StringIO()
     screen = Console(file=out, force_terminal=True, width=width, highlight=False, emoji=False, color_system=None)
-    console.show(screen, console.pasted("It", text, []))
+    console.show(screen, answers.pasted("It", text, []))
     pasted = [line.removeprefix("  ") for line in out.getvalue().splitlines()[2:-1]]
 
     def code(lines: list[str]) -> list[str]:
@@ -265,7 +270,7 @@ def test_a_live_view_is_for_a_terminal_that_can_be_drawn_over() -> None:
 def test_a_live_view_has_the_terminals_own_colours() -> None:
     out = Terminal()
     screen = Console(file=out, width=80, _environ={"TERM": "xterm", "COLORTERM": "truecolor"})
-    course = live.Course(10)
+    course = Meanwhile(10)
     course.add([Step(step=i, loss=2.0, grad_norm=1.0, grad_max=0.1, lr=1.0, seconds=0.1) for i in range(5)])
     screen.print(live.profile_screen(course, width=80, ascii=False, stopping=False))
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", out.getvalue()))

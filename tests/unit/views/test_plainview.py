@@ -21,7 +21,7 @@ from clipcal.recommendation.replay import replay
 from clipcal.run.trace import Floats, Trace
 from clipcal.verification.answer import ArmResult, Comparison, Verification
 from clipcal.views.terminal import plainview
-from clipcal.views.terminal.console import verification as drawn
+from clipcal.views.terminal.answers import verification as drawn
 
 SPOKEN = re.compile(r"[A-Za-z0-9 .,:;()=_%/'`+*#<>\[\]-]*")
 """What a line may be made of; the last ones stand in names and in code."""

@@ -31,13 +31,14 @@ from clipcal.run.directory import Run, RunInfo, now
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import course
 from clipcal.views.figures.heat import Heat
+from clipcal.views.figures.limits import log_ticks
+from clipcal.views.figures.points import MOST_BINS, outline
 from clipcal.views.figures.share import clipped_share
 from clipcal.views.image import pictures, saving
 from clipcal.views.image.labels import GAP, Label, flags, spread
 from clipcal.views.image.layers import heat_panel
-from clipcal.views.image.scales import MOST_BINS, outline
 from clipcal.views.image.sheet import Headline, page
-from clipcal.views.image.style import log_ticks, our_style, percent, shortened, shown, tick_label, width_of
+from clipcal.views.image.style import our_style, percent, shortened, shown, tick_label, width_of
 from clipcal.views.image.thresholds import SHORT, share_panel
 from clipcal.views.image.timeline import norms_panel
 
@@ -154,7 +155,7 @@ def test_lines_are_the_numbers(tmp_path: Path) -> None:
     assert r.verdict == "spikes"
     c = course(evidence, r, in_use=1.5)
     with our_style():
-        figure = page(Headline(answer="", said="", source="", more=""), [[norms_panel(c, "max_norm", last=True)]])
+        figure = page(Headline(answer="", said="", source="", more=""), [[norms_panel(c, "max_norm")]])
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     np.testing.assert_array_equal(lines["norms"].get_xdata(), np.arange(600))
     np.testing.assert_array_equal(lines["norms"].get_ydata(), SPIKY)

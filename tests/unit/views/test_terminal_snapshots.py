@@ -36,7 +36,8 @@ from clipcal.recommendation.answer import Choice
 from clipcal.run.step import Step
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.views.terminal import console, live, plainview
+from clipcal.views.figures.meanwhile import Meanwhile
+from clipcal.views.terminal import answers, console, live, plainview
 
 NUM_STEPS = 300
 SPIKES = {41: 6.8, 77: 12.0, 120: 93.0, 190: 31.0, 191: 9.0, 260: 55.0}
@@ -286,7 +287,7 @@ VERIFICATIONS = {
 @pytest.mark.parametrize("verdict", VERIFICATIONS)
 def test_verify(verdict: str, shown: SnapshotAssertion) -> None:
     v = VERIFICATIONS[verdict]
-    text = in_every_mode(lambda ascii: console.verification(v, ascii=ascii), plainview.verification(v, method="norm"))
+    text = in_every_mode(lambda ascii: answers.verification(v, ascii=ascii), plainview.verification(v, method="norm"))
     assert text == shown
 
 
@@ -298,7 +299,7 @@ def test_choice(shown: SnapshotAssertion) -> None:
         "gentlest, gentle, is taken.",
     )
     text = in_every_mode(
-        lambda ascii: console.choice(c, method="norm", ascii=ascii), plainview.choice(c, method="norm")
+        lambda ascii: answers.choice(c, method="norm", ascii=ascii), plainview.choice(c, method="norm")
     )
     assert text == shown
 
@@ -311,7 +312,7 @@ def steps(count: int) -> list[Step]:
 
 
 def test_profile_on_a_terminal(shown: SnapshotAssertion) -> None:
-    course, long = live.Course(NUM_STEPS), live.Course(1_000_000)
+    course, long = Meanwhile(NUM_STEPS), Meanwhile(1_000_000)
     views: list[RenderableType] = [live.profile_screen(course, width=80, ascii=False, stopping=False)]
     course.add(steps(140))
     long.add(steps(290))
