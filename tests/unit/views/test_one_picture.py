@@ -18,7 +18,7 @@ from clipcal.views.html.page import render
 from clipcal.views.html.view import view
 from clipcal.views.terminal import answers, plainview
 
-VIEWS = Path(__file__).parents[2] / "clipcal" / "views"
+VIEWS = Path(__file__).parents[3] / "clipcal" / "views"
 RENDERERS = ("terminal", "html", "image", "tensorboard")
 
 
