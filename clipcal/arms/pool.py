@@ -223,64 +223,48 @@ def train_in_turn(
     on_progress: OnProgress | None = None,
 ) -> None:
     """Train arms one after another in this process, which the other ranks of torchrun train with."""
-    for arm, path in arms:
-        train_arm(*_planned(source, arm, steps), path, device, on_progress or (lambda progress: None))
-
-
-def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
-    train_arm(*_planned(source, arm, steps), path, device, _QUEUE.put if _QUEUE is not None else lambda progress: None)
-
-
-def _planned(source: Mapping[str, Any], arm: Arm, steps: int) -> tuple[Any, Arm, ClipRule | None]:
     from clipcal.sources.spec import from_source
     from clipcal.training.gradnorm import ClipRule
 
-    spec = from_source(source, seed=arm.seed, steps=steps)
-    clip = spec.fields.clip
-    rule = None
-    if arm.max_norm is not None:
-        rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
-    return spec, arm, rule
+    for arm, path in arms:
+        spec = from_source(source, seed=arm.seed, steps=steps)
+        clip = spec.fields.clip
+        rule = None
+        if arm.max_norm is not None:
+            rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
+        train_arm(spec, arm, rule, path, device, on_progress or (lambda progress: None))
+
+
+def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+    train_in_turn(source, [(arm, path)], steps=steps, device=device, on_progress=_QUEUE.put)
 
 
 def train_arm(
     spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: str, report: OnProgress = lambda progress: None
 ) -> None:
-    """Train one arm in this process; its trace grows under another name and is renamed when whole."""
+    """Train one arm in this process and write its trace to ``path``, whole or not at all."""
     import torch
 
-    from clipcal.run.trace import AppendOnly, lines_of
     from clipcal.sources.targets import importable_from
-    from clipcal.training.loop import train
+    from clipcal.training.keeping import Growing
     from clipcal.training.parallel.leading import parts_for
-    from clipcal.training.recorder import Recorder
+    from clipcal.training.patience import Patience
+    from clipcal.training.recorder import run_arm
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(path.name + ".partial")
-    growing.unlink(missing_ok=True)
-    file = AppendOnly(growing)
+    with Growing(path) as growing, importable_from([spec.folder, spec.cwd]):
+        parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
 
-    def write(rows: Sequence[Any], per_tensor: Any) -> None:
-        file.append(lines_of(rows))
-        if rows:
-            report(Progress(arm=arm, steps=rows[-1].step + 1, loss=rows[-1].loss))
+        def write(steps: Sequence[Any], rows: Any) -> None:
+            growing.write(steps, rows)
+            report(Progress(arm=arm, steps=steps[-1].step + 1, loss=steps[-1].loss))
 
-    try:
-        with importable_from([spec.folder, spec.cwd]):
-            parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
-            recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write, give_up=True)
-            for observation in train(
-                parts,
-                steps=spec.fields.steps,
-                norm_type=spec.fields.clip.norm_type,
-                clip=rule,
-                lr_scale=arm.lr_scale,
-            ):
-                recorder.add(observation)
-                if recorder.gone_at is not None:
-                    break
-            recorder.flush()
-    finally:
-        file.close()
-    os.replace(growing, path)
+        run_arm(
+            parts,
+            rule,
+            write,
+            steps=spec.fields.steps,
+            norm_type=spec.fields.clip.norm_type,
+            lr_scale=arm.lr_scale,
+            patience=Patience(give_up=True),
+        )
     report(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import typer
 
+from clipcal.arms.trainers import ArmOptions
 from clipcal.cli.answering import NO, print_json, said_no
 from clipcal.cli.options import (
     ArmGpus,
@@ -79,11 +80,7 @@ def verify(
             recommendation,
             other or [],
             seeds,
-            steps,
-            jobs,
-            executor=executor,
-            arm_gpus=arm_gpus,
-            force=force,
+            ArmOptions(steps=steps, jobs=jobs, executor=executor, arm_gpus=arm_gpus, force=force),
             quiet=quiet,
             spaced=False,
             plain=plain,

@@ -167,6 +167,14 @@ def _params_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
                 yield p
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Of this process in torch's process group, where there is one."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
 def kept(loss: Tensor) -> Tensor | float:
     """A loss as it is now: later it may be changed in place (summed over ranks, divided) for a log."""
     return loss.item() if loss.is_cpu else loss.detach().reshape(()).clone()

@@ -12,17 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.run.step import Step
-from clipcal.scripts.child.growing import COUNT
+from clipcal.scripts.child.growing import COUNT, NORM, NUMBERS
 from clipcal.scripts.child.session import STREAMS
 
 Rows = NDArray[np.float32]
 
 UNLIKE = 1e-3
 """How far, relatively, the norms of ranks may be apart that share their gradients."""
-COLUMNS = [
-    ("step", "<i8"), ("loss", "<f8"), ("grad_norm", "<f8"), ("grad_max", "<f8"), ("lr", "<f8"), ("seconds", "<f8"), ("skipped", "u1"),
-]  # fmt: skip
-"""The beginning of a row, as ``clipcal.scripts.child.stream`` packs it."""
 
 
 @dataclass
@@ -50,24 +46,15 @@ class Rank:
         self.seen = _json(self.folder / "seen.json") or self.seen
 
     def _read_steps(self) -> None:
-        row = np.dtype([*COLUMNS, ("norms", "<f4", (self.num_tensors,))])
+        numbers = [(name, f"<{kind}") for name, kind in NUMBERS.items()]
+        row = np.dtype([*numbers, ("norms", f"<{NORM}", (self.num_tensors,))])
         with (self.folder / "steps").open("rb") as f:
             head = f.read(COUNT.size)
             count = COUNT.unpack(head)[0] if len(head) == COUNT.size else 0
             f.seek(COUNT.size + row.itemsize * len(self.steps))
             data = f.read(row.itemsize * max(count - len(self.steps), 0))
         for r in np.frombuffer(data, dtype=row):
-            self.steps.append(
-                Step(
-                    step=int(r["step"]),
-                    loss=float(r["loss"]),
-                    grad_norm=float(r["grad_norm"]),
-                    grad_max=float(r["grad_max"]),
-                    lr=float(r["lr"]),
-                    seconds=float(r["seconds"]),
-                    skipped=bool(r["skipped"]),
-                )
-            )
+            self.steps.append(Step(**{name: r[name].item() for name in NUMBERS}))
             self.rows.append(r["norms"].copy())
 
 

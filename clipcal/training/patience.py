@@ -1,4 +1,4 @@
-"""Steps as they come -> from which one on training is lost. It does not depend on how they are handed over."""
+"""Steps as they come -> from which one on training is lost, and the sentence that says so. How they are handed over changes nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class Patience:
         self._give_up = give_up
         self._bad = self._high = 0
         self._start: list[float] = []
+
+    @property
+    def reason(self) -> str:
+        """Why a profile was stopped at ``gone_at``."""
+        return f"the loss or the gradients were not finite for {PATIENCE} steps from step {self.gone_at}"
 
     def kept(self, steps: Sequence[Step]) -> int:
         """How many of these next steps belong to the run: all, but for those after the last that is waited for."""

@@ -28,9 +28,9 @@ from clipcal.sources.spec import Spec
 from clipcal.sources.targets import importable_from
 from clipcal.training.building import build, pick_device
 from clipcal.training.gradnorm import measure
-from clipcal.training.loop import Parts, to_device, train
+from clipcal.training.loop import Parts, to_device
 from clipcal.training.profiling import default_threads, environment, num_threads
-from clipcal.training.recorder import Recorder
+from clipcal.training.recorder import run_arm
 
 NEAR = 0.1  # of a loss: as far as two ways to take it over a batch may differ by what else is in it (masks, padding)
 
@@ -117,17 +117,9 @@ def probe(
             file.append(b"".join(line(s.step, s.loss, s.grad_norm, row) for s, row in new))
             tell(steps)
 
-        recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
         with contextlib.closing(file):
-            try:
-                for observation in train(parts, steps=spec.fields.steps):
-                    recorder.add(observation)
-                    if recorder.gone_at is not None:
-                        break
-                    if observation.step + 1 < spec.fields.steps and should_stop():
-                        raise KeyboardInterrupt
-            finally:
-                recorder.flush()
+            if run_arm(parts, None, write, should_stop, steps=spec.fields.steps).status == "interrupted":
+                raise KeyboardInterrupt
 
 
 @dataclass

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from clipcal.arms.trials import Trials
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
 from clipcal.verification.answer import Verification
 from clipcal.verification.racing import Race, candidates_of, race
-from clipcal.verification.trials import Trials
 from clipcal.verification.verifying import check_thresholds, verified
 
 SCHEMA = "clipcal.choice/1"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipcal.arms.pool import LR_SCALE, Arm, OnPlan, OnProgress, arm_name
+from clipcal.arms.trainers import ArmOptions
+from clipcal.arms.trials import Trials
 from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
 from clipcal.run.trace import Trace
 from clipcal.verification.answer import Verification
 from clipcal.verification.judging import judge, results_of
-from clipcal.verification.trials import Trials
 
 
 def verify(
@@ -31,14 +32,10 @@ def verify(
     """Train ``seeds`` pairs of arms, unclipped and clipped at ``max_norm``, and judge; write verification.json.
 
     ``others`` are further thresholds to train beside. ``executor`` says where: ``local``, or ``ray`` for a cluster. Arms that
-    are there from an earlier call are used again unless ``force``. Where an arm is lost, a tenth of the learning rate is tried as well. Raises InputError, or what the user's
-    code raises.
+    are there from an earlier call are used again unless ``force``. Where an arm is lost, a tenth of the learning rate is tried as
+    well. Raises InputError, or what the user's code raises.
     """
-    if seeds < 1 or (steps is not None and steps < 1):
-        raise InputError(f"--{'seeds' if seeds < 1 else 'steps'} must be at least 1.")
-    check_thresholds((max_norm, *others))
-    trials = Trials(
-        run,
+    options = ArmOptions(
         steps=steps,
         jobs=jobs,
         executor=executor,
@@ -47,7 +44,18 @@ def verify(
         on_plan=on_plan,
         on_progress=on_progress,
     )
-    return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
+    return verify_by(options, run, max_norm=max_norm, others=others, seeds=seeds)
+
+
+def verify_by(
+    options: ArmOptions, run: Run, *, max_norm: float, others: Sequence[float] = (), seeds: int = 3
+) -> Verification:
+    """``verify``, of which ``options`` has the rest of the arguments."""
+    steps = options.steps
+    if seeds < 1 or (steps is not None and steps < 1):
+        raise InputError(f"--{'seeds' if seeds < 1 else 'steps'} must be at least 1.")
+    check_thresholds((max_norm, *others))
+    return verified(Trials(run, options), max_norm=max_norm, others=others, seeds=seeds)
 
 
 def check_thresholds(values: Sequence[float]) -> None:

@@ -18,7 +18,7 @@ import torch.optim.optimizer as optimizers
 from torch import Tensor
 
 from clipcal.errors import InputError
-from clipcal.hooks.listening import ClipCall, in_backward, is_nested, leave, leave_to_python, listen
+from clipcal.hooks.listening import ClipCall, Listener, in_backward, is_nested, leave, leave_to_python, listen
 from clipcal.hooks.observing import Hook, kept
 from clipcal.scripts.child import compiling, saving, tracebacks
 from clipcal.scripts.child.naming import living_modules, names_of
@@ -52,7 +52,7 @@ class Stopped(SystemExit):
     """Ends the script when enough steps are recorded. Clean in plain loops, transformers, Lightning and torchrun."""
 
 
-class Collector:
+class Collector(Listener):
     """``session`` is the folder that the parent reads."""
 
     def __init__(self, session: Path, config: Config) -> None:
@@ -134,7 +134,6 @@ class Collector:
         self._stop_if_over()
 
     def forget_losses(self) -> None:
-        """The first backward pass after a step: what came before belongs to that step."""
         self._losses.clear()
         self._calls.clear()
         for stream in self.streams.values():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress, arm_name
+from clipcal.arms.pool import Arm, Progress, arm_name
+from clipcal.arms.trainers import ArmOptions, trainer_of
+from clipcal.arms.unreached import is_unreached, write_as_unclipped
 from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
+from clipcal.run.step import repeats
 from clipcal.run.trace import Trace, read_arm, read_trace
-from clipcal.verification.retraining import trainer_of
-from clipcal.verification.unreached import is_unreached, write_as_unclipped
 
 
 class Trials:
@@ -25,35 +25,24 @@ class Trials:
     cannot be trained again.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        steps: int | None = None,
-        jobs: int | None = None,
-        executor: str = "local",
-        arm_gpus: float | None = None,
-        force: bool = False,
-        on_plan: OnPlan | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> None:
-        self._trainer = trainer_of(run, jobs, executor, arm_gpus)
-        self.run, self.steps = run, steps or run.info.steps
-        self.first_seed = self._trainer.first_seed
-        self._on_plan, self._on_progress = on_plan, on_progress
+    def __init__(self, run: Run, options: ArmOptions) -> None:
+        self._trainer = trainer_of(run, options)
+        self.run, self.steps = run, options.steps or run.info.steps
+        self.first_seed = run.info.seeds[0]
+        self._options = options
         self._trained: dict[Arm, Trace] = {}
-        _clear_stale(run, self.steps, self._trainer.machine, force=force)
+        _clear_stale(run, self.steps, self._trainer.machine, force=options.force)
 
     def train(self, planned: Sequence[Arm]) -> list[tuple[Arm, Trace]]:
         """The traces of these arms. Raises InputError, or what the user's code raises."""
         todo = [a for a in planned if not self._path(a).exists()]
-        if self._on_plan:
-            self._on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
+        if self._options.on_plan:
+            self._options.on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
         # an arm that no step of the unclipped one may reach waits for it: most likely it is the same training
         later = [a for a in todo if self._unclipped(a) in todo and self._is_above_the_profile(a)]
         for arms in ([a for a in todo if a not in later], later):
             missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a)]
-            self._trainer.train(missing, steps=self.steps, on_progress=self._on_progress)
+            self._trainer.train(missing, steps=self.steps, on_progress=self._options.on_progress)
         for arm in planned:
             if arm not in self._trained:
                 path = self._path(arm)
@@ -84,9 +73,9 @@ class Trials:
         if not is_unreached(trace, arm.max_norm, self.run.info.method):
             return False
         steps = write_as_unclipped(path, self._path(arm))
-        if self._on_progress:
+        if self._options.on_progress:
             for done in (False, True):
-                self._on_progress(Progress(arm=arm, steps=steps, loss=float(trace.loss[steps - 1]), done=done))
+                self._options.on_progress(Progress(arm=arm, steps=steps, loss=float(trace.loss[steps - 1]), done=done))
         return True
 
     def _path(self, arm: Arm) -> Path:
@@ -104,16 +93,11 @@ def _check_same_start(trained: Sequence[tuple[Arm, Trace]], device: str) -> None
 
     Where they are not, the arms are not one experiment, and comparing them would say nothing.
     """
-    tolerance = 0.0 if device.startswith("cpu") else 1e-3
     for seed in dict.fromkeys(arm.seed for arm, _ in trained):
         first = [(arm.name, float(trace.grad_norm[0])) for arm, trace in trained if arm.seed == seed]
         name, norm = first[0]
         for other, value in first[1:]:
-            if not (
-                value == norm
-                or math.isclose(value, norm, rel_tol=tolerance)
-                or (math.isnan(value) and math.isnan(norm))
-            ):
+            if not repeats(value, norm, step=0, device=device):
                 raise InputError(
                     f"The arms of seed {seed} do not start alike: the first grad norm is {norm:.9g} in {name} and {value:.9g} in "
                     f"{other}, so they cannot be compared. The code or the data changed since the profile (profile again with "

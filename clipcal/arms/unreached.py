@@ -1,7 +1,7 @@
 """The unclipped arm of a seed and a threshold that none of its steps reaches -> the clipped arm, which is the same training.
 
-Clipping multiplies gradients by min(1, max_norm / (norm + 1e-6)) (torch.nn.utils.clip_grads_with_norm_), and by 1 at every one of these steps, which changes
-no bit. So the arm need not be trained.
+Clipping multiplies gradients by ``clipcal.run.step.clip_scale``, and by 1 at every one of these steps, which changes no bit. So the arm
+need not be trained.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.recommendation.answer import Method
 from clipcal.run.files import write_whole
 from clipcal.run.jsonfile import dumps, number
-from clipcal.run.step import Step
+from clipcal.run.records import Method
+from clipcal.run.step import TORCH_EPSILON, Step
 from clipcal.run.trace import Trace
 from clipcal.training.patience import Patience
 
-_TORCH_ADDS = 1e-6
 _ROUNDED = 1 + 1e-6
 """More than what torch's float32 makes of the sum and the quotient."""
 
@@ -28,7 +27,7 @@ def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
     """Whether clipping at ``threshold`` would have acted on no step of an unclipped ``trace``. False where that cannot be told."""
     if method == "per_tensor" or trace.problems or not len(trace):
         return False
-    reached = trace.grad_max if method == "value" else (trace.grad_norm + _TORCH_ADDS) * _ROUNDED
+    reached = trace.grad_max if method == "value" else (trace.grad_norm + TORCH_EPSILON) * _ROUNDED
     return bool(np.all(reached <= threshold))
 
 
