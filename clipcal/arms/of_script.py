@@ -43,13 +43,13 @@ class ScriptTrainer:
         self.machine = info.versions | {"platform": platform.platform(), "threads": str(info.threads)}
         self._tested = False
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         if arms and self.same_machine and not self._tested:
             self._test(min(SELF_TEST, steps))
             self._tested = True
         # the unclipped ones first: they show whether seeds make a difference
         for arm, path in sorted(arms, key=lambda pair: pair[0].max_norm is not None):
-            self._train(arm, path, steps, on_progress or (lambda progress: None))
+            self._train(arm, path, steps, report)
             if arm.max_norm is None and arm.lr_scale == 1.0 and arm.seed != self._first_seed:
                 self._check_seed(arm, path)
 

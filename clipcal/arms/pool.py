@@ -66,6 +66,11 @@ def arm_name(max_norm: float | None, lr_scale: float = 1.0) -> str:
     return "+".join(parts) or "unclipped"
 
 
+def arm_of(max_norm: float | None, seed: int, lr_scale: float = 1.0) -> Arm:
+    """The arm, by its name."""
+    return Arm(name=arm_name(max_norm, lr_scale), max_norm=max_norm, seed=seed, lr_scale=lr_scale)
+
+
 def train_arms(
     source: Mapping[str, Any],
     arms: Sequence[tuple[Arm, Path]],
@@ -220,7 +225,7 @@ def train_in_turn(
     *,
     steps: int,
     device: str,
-    on_progress: OnProgress | None = None,
+    report: OnProgress,
 ) -> None:
     """Train arms one after another in this process, which the other ranks of torchrun train with."""
     from clipcal.sources.spec import from_source
@@ -232,11 +237,11 @@ def train_in_turn(
         rule = None
         if arm.max_norm is not None:
             rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
-        train_arm(spec, arm, rule, path, device, on_progress or (lambda progress: None))
+        train_arm(spec, arm, rule, path, device, report)
 
 
 def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
-    train_in_turn(source, [(arm, path)], steps=steps, device=device, on_progress=_QUEUE.put)
+    train_in_turn(source, [(arm, path)], steps=steps, device=device, report=_QUEUE.put)
 
 
 def train_arm(

@@ -36,7 +36,7 @@ class Trainer(Protocol):
     same_machine: bool
     machine: dict[str, str]
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         """Train every arm and write its trace to its path, whole or not at all. Raises InputError, or UserCodeError."""
         ...
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcal.arms.pool import Arm, Progress, arm_name
+from clipcal.arms.pool import Arm, OnProgress, Progress, arm_of
 from clipcal.arms.trainers import ArmOptions, trainer_of
 from clipcal.arms.unreached import is_unreached, write_as_unclipped
 from clipcal.errors import InputError
@@ -27,22 +27,25 @@ class Trials:
 
     def __init__(self, run: Run, options: ArmOptions) -> None:
         self._trainer = trainer_of(run, options)
-        self.run, self.steps = run, options.steps or run.info.steps
+        self.run, self.options, self.steps = run, options, options.steps or run.info.steps
         self.first_seed = run.info.seeds[0]
-        self._options = options
         self._trained: dict[Arm, Trace] = {}
-        _clear_stale(run, self.steps, self._trainer.machine, force=options.force)
+        self._is_ready = False
 
     def train(self, planned: Sequence[Arm]) -> list[tuple[Arm, Trace]]:
         """The traces of these arms. Raises InputError, or what the user's code raises."""
+        if not self._is_ready:
+            _clear_stale(self.run, self.steps, self._trainer.machine, force=self.options.force)
+            self._is_ready = True
         todo = [a for a in planned if not self._path(a).exists()]
-        if self._options.on_plan:
-            self._options.on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
+        if self.options.on_plan:
+            self.options.on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
+        report = self.options.on_progress or (lambda progress: None)
         # an arm that no step of the unclipped one may reach waits for it: most likely it is the same training
-        later = [a for a in todo if self._unclipped(a) in todo and self._is_above_the_profile(a)]
+        later = [a for a in todo if _unclipped(a) in todo and self._is_unreached(a, self.run.trace)]
         for arms in ([a for a in todo if a not in later], later):
-            missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a)]
-            self._trainer.train(missing, steps=self.steps, on_progress=self._options.on_progress)
+            missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a, report)]
+            self._trainer.train(missing, steps=self.steps, report=report)
         for arm in planned:
             if arm not in self._trained:
                 path = self._path(arm)
@@ -50,32 +53,20 @@ class Trials:
         _check_same_start(list(self._trained.items()), self._trainer.device)
         return [(a, self._trained[a]) for a in planned]
 
-    def _unclipped(self, arm: Arm) -> Arm | None:
-        """The arm that differs from this one by its clipping alone; None for one that does not clip."""
-        if arm.max_norm is None:
-            return None
-        return Arm(name=arm_name(None, arm.lr_scale), max_norm=None, seed=arm.seed, lr_scale=arm.lr_scale)
+    def _is_unreached(self, arm: Arm, path: Path) -> bool:
+        """Whether clipping as ``arm`` does would act on no step of the unclipped trace in a file. False where there is none."""
+        if arm.max_norm is None or not path.exists():
+            return False
+        return is_unreached(read_trace(path), arm.max_norm, self.run.info.method)
 
-    def _is_above_the_profile(self, arm: Arm) -> bool:
-        known = self.run.trace
-        return (
-            arm.max_norm is not None
-            and known.exists()
-            and is_unreached(read_trace(known), arm.max_norm, self.run.info.method)
-        )
-
-    def _is_as_unclipped(self, arm: Arm) -> bool:
+    def _is_as_unclipped(self, arm: Arm, report: OnProgress) -> bool:
         """Whether the arm's trace is the unclipped one's, since clipping would act on no step of it; it is written then."""
-        unclipped = self._unclipped(arm)
-        if unclipped is None or not self._path(unclipped).exists() or arm.max_norm is None:
+        path = self._path(_unclipped(arm))
+        if not self._is_unreached(arm, path):
             return False
-        path, trace = self._path(unclipped), read_trace(self._path(unclipped))
-        if not is_unreached(trace, arm.max_norm, self.run.info.method):
-            return False
-        steps = write_as_unclipped(path, self._path(arm))
-        if self._options.on_progress:
-            for done in (False, True):
-                self._options.on_progress(Progress(arm=arm, steps=steps, loss=float(trace.loss[steps - 1]), done=done))
+        last = write_as_unclipped(path, self._path(arm))
+        for done in (False, True):
+            report(Progress(arm=arm, steps=last.step + 1, loss=last.loss, done=done))
         return True
 
     def _path(self, arm: Arm) -> Path:
@@ -86,6 +77,11 @@ class Trials:
         if is_profile and whole and self._trainer.same_machine:
             return self.run.trace
         return self.run.arm(arm.name, arm.seed)
+
+
+def _unclipped(arm: Arm) -> Arm:
+    """The arm that differs from this one by its clipping alone."""
+    return arm_of(None, arm.seed, arm.lr_scale)
 
 
 def _check_same_start(trained: Sequence[tuple[Arm, Trace]], device: str) -> None:

@@ -31,13 +31,14 @@ def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
     return bool(np.all(reached <= threshold))
 
 
-def write_as_unclipped(unclipped: Path, path: Path) -> int:
+def write_as_unclipped(unclipped: Path, path: Path) -> Step:
     """The unclipped arm's trace as that of an arm that clipped nothing: every line with a ``scale`` of 1, up to where an arm is given
-    up, which a profile is not. Gives the number of lines."""
+    up, which a profile is not. Gives the last step."""
     rows = [json.loads(line) for line in unclipped.read_text(encoding="utf-8").splitlines() if line.strip()]
-    kept = Patience(give_up=True).kept([_step(row, i) for i, row in enumerate(rows)])
+    steps = [_step(row, i) for i, row in enumerate(rows)]
+    kept = Patience(give_up=True).kept(steps)
     write_whole(path, "".join(dumps(row | {"scale": 1.0}) + "\n" for row in rows[:kept]))
-    return kept
+    return steps[kept - 1]
 
 
 def _step(row: dict[str, Any], line: int) -> Step:

@@ -178,7 +178,8 @@ def run_verify(
         need_torch("`clipcal verify` of a spec's run")
         if options.executor == "local":
             warm_up(run.info.device)
-    from clipcal.verification import verifying
+    from clipcal.arms.trials import Trials
+    from clipcal.verification.verifying import verified
     from clipcal.views.terminal import live
     from clipcal.views.terminal.console import stderr_console
 
@@ -191,8 +192,8 @@ def run_verify(
     ):
         if board:
             on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
-        told = replace(options, on_plan=on_plan, on_progress=on_progress)
-        return verifying.verify_by(told, run, max_norm=max_norm, others=others, seeds=seeds)
+        trials = Trials(run, replace(options, on_plan=on_plan, on_progress=on_progress))
+        return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
 
 
 def run_choose(

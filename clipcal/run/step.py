@@ -73,12 +73,8 @@ def clip_scale(norm: _Norm, max_norm: float) -> _Norm:
     torch's, NaN where the norm is."""
     total: Any = norm
     factor = max_norm / (total + TORCH_EPSILON)
-    if isinstance(factor, float):
-        factor = 1.0 if factor > 1.0 else factor
-    else:
-        factor = factor.clip(max=1.0)
-    found: _Norm = factor
-    return found
+    limited: _Norm = factor.clip(max=1.0) if hasattr(factor, "clip") else 1.0 if factor > 1.0 else factor
+    return limited
 
 
 def repeats(was: float, is_now: float, *, step: int, device: str) -> bool:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from clipcal.arms.trials import Trials
-from clipcal.errors import InputError
 from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
 from clipcal.verification.answer import Verification
 from clipcal.verification.racing import Race, candidates_of, race
-from clipcal.verification.verifying import check_thresholds, verified
+from clipcal.verification.verifying import check, verified
 
 SCHEMA = "clipcal.choice/1"
 
@@ -34,9 +33,7 @@ def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[f
     InputError, or what the user's code raises.
     """
     assert recommendation.max_norm is not None
-    if seeds < 1:
-        raise InputError("--seeds must be at least 1.")
-    check_thresholds(others)
+    check(trials, others, seeds)
     candidates = candidates_of(recommendation)
     result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
     choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)

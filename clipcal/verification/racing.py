@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.arms.pool import Arm, arm_name
+from clipcal.arms.pool import Arm, arm_of
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.reasons import Effect, effect_at
 from clipcal.run.trace import Trace
@@ -105,7 +105,7 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
     while True:
         new = range(first_seed + done, first_seed + done + (min(2, seeds) if done == 0 else 1))
         thresholds = (None, *(c.max_norm for c in running))
-        trained += train([Arm(name=arm_name(t), max_norm=t, seed=seed) for seed in new for t in thresholds])
+        trained += train([arm_of(t, seed) for seed in new for t in thresholds])
         done += len(new)
         field, effect = _Field.of(trained), effect_on([t for arm, t in trained if arm.max_norm is None])
         back = field.to_bring_back(running, candidates)
@@ -113,7 +113,7 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
             seen = {(arm.max_norm, arm.seed) for arm, _ in trained}
             seeds_so_far = range(first_seed, first_seed + done)
             missed = [(c.max_norm, s) for s in seeds_so_far for c in back if (c.max_norm, s) not in seen]
-            trained += train([Arm(name=arm_name(t), max_norm=t, seed=s) for t, s in missed])
+            trained += train([arm_of(t, seed) for t, seed in missed])
             running = [c for c in candidates if c in running or c in back]
             field = _Field.of(trained)
         running = field.race_on(running, effect)

@@ -57,7 +57,9 @@ def is_tried(folder: Path, norms: list[float], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(of_script, "run", run)
     trainer = of_script.ScriptTrainer(open_run(folder), None)
     trainer.same_machine = True
-    trainer.train([(Arm(name=arm_name(None), max_norm=None, seed=1), folder / "arm")], steps=20, on_progress=None)
+    trainer.train(
+        [(Arm(name=arm_name(None), max_norm=None, seed=1), folder / "arm")], steps=20, report=lambda progress: None
+    )
 
 
 class Tried(Exception):

@@ -46,10 +46,9 @@ class RayExecutor:
         with connected() as ray:
             _check_room(ray, self._needs)
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         if not arms:
             return
-        report: OnProgress = on_progress or (lambda progress: None)
         source = self._info.source
         folders = [Path(f) for f in dict.fromkeys((source["folder"], source["cwd"])) if Path(f).is_dir()]
         code = {str(f): digest_of(f) for f in folders}

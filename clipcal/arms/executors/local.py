@@ -41,10 +41,10 @@ class LocalExecutor:
         )
         self.machine: dict[str, str] = here["versions"] | {"platform": here["platform"], "threads": str(info.threads)}
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         if self._ranks is not None:
             with num_threads(self._info.threads):
-                train_in_turn(self._info.source, arms, steps=steps, device=self.device, on_progress=on_progress)
+                train_in_turn(self._info.source, arms, steps=steps, device=self.device, report=report)
             return
         train_arms(
             self._info.source,
@@ -53,7 +53,7 @@ class LocalExecutor:
             device=self.device,
             threads=self._info.threads,
             jobs=self._jobs,
-            on_progress=on_progress,
+            on_progress=report,
         )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from clipcal.scripts.child import compiling, saving, tracebacks
 from clipcal.scripts.child.naming import living_modules, names_of
 from clipcal.scripts.child.session import ALIVE, STOP, Config, say
 from clipcal.scripts.child.stream import Stream
+from clipcal.training.loop import scaled_rates
 
 MOST_STREAMS = 32
 """A script that makes an optimizer per task or per layer is not one that has one threshold."""
@@ -59,10 +61,10 @@ class Collector(Listener):
         self.session, self.config = session, config
         self.streams: dict[int, Stream] = {}
         self.picked: Stream | None = None
-        self._losses: list[Tensor | float] = []
-        self._calls: list[ClipCall] = []
+        self._losses: deque[Tensor | float] = deque(maxlen=RECENT)
+        self._calls: deque[ClipCall] = deque(maxlen=RECENT)
         self._forcing = False
-        self._rates: list[Any] | None = None
+        self._scaling = contextlib.ExitStack()
         self._asked_to_stop = False
         self._stops = 0
         self._ended = False
@@ -117,18 +119,13 @@ class Collector(Listener):
             self._pick()
         hook = stream.observer.before_step(args, kwargs)
         if self.config.lr_scale != 1.0 and self._is_wanted(stream):
-            self._rates = [group.get("lr") for group in optimizer.param_groups]
-            for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
-                if rate is not None:
-                    group["lr"] = rate * self.config.lr_scale
+            self._scaling.close()  # of a step that raised
+            self._scaling.enter_context(scaled_rates(optimizer, self.config.lr_scale))
         return hook
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._rates is not None and not is_nested():
-            for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
-                if rate is not None:
-                    group["lr"] = rate
-            self._rates = None
+        if self.config.lr_scale != 1.0 and not is_nested():
+            self._scaling.close()
 
     def before_backward(self) -> None:
         self._stop_if_over()
@@ -144,8 +141,6 @@ class Collector(Listener):
         for stream in self.streams.values():
             stream.observer.losses.append(value)
         self._losses.append(value)
-        if len(self._losses) > RECENT:
-            del self._losses[:-RECENT]
 
     def after_backward(self) -> None:
         for stream in self.streams.values():
@@ -165,8 +160,6 @@ class Collector(Listener):
         if self._forcing or self._ended:
             return True
         self._calls.append(call)
-        if len(self._calls) > RECENT:
-            del self._calls[:-RECENT]
         for stream in self.streams.values():
             stream.note_clipping(call)
         return False
@@ -176,7 +169,8 @@ class Collector(Listener):
     def forked(self) -> None:
         """A child begins with nothing seen; what is not written yet is its parent's."""
         self.streams, self.picked = {}, None
-        self._losses, self._calls = [], []
+        self._losses.clear()
+        self._calls.clear()
         _end_with_parent(self.session)
 
     def close(self) -> None:
