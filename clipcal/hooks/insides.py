@@ -112,7 +112,7 @@ def _mentions(*names: str) -> Callable[[Any], str | None]:
 
     def fault(found: Any) -> str | None:
         code = _code(found)
-        if code is None or not _is_torchs(code):
+        if code is None or not code.co_filename.startswith(str(sys.modules["torch"].__path__[0])):
             return _is_called(found)
         missing = sorted(set(names) - _names_in(code))
         return f"has no {_listed(missing)} in its code" if missing else None
@@ -139,10 +139,6 @@ def _code(found: Any) -> CodeType | None:
 def _names_in(code: CodeType) -> set[str]:
     inner = (c for c in code.co_consts if isinstance(c, CodeType))
     return set(code.co_names).union(*map(_names_in, inner))
-
-
-def _is_torchs(code: CodeType) -> bool:
-    return code.co_filename.startswith(str(sys.modules["torch"].__path__[0]))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ class Observer:
 
     def dropped(self) -> None:
         """A GradScaler left this step out: its gradients are not finite."""
-        self.safely(self._observe_dropped)
+        self._noted = self._scale = None
+        self.safely(lambda: self._observe(scaled=True, clip=False))
 
     def safely(self, act: Callable[[], None]) -> None:
         try:
@@ -127,10 +128,6 @@ class Observer:
                 inverse = 1.0 / factor.to(norms.total.device)
                 norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
             return norms
-
-    def _observe_dropped(self) -> None:
-        self._noted = self._scale = None
-        self._observe(scaled=True, clip=False)
 
     def _observe(self, *, scaled: bool = False, clip: bool = True) -> None:
         found, scale, losses = self._noted or self.measure(), self._scale, self.losses

@@ -41,11 +41,6 @@ class Rank:
 
     def read(self) -> None:
         """Whatever was written since."""
-        self._read_steps()
-        # after the steps, so that what was seen of them is in it
-        self.seen = _json(self.folder / "seen.json") or self.seen
-
-    def _read_steps(self) -> None:
         numbers = [(name, f"<{kind}") for name, kind in NUMBERS.items()]
         row = np.dtype([*numbers, ("norms", f"<{NORM}", (self.num_tensors,))])
         with (self.folder / "steps").open("rb") as f:
@@ -56,6 +51,8 @@ class Rank:
         for r in np.frombuffer(data, dtype=row):
             self.steps.append(Step(**{name: r[name].item() for name in NUMBERS}))
             self.rows.append(r["norms"].copy())
+        # after the steps, so that what was seen of them is in it
+        self.seen = _json(self.folder / "seen.json") or self.seen
 
 
 class Gathering:
@@ -65,19 +62,23 @@ class Gathering:
     def __init__(self, session: Path) -> None:
         self.ranks: dict[str, Rank] = {}
         self.picked: list[Rank] = []
-        self.others: list[Rank] = []
         self.given = 0
         self.num_unlike = 0
         self._folder = session / STREAMS
 
-    def poll(self, *, at_end: bool = False) -> tuple[list[Step], Rows]:
+    def poll(self) -> tuple[list[Step], Rows]:
         for folder in sorted(self._folder.glob("*-*-*")) if self._folder.is_dir() else ():
             about = _json(folder / "stream.json")
             if folder.name not in self.ranks and about is not None:
                 self.ranks[folder.name] = Rank(folder, about, {}, [], [])
         for rank in self.ranks.values():
             rank.read()
-        self._pick(at_end)
+        # of each rank the optimizer that its process picked; where a command trains more than once, the first
+        taken = {r.rank: r for r in self.picked}
+        for rank in self.ranks.values():
+            if rank.seen.get("picked"):
+                taken.setdefault(rank.rank, rank)
+        self.picked = [taken[k] for k in sorted(taken)]
         empty = np.empty((0, self.picked[0].num_tensors if self.picked else 0), dtype=np.float32)
         if not self.picked or len(self.picked) < self.world:
             return [], empty
@@ -113,14 +114,6 @@ class Gathering:
             f"{number} {about['optimizer']} ({about['num_parameters']:,} parameters, {steps} step{'s' * (steps != 1)})"
             for number, about, steps in rows
         ]
-
-    def _pick(self, at_end: bool) -> None:
-        """Of each rank the optimizer that its process picked; where a command trains more than once, the first."""
-        taken = {r.rank: r for r in self.picked}
-        for rank in self.ranks.values():
-            if rank.seen.get("picked") and rank.rank not in taken:
-                taken[rank.rank] = rank
-        self.picked = [taken[k] for k in sorted(taken)]
 
 
 def _together(steps: Sequence[Step], rows: Sequence[Rows], ranks: Sequence[Rank]) -> tuple[Step, Rows]:

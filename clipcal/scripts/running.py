@@ -89,7 +89,8 @@ def run(
     with _session(config) as session, _directory(script) as cwd:
         env = _environment(script, session, seed)
         try:
-            processes = Processes(script.argv(seed), cwd=cwd, env=env, mark=_mark(session), output=output)
+            mark = f"{talk.VARIABLE}={session}"
+            processes = Processes(script.argv(seed), cwd=cwd, env=env, mark=mark, output=output)
         except OSError as e:
             raise InputError(f"{script.words[0]}: cannot be started ({e.strerror}).") from None
         gathering = Gathering(session)
@@ -100,7 +101,7 @@ def run(
                 processes.end()
             finally:
                 saved = put_back(session)
-        tell(gathering, *gathering.poll(at_end=True))
+        tell(gathering, *gathering.poll())
         _raise_refusal(session)
         enough = gathering.given >= config.steps or is_over()
         failed = not enough and code != 0
@@ -173,10 +174,6 @@ def _directory(script: Script) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="clipcal-scratch-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-def _mark(session: Path) -> str:
-    return f"{talk.VARIABLE}={session}"
 
 
 def _environment(script: Script, session: Path, seed: int) -> dict[str, str]:

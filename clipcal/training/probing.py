@@ -69,13 +69,13 @@ def has_all(folder: Path, spec: Spec) -> bool:
 
 
 def check_known(run: Run, times: int) -> Probed | None:
-    """The probe that a run has already, None without one. Raises InputError where it is another one."""
+    """The probe that a run has already; None without one. Raises InputError where it is another one."""
     if not run.scale.exists() or b"\n" not in run.scale.read_bytes():
         return None
     known = read_probed(run.scale)
     if known.times != times:
         raise InputError(
-            f"{run.scale}: is a probe at {known.times} times the batch, which cannot be gone on with at {times}. Ask for --scale "
+            f"{run.scale}: is a probe at {known.times} times the batch, which cannot go on at {times}. Ask for --scale "
             f"batch={known.times}, or delete the file and profile with --resume."
         )
     if not np.array_equal(known.step, np.arange(len(known.step))):
@@ -99,7 +99,6 @@ def probe(
     """
     known = check_known(run, times)
     begin = 0 if known is None else len(known.step)
-    tell = on_steps or (lambda steps: None)
     device = pick_device(spec.fields.device)
     with num_threads(threads or default_threads()), importable_from([spec.folder, spec.cwd]):
         reduction = _reduction(spec, device) if known is None else known.reduction
@@ -108,14 +107,16 @@ def probe(
         if run.scale.exists():
             mend(run.scale)
         file = AppendOnly(run.scale)
+        has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in parts.model.modules())
         if known is None:
-            file.append(header(times, reduction, batch_norm=_has_batch_norm(parts.model)))
+            file.append(header(times, reduction, batch_norm=has_batch_norm))
 
         def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
             norms = split.taken([s.step for s in steps])
             new = [(s, row) for s, row in zip(steps, norms, strict=True) if s.step >= begin and row is not None]
             file.append(b"".join(line(s.step, s.loss, s.grad_norm, row) for s, row in new))
-            tell(steps)
+            if on_steps:
+                on_steps(steps)
 
         with contextlib.closing(file):
             if run_arm(parts, None, write, should_stop, steps=spec.fields.steps).status == "interrupted":
@@ -176,10 +177,6 @@ class _Split:
         return [None if norms is None else norms.tolist() for norms in found]
 
 
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-
-
 @torch.no_grad()
 def _reduction(spec: Spec, device: torch.device) -> Reduction:
     """Whether the loss of two batches in one is the mean of theirs or their sum; "unknown" where they cannot be put together."""
@@ -191,9 +188,7 @@ def _reduction(spec: Spec, device: torch.device) -> Reduction:
         one, other, both = (float(parts.batch_loss(parts.model, b)) for b in (first, second, _together(first, second)))
     except ClipcalError:
         raise
-    except (
-        Exception
-    ):  # the user's code on a batch that it never saw: whatever it says, the answer is that it is not known
+    except Exception:  # the user's code on a batch that it never saw
         return "unknown"
     sum_, mean = one + other, (one + other) / 2
     if abs(both - mean) <= NEAR * abs(mean):

@@ -51,21 +51,21 @@ class Watch(Listener):
         check()
         optimizer = _innermost(optimizer)
         self._limit, self._clips = steps, list[ClipSite]()
-        named = _named(model, optimizer)
-        self._params = [p for _, p in named]
-        if not named:
+        self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
+        self._params = list(self._observer.params)
+        if not self._params:
             raise InputError("The optimizer has no parameters, so there is nothing to watch.")
         if any(hasattr(p, "full_tensor") for p in self._params):
             raise InputError(
                 "The parameters are sharded (DTensor): this version watches one device, and DDP. Log what "
                 "torch.nn.utils.clip_grad_norm_ returns, and give the log to `clipcal recommend`."
             )
-        self._names = [name for name, _ in named]
+        names = {id(p): name for name, p in model.named_parameters()}
+        self._names = [names.get(id(p), f"parameter {i}") for i, p in enumerate(self._params)]
         self._recording = Recording(
             self.folder, self._info(steps), self._names, resume=False, force=force, on_steps=None
         )
-        self._recorder = Recorder(num_tensors=len(named), sink=self._recording.write)
-        self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
+        self._recorder = Recorder(num_tensors=len(self._params), sink=self._recording.write)
         self._notes: list[str] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
         try:
@@ -229,12 +229,3 @@ def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"watch() takes a torch.optim.Optimizer, not {type(optimizer).__name__}.")
     return optimizer
-
-
-def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
-    names = {id(p): name for name, p in model.named_parameters()}
-    found: dict[int, tuple[str, Tensor]] = {}
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            found.setdefault(id(p), (names.get(id(p), f"parameter {len(found)}"), p))
-    return list(found.values())

@@ -70,15 +70,12 @@ class Stream:
         """Write what is pending, and what was seen. ``picked``: this is the optimizer that the threshold is for."""
         pending, self._pending = self._pending, []
         self._flushed, self._since = time.monotonic(), 0
-        self._write(pending)
+        for s, o, norms in zip(fetch(pending), pending, tensor_norms(pending), strict=True):
+            self._append(o, Readings(s.grad_norm, norms, s.grad_max), s.loss, s.lr, s.skipped)
         seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
         if self._folder is not None and seen != self._told:
             write(self._folder / "seen.json", seen)
             self._told = seen
-
-    def _write(self, observations: Sequence[Observation]) -> None:
-        for s, o, norms in zip(fetch(observations), observations, tensor_norms(observations), strict=True):
-            self._append(o, Readings(s.grad_norm, norms, s.grad_max), s.loss, s.lr, s.skipped)
 
     def _append(self, o: Observation, norms: Readings, loss: float, lr: float, skipped: bool) -> None:
         file = self._file or self._open()
