@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcal.arms.pool import Arm, OnProgress, Progress
+from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError, UserCodeError
 from clipcal.run.directory import Run
 from clipcal.run.step import Step, repeats
@@ -28,10 +29,17 @@ SHOWN = 40
 
 class ScriptTrainer:
     """Before the first arm, the beginning of the profile is run once more: a script that does not repeat cannot be compared with
-    itself. ``jobs`` other than 1 is refused."""
+    itself. Other options than those of one arm at a time, here, are refused."""
 
-    def __init__(self, run: Run, jobs: int | None) -> None:
-        if jobs is not None and jobs != 1:
+    def __init__(self, run: Run, options: ArmOptions) -> None:
+        if options.executor != "local":
+            raise InputError(
+                f"--executor {options.executor}: {run.folder} was made from a script, which runs from its own folder, with its own launcher "
+                "and beside its own files. Leave --executor out, or write a spec of the training (`clipcal init`)."
+            )
+        if options.arm_gpus is not None:
+            raise InputError("--arm-gpus is for --executor ray; a script picks its own devices.")
+        if options.jobs not in (None, 1):
             raise InputError(
                 "--jobs: the arms of a script are run one after another, since they write to the same files."
             )

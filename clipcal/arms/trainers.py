@@ -47,15 +47,13 @@ Make = Callable[[Run, ArmOptions], Trainer]
 def _local(run: Run, options: ArmOptions) -> Trainer:
     from clipcal.arms.executors.local import LocalExecutor
 
-    if options.arm_gpus is not None:
-        raise InputError("--arm-gpus is for --executor ray: here, arms on a GPU are trained one after another.")
-    return LocalExecutor(run, options.jobs)
+    return LocalExecutor(run, options)
 
 
 def _ray(run: Run, options: ArmOptions) -> Trainer:
     from clipcal.arms.executors.cluster import RayExecutor
 
-    return RayExecutor(run, options.jobs, options.arm_gpus)
+    return RayExecutor(run, options)
 
 
 EXECUTORS: dict[str, Make] = {"local": _local, "ray": _ray}
@@ -70,14 +68,7 @@ def _of_spec(run: Run, options: ArmOptions) -> Trainer:
 def _of_script(run: Run, options: ArmOptions) -> Trainer:
     from clipcal.arms.of_script import ScriptTrainer
 
-    if options.executor != "local":
-        raise InputError(
-            f"--executor {options.executor}: {run.folder} was made from a script, which runs from its own folder, with its own launcher and "
-            "beside its own files. Leave --executor out, or write a spec of the training (`clipcal init`)."
-        )
-    if options.arm_gpus is not None:
-        raise InputError("--arm-gpus is for --executor ray; a script picks its own devices.")
-    return ScriptTrainer(run, options.jobs)
+    return ScriptTrainer(run, options)
 
 
 TRAINERS: dict[str, Make] = {"spec": _of_spec, "script": _of_script}

@@ -72,8 +72,12 @@ def clip_scale(norm: _Norm, max_norm: float) -> _Norm:
     """The factor by which torch.nn.utils.clip_grad_norm_ multiplies gradients of this total norm: a float, an array or a tensor of
     torch's, NaN where the norm is."""
     total: Any = norm
-    factor = max_norm / (total + TORCH_EPSILON)
-    limited: _Norm = factor.clip(max=1.0) if hasattr(factor, "clip") else 1.0 if factor > 1.0 else factor
+    factor: Any = max_norm / (total + TORCH_EPSILON)
+    if hasattr(factor, "clip"):
+        factor = factor.clip(max=1.0)
+    elif factor > 1.0:
+        factor = 1.0
+    limited: _Norm = factor
     return limited
 
 

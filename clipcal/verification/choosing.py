@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 from clipcal.arms.trials import Trials
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
 from clipcal.verification.answer import Verification
 from clipcal.verification.racing import Race, candidates_of, race
@@ -37,11 +36,8 @@ def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[f
     candidates = candidates_of(recommendation)
     result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
     choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)
-    _keep(trials.run, choice, result)
+    standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
+    kept = {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings}
+    write_json(trials.run.choice, kept)
     verification = verified(trials, max_norm=choice.max_norm, others=others, seeds=result.seeds, beside=result.trained)
     return Outcome(choice=choice, race=result if len(candidates) > 1 else None, verification=verification)
-
-
-def _keep(run: Run, choice: Choice, result: Race) -> None:
-    standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
-    write_json(run.choice, {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings})

@@ -12,6 +12,7 @@ import pytest
 
 from clipcal.arms import of_script
 from clipcal.arms.pool import Arm, arm_name
+from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError
 from clipcal.run.directory import Run, RunInfo, open_run
 from clipcal.run.recording import Recording
@@ -55,7 +56,7 @@ def is_tried(folder: Path, norms: list[float], monkeypatch: pytest.MonkeyPatch) 
         on_rows(None, steps_of(norms), rows(len(norms)))
 
     monkeypatch.setattr(of_script, "run", run)
-    trainer = of_script.ScriptTrainer(open_run(folder), None)
+    trainer = of_script.ScriptTrainer(open_run(folder), ArmOptions())
     trainer.same_machine = True
     trainer.train(
         [(Arm(name=arm_name(None), max_norm=None, seed=1), folder / "arm")], steps=20, report=lambda progress: None

@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from clipcal.arms.pool import Arm, OnProgress, train_arms, train_in_turn
+from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.sources.ranks import ranks_here
@@ -17,13 +16,16 @@ from clipcal.training.profiling import environment, num_threads
 
 
 class LocalExecutor:
-    """``jobs``: how many arms are trained at a time, None for as many as have cores of their own."""
+    """Without ``jobs``, as many arms at a time as have cores of their own; one on an accelerator, whose memory they would share."""
 
-    def __init__(self, run: Run, jobs: int | None) -> None:
+    def __init__(self, run: Run, options: ArmOptions) -> None:
+        if options.arm_gpus is not None:
+            raise InputError("--arm-gpus is for --executor ray: here, arms on a GPU are trained one after another.")
         info = run.info
         self._info = info
         self.device = str(pick_device(info.device))
-        self._jobs = jobs or default_jobs(self.device, info.threads)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._jobs = options.jobs or (max(1, cores // info.threads) if self.device.startswith("cpu") else 1)
         self._ranks = ranks_here()
         if info.world_size != (self._ranks.world if self._ranks else 1):
             how = (
@@ -55,9 +57,3 @@ class LocalExecutor:
             jobs=self._jobs,
             on_progress=report,
         )
-
-
-def default_jobs(device: str, threads: int) -> int:
-    """As many arms side by side as have cores of their own; one on an accelerator, whose memory they would share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads) if torch.device(device).type == "cpu" else 1

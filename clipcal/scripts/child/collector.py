@@ -19,7 +19,7 @@ import torch.optim.optimizer as optimizers
 from torch import Tensor
 
 from clipcal.errors import InputError
-from clipcal.hooks.listening import ClipCall, Listener, in_backward, is_nested, leave, leave_to_python, listen
+from clipcal.hooks.listening import ClipCall, Listener, in_backward, is_nested, leave, leave_to_python, listen, site_of
 from clipcal.hooks.observing import Hook, kept
 from clipcal.scripts.child import compiling, saving, tracebacks
 from clipcal.scripts.child.naming import living_modules, names_of
@@ -161,8 +161,8 @@ class Collector(Listener):
             return True
         self._calls.append(call)
         for stream in self.streams.values():
-            stream.note_clipping(call)
-        return False
+            site_of(call, stream.clips, stream.ids)
+        return False  # none of the script's own acts
 
     # What becomes of it
 
@@ -206,7 +206,7 @@ class Collector(Listener):
         stream.naming = names_of(stream.params, modules)
         stream.observer.losses.extend(self._losses)
         for call in self._calls:
-            stream.note_clipping(call)
+            site_of(call, stream.clips, stream.ids)
         self.streams[id(optimizer)] = stream
         return stream
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipcal.hooks.listening import ClipCall, ClipSite, site_of
+from clipcal.hooks.listening import ClipSite
 from clipcal.hooks.observing import Observer, rank_and_world
 from clipcal.scripts.child.growing import GrowingRows, row_of
 from clipcal.scripts.child.naming import Naming
@@ -84,10 +83,6 @@ class Stream:
             values = self._spread(values, o.with_grad)
         file.append(o.step, loss, norms.total, norms.grad_max, lr, o.seconds, skipped, *values)
 
-    def note_clipping(self, call: ClipCall) -> None:
-        """The script calls a clip function on some or all of these parameters; it does not act."""
-        site_of(call, self.clips, self.ids)
-
     def _gradients_are_there(self) -> None:
         self.changes.compare()
         if self._on_gradients is not None:
@@ -134,7 +129,6 @@ class Stream:
                 "sharded": any(hasattr(p, "placements") for p in self.params),
                 "device": str(self.params[0].device),
                 "threads": torch.get_num_threads(),
-                "script": sys.argv[0] if sys.argv else "",
                 "versions": {"python": platform.python_version(), "torch": torch.__version__},
                 "capability": torch.backends.cpu.get_cpu_capability(),
             },
