@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clipcal.arms.pool import Arm, OnProgress, Progress
+from clipcal.arms.pool import Arm, OnProgress, grown
 from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError, UserCodeError
 from clipcal.run.directory import Run
-from clipcal.run.step import Step, repeats
+from clipcal.run.step import repeats
 from clipcal.run.trace import read_trace
 from clipcal.scripts.child.session import Config
-from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.profiling import ends_badly
 from clipcal.scripts.running import ended, hint, run
 from clipcal.sources.script import SEED, from_source
-from clipcal.training.keeping import Growing
 from clipcal.training.patience import Patience
 
 SELF_TEST = 10
@@ -99,24 +97,17 @@ class ScriptTrainer:
         log = path.with_suffix(".log")
         patience = Patience(give_up=True)
         script = replace(self._script, steps=steps)
-        last: list[Step] = []
-        with Growing(path) as growing:
-
-            def write(gathering: Gathering, found: Sequence[Step], rows: Rows) -> None:
-                growing.write(found, rows)
-                last[:] = found[-1:]
-                report(Progress(arm=arm, steps=found[-1].step + 1, loss=found[-1].loss))
-
+        with grown(arm, path, steps, report) as growing:
             with log.open("wb") as output:
                 ending = run(
                     script,
                     Config(steps=steps, optimizer=script.optimizer, max_norm=arm.max_norm, lr_scale=arm.lr_scale),
                     seed=arm.seed,
-                    on_rows=write,
+                    on_rows=lambda gathering, found, rows: growing.write(found, rows),
                     patience=patience,
                     output=output,
                 )
-            if patience.gone_at is None and ending.failed and not (last and ends_badly(last[0])):
+            if patience.gone_at is None and ending.failed and not (growing.last and ends_badly(growing.last)):
                 assert ending.code is not None
                 text = log.read_text(encoding="utf-8", errors="replace").splitlines()
                 raise UserCodeError(
@@ -124,5 +115,4 @@ class ScriptTrainer:
                     f"its output is in {log}.{hint(script)}",
                     "\n".join(text[-SHOWN:]),
                 )
-        log.unlink(missing_ok=True)
-        report(Progress(arm=arm, steps=steps, loss=float("nan"), done=True))
+            log.unlink(missing_ok=True)

@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
+    from clipcal.run.step import Step
     from clipcal.training.gradnorm import ClipRule
+    from clipcal.training.keeping import Growing
 
 LATEST = 10.0  # seconds after its result: what an arm told last is there long before, or its worker is gone
 LR_SCALE = 0.1
@@ -114,8 +116,8 @@ def train_arms(
         pool.shutdown()
     except BrokenProcessPool:
         raise InputError(
-            "A process that trained an arm was killed, most likely for want of memory, or could not start. Try --jobs 1; arms "
-            "that had finished are kept. A script that calls clipcal.verify does so under `if __name__ == '__main__':`."
+            "A process that trained an arm was killed, most likely because the memory was full, or it could not start. Try --jobs 1. "
+            "Arms that had finished are kept. A script that calls clipcal.verify does so under `if __name__ == '__main__':`."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -251,25 +253,31 @@ def train_arm(
     import torch
 
     from clipcal.sources.targets import importable_from
-    from clipcal.training.keeping import Growing
     from clipcal.training.parallel.leading import parts_for
     from clipcal.training.patience import Patience
     from clipcal.training.recorder import run_arm
 
-    with Growing(path) as growing, importable_from([spec.folder, spec.cwd]):
+    with grown(arm, path, spec.fields.steps, report) as growing, importable_from([spec.folder, spec.cwd]):
         parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
-
-        def write(steps: Sequence[Any], rows: Any) -> None:
-            growing.write(steps, rows)
-            report(Progress(arm=arm, steps=steps[-1].step + 1, loss=steps[-1].loss))
-
         run_arm(
             parts,
             rule,
-            write,
+            growing.write,
             steps=spec.fields.steps,
             norm_type=spec.fields.clip.norm_type,
             lr_scale=arm.lr_scale,
             patience=Patience(give_up=True),
         )
-    report(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))
+
+
+@contextlib.contextmanager
+def grown(arm: Arm, path: Path, steps: int, report: OnProgress) -> Iterator[Growing]:
+    """The trace of an arm, whole or not at all, and what is told of it while it grows and when it is there."""
+    from clipcal.training.keeping import Growing
+
+    def tell(found: Sequence[Step]) -> None:
+        report(Progress(arm=arm, steps=found[-1].step + 1, loss=found[-1].loss))
+
+    with Growing(path, tell) as growing:
+        yield growing
+    report(Progress(arm=arm, steps=steps, loss=float("nan"), done=True))

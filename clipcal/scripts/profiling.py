@@ -37,15 +37,8 @@ def profile(script: Script, folder: Path | str, how: Profiling) -> Run:
         refuse_to_replace(folder, force=how.force)
     keeper = _Keeper(script, folder, how)
     with ending(keeper.patience, keeper.close) as end:
-        config = Config(steps=script.steps, optimizer=script.optimizer)
-        watched = run(
-            script,
-            config,
-            seed=script.seed,
-            on_rows=keeper.take,
-            should_stop=how.should_stop,
-            patience=keeper.patience,
-        )
+        config, stop = Config(steps=script.steps, optimizer=script.optimizer), how.should_stop
+        watched = run(script, config, seed=script.seed, on_rows=keeper.take, should_stop=stop, patience=keeper.patience)
         keeper.flush(watched.gathering)
         end.status, end.reason = _status(script, watched, keeper, asked=how.should_stop())
         keeper.notes = watched.notes
@@ -62,14 +55,12 @@ def profile(script: Script, folder: Path | str, how: Profiling) -> Run:
         def write(gathering: Gathering, steps: Sequence[Step], rows: Rows) -> None:
             growing.names = gathering.lead["names"]
             growing.write(steps, rows)
-            if how.on_steps:
-                how.on_steps(steps)
 
         watched = run(picked, config, seed=picked.seed, on_rows=write, should_stop=how.should_stop, patience=Patience())
         if how.should_stop() and watched.steps < picked.steps:
             raise KeyboardInterrupt
 
-    return with_guard(made, how.on_guard, train_under)
+    return with_guard(made, how.on_guard, how.on_steps, train_under)
 
 
 def _status(script: Script, watched: Ending, keeper: _Keeper, *, asked: bool) -> tuple[Status, str | None]:

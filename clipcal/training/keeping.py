@@ -71,12 +71,21 @@ def ending(patience: Patience, close: Callable[[End], None]) -> Iterator[End]:
 
 class Growing:
     """The files of one arm. They grow under other names, have their own at the end of the ``with`` block, the trace last, and are gone
-    where the block raises. ``names`` are those of the tensors, for ``layers``; ``ranks`` is written where the steps have norms of ranks."""
+    where the block raises. ``names`` are those of the tensors, for ``layers``; ``ranks`` is written where the steps have norms of ranks.
+    ``on_steps`` is called with steps after they are on disk; ``last`` is the last of them."""
 
     def __init__(
-        self, trace: Path, *, layers: Path | None = None, ranks: Path | None = None, norm_type: float = 2.0
+        self,
+        trace: Path,
+        on_steps: OnSteps | None,
+        *,
+        layers: Path | None = None,
+        ranks: Path | None = None,
+        norm_type: float = 2.0,
     ) -> None:
         self.names: Sequence[str] = ()
+        self.last: Step | None = None
+        self._on_steps = on_steps or (lambda steps: None)
         self._trace, self._layers, self._ranks, self._norm_type = trace, layers, ranks, norm_type
         self._files: tuple[RowsFile | None, RowsFile | None, AppendOnly] | None = None
 
@@ -92,6 +101,8 @@ class Growing:
         if ranks is not None:
             ranks.append(rank_rows(steps))
         trace.append(lines_of(steps))
+        self.last = steps[-1]
+        self._on_steps(steps)
 
     def _open(self, of_ranks: Sequence[float] | None) -> tuple[RowsFile | None, RowsFile | None, AppendOnly]:
         layers = ranks = None
@@ -127,7 +138,9 @@ def _growing(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def with_guard(run: Run, on_guard: OnGuard | None, train: Callable[[float, Growing], None]) -> Run:
+def with_guard(
+    run: Run, on_guard: OnGuard | None, on_steps: OnSteps | None, train: Callable[[float, Growing], None]
+) -> Run:
     """A run that was lost too early to read a threshold from, trained once more: ``train`` is given the temporary guard to clip at, and
     the files for it. Any other run as it is. Raises what ``train`` raises; the unclipped trace is kept, and the guarded one is not."""
     from clipcal.recommendation.reprofiling import guard_for  # arms are trained without
@@ -138,6 +151,8 @@ def with_guard(run: Run, on_guard: OnGuard | None, train: Callable[[float, Growi
     if on_guard:
         on_guard(guard)
     info = run.info
-    with Growing(run.guarded, layers=run.guarded_layers, ranks=run.guarded_ranks, norm_type=info.norm_type) as growing:
+    with Growing(
+        run.guarded, on_steps, layers=run.guarded_layers, ranks=run.guarded_ranks, norm_type=info.norm_type
+    ) as growing:
         train(guard, growing)
     return run.save(guard=guard)

@@ -58,8 +58,9 @@ class Parts:
 
 
 class Observation(NamedTuple):
-    """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
-    where all had one; ``norms.per_tensor`` follows it. ``rank_norms`` (ranks,) are the norms of the ranks' own gradients."""
+    """One step. Its tensors are still on the device; on the CPU they may be plain numbers. ``with_grad`` are the indices of the tensors
+    that had a gradient, None where all had one; ``norms.per_tensor`` follows it. ``rank_norms`` (ranks,) are the norms of the ranks' own
+    gradients."""
 
     step: int
     loss: Tensor | float

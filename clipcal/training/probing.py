@@ -1,5 +1,5 @@
-"""Spec and its run -> scale.jsonl: the same arm trained once more with K times the batches in a step, where the gradient of each batch
-is measured beside that of their mean, at the same weights.
+"""Spec and its run -> scale.jsonl: the same arm trained once more with K times the batches in a step. The gradient of each batch and the
+gradient of their mean are both measured, at the same weights.
 
 The training of the profile is not touched. Nothing is computed twice: the backward passes of the batches are those of the step.
 """

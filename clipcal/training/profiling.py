@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipcal._version import __version__
 from clipcal.errors import InputError
 from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.run.directory import Run, RunInfo, now, refuse_to_replace
 from clipcal.run.recording import OnSteps, Recording
-from clipcal.run.step import Step
 from clipcal.sources.spec import Spec
 from clipcal.sources.targets import importable_from
 from clipcal.training.building import build, pick_device
@@ -119,34 +117,21 @@ def profile(
             """The same arm, clipped at ``guard``. Raises KeyboardInterrupt where it was stopped."""
             rule = ClipRule(method=info.method, threshold=guard, norm_type=info.norm_type)
             clipped = parts_for(spec, seed=spec.fields.seed, device=device, rule=rule)
-            growing.names = [n for n, _ in clipped.named_tensors()]
-
-            def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-                growing.write(steps, rows)
-                if on_steps:
-                    on_steps(steps)
-
-            end = run_arm(clipped, rule, write, should_stop, steps=info.steps, norm_type=info.norm_type)
+            growing.names = recording.names
+            end = run_arm(clipped, rule, growing.write, should_stop, steps=info.steps, norm_type=info.norm_type)
             if end.status == "interrupted":
                 raise KeyboardInterrupt
 
-        return with_guard(run, on_guard, train_under)
+        return with_guard(run, on_guard, on_steps, train_under)
 
 
 def _record(recording: Recording, parts: Parts, spec: Spec, should_stop: Callable[[], bool]) -> Run:
-    patience = Patience()
-    fields = spec.fields
+    patience, norm_type = Patience(), spec.fields.clip.norm_type
     with ending(patience, lambda end: recording.close(end.status, end.reason, parts.notes)) as end:
-        found = run_arm(
-            parts,
-            None,
-            recording.write,
-            should_stop,
-            steps=fields.steps,
-            norm_type=fields.clip.norm_type,
-            patience=patience,
+        made = run_arm(
+            parts, None, recording.write, should_stop, steps=spec.fields.steps, norm_type=norm_type, patience=patience
         )
-        end.status, end.reason = found.status, found.reason
+        end.status, end.reason = made.status, made.reason
     if recording.run is None:
         if end.status == "interrupted":
             raise KeyboardInterrupt

@@ -28,7 +28,7 @@ def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[f
     """Train the candidates of ``recommendation`` side by side, and verify the one that trains best.
 
     ``seeds`` pairs of arms are trained at least, and one more where it stays open which is best. ``others`` are
-    thresholds that are shown beside, and not chosen. Writes choice.json and verification.json of the run. Raises
+    thresholds that are shown too, and never chosen. Writes choice.json and verification.json of the run. Raises
     InputError, or what the user's code raises.
     """
     assert recommendation.max_norm is not None

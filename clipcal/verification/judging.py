@@ -214,7 +214,7 @@ CHECKS: tuple[Check, ...] = (
 
 def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str, str]) -> Verification:
     """The verdict on ``max_norm`` from all arms. ``roles`` maps "unclipped", "clipped", "smaller_rate" and "together" to the
-    names of their arms; other arms are reported beside them."""
+    names of their arms; other arms are reported after them."""
     results, start, progress = results_of(arms)
     traces = {(a.name, a.seed): t for a, t in arms}
 

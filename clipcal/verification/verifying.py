@@ -31,8 +31,8 @@ def verify(
 ) -> Verification:
     """Train ``seeds`` pairs of arms, unclipped and clipped at ``max_norm``, and judge; write verification.json.
 
-    ``others`` are further thresholds to train beside. ``executor`` says where: ``local``, or ``ray`` for a cluster. Arms that
-    are there from an earlier call are used again unless ``force``. Where an arm is lost, a tenth of the learning rate is tried as
+    ``others`` are further thresholds, whose arms are trained and shown too. ``executor`` says where: ``local``, or ``ray`` for
+    a cluster. Arms that are there from an earlier call are used again unless ``force``. Where an arm is lost, a tenth of the learning rate is tried as
     well. Raises InputError, or what the user's code raises.
     """
     options = ArmOptions(

@@ -126,7 +126,7 @@ class _Work:
         except failures.RayError as e:
             why = (
                 f"--executor ray: the arm {arm.name} of seed {arm.seed} was begun {RETRIES + 1} times and lost each time "
-                f"({type(e).__name__}): its process was killed, most likely for want of memory, or ended by itself, or its node went away. "
+                f"({type(e).__name__}): its process was killed, most likely because the memory was full, or ended by itself, or its node went away. "
                 "Arms that had finished are kept. Try --jobs 1."
             )
         return Outcome(error=InputError(why))
