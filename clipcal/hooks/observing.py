@@ -7,7 +7,7 @@ be clipped. Whatever goes wrong in it goes to ``on_error``: it must not end a tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class Observer:
         on_gradients: Callable[[], None] | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.params = list(_params_of(optimizer))
+        self.params = _params_of(optimizer)
         self.step = 0
         self._sink, self._on_error, self._on_gradients = sink, on_error, on_gradients
         self.losses: list[Tensor | float] = []
@@ -155,13 +155,9 @@ class Observer:
         self._sink(observation)
 
 
-def _params_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    seen = set()
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if id(p) not in seen:
-                seen.add(id(p))
-                yield p
+def _params_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Each of them once, in the order of the optimizer."""
+    return list({id(p): p for group in optimizer.param_groups for p in group["params"]}.values())
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -102,6 +102,11 @@ class Gathering:
         """What the first rank says of itself."""
         return self.picked[0].about
 
+    @property
+    def clips(self) -> list[dict[str, Any]]:
+        """The places at which the script clips by itself, as the first rank has seen them."""
+        return list(self.picked[0].seen.get("clips", []))
+
     def optimizers(self) -> list[str]:
         """Every optimizer that made a step in the first process, by number, as people may want to read it."""
         first = self.picked[0].about["pid"] if self.picked else None
