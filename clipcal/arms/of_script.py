@@ -14,10 +14,9 @@ from clipcal.run.directory import Run
 from clipcal.run.step import repeats
 from clipcal.run.trace import read_trace
 from clipcal.scripts.child.session import Config
-from clipcal.scripts.profiling import ends_badly
 from clipcal.scripts.running import ended, hint, run
 from clipcal.sources.script import SEED, from_source
-from clipcal.training.patience import Patience
+from clipcal.training.patience import Patience, is_finite
 
 SELF_TEST = 10
 """Steps that are run again to see whether the script repeats."""
@@ -107,7 +106,7 @@ class ScriptTrainer:
                     patience=patience,
                     output=output,
                 )
-            if patience.gone_at is None and ending.failed and not (growing.last and ends_badly(growing.last)):
+            if patience.gone_at is None and ending.failed and (growing.last is None or is_finite(growing.last)):
                 assert ending.code is not None
                 text = log.read_text(encoding="utf-8", errors="replace").splitlines()
                 raise UserCodeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.running import Ending, ended, hint, run
 from clipcal.sources.script import Script, from_source
 from clipcal.training.keeping import End, Growing, Profiling, ending, with_guard
-from clipcal.training.patience import Patience
+from clipcal.training.patience import Patience, is_finite
 
 HELD = 10
 """Steps that are held back before anything is written: a script that clips by hand shows itself in them."""
@@ -68,7 +67,7 @@ def _status(script: Script, watched: Ending, keeper: _Keeper, *, asked: bool) ->
         return "interrupted", f"interrupted after step {watched.steps - 1}"
     if watched.failed and watched.code is not None:
         how = ended(watched.code)
-        if keeper.last is not None and ends_badly(keeper.last):
+        if keeper.last is not None and not is_finite(keeper.last):  # many scripts raise an error then
             last = watched.steps - 1
             return "stopped", f"the script {how} when its loss or its gradients were not finite, after step {last}"
         return "failed", f"{how} after {watched.steps} of {script.steps} steps"
@@ -152,8 +151,3 @@ def info_of(script: Script, folder: Path, gathering: Gathering, command: Sequenc
         command=list(command),
         started=now(),
     )
-
-
-def ends_badly(last: Step) -> bool:
-    """Whether the last step was not finite: many scripts end with an error then, which is their training's fault."""
-    return not (math.isfinite(last.loss) and math.isfinite(last.grad_norm))

@@ -29,7 +29,7 @@ from clipcal.sources.targets import importable_from
 from clipcal.training.building import build, pick_device
 from clipcal.training.gradnorm import measure
 from clipcal.training.loop import Parts, to_device
-from clipcal.training.profiling import default_threads, environment, num_threads
+from clipcal.training.profiling import default_threads, num_threads, was_made_here
 from clipcal.training.recorder import run_arm
 
 NEAR = 0.1  # of a loss: as far as two ways to take it over a batch may differ by what else is in it (masks, padding)
@@ -60,9 +60,7 @@ def has_all(folder: Path, spec: Spec) -> bool:
     if not is_run(folder):
         return False
     run = open_run(folder)
-    here = environment()
-    same = run.info.fingerprint == spec.fingerprint and run.info.device == str(pick_device(spec.fields.device))
-    same = same and run.info.versions == here["versions"] and run.info.platform == here["platform"]
+    same = run.info.fingerprint == spec.fingerprint and was_made_here(run.info, str(pick_device(spec.fields.device)))
     if not same or run.info.status not in ("complete", "stopped") or not run.trace.exists():
         return False
     return run.info.status == "stopped" or len(read_trace(run.trace)) >= spec.fields.steps

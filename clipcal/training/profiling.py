@@ -59,6 +59,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def was_made_here(info: RunInfo, device: str) -> bool:
+    """Whether a run is from this machine, with these versions, and on this device: its steps would come out again."""
+    return environment() == {"versions": info.versions, "platform": info.platform} and info.device == device
+
+
 def profile(
     spec: Spec,
     folder: Path | str,

@@ -12,7 +12,7 @@ from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.sources.ranks import ranks_here
 from clipcal.training.building import pick_device
-from clipcal.training.profiling import environment, num_threads
+from clipcal.training.profiling import environment, num_threads, was_made_here
 
 
 class LocalExecutor:
@@ -28,19 +28,14 @@ class LocalExecutor:
         self._jobs = options.jobs or (max(1, cores // info.threads) if self.device.startswith("cpu") else 1)
         self._ranks = ranks_here()
         if info.world_size != (self._ranks.world if self._ranks else 1):
-            how = (
-                f"torchrun --nproc-per-node {info.world_size} -m clipcal"
-                if info.world_size > 1
-                else "clipcal, without torchrun,"
-            )
+            several = f"torchrun --nproc-per-node {info.world_size} -m clipcal"
+            how = several if info.world_size > 1 else "clipcal, without torchrun,"
             raise InputError(
                 f"{run.folder}: was profiled on {info.world_size} rank{'s' * (info.world_size > 1)}, and its arms have to be trained in the "
                 f"same way: run {how} verify {run.folder}."
             )
         here = environment()
-        self.same_machine = (
-            info.versions == here["versions"] and info.platform == here["platform"] and info.device == self.device
-        )
+        self.same_machine = was_made_here(info, self.device)
         self.machine: dict[str, str] = here["versions"] | {"platform": here["platform"], "threads": str(info.threads)}
 
     def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
