@@ -10,7 +10,6 @@ from typing import Protocol
 from clipcal.arms.pool import Arm, OnPlan, OnProgress
 from clipcal.errors import InputError, nearest, need_torch
 from clipcal.run.directory import Run
-from clipcal.sources.spec import from_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,8 @@ EXECUTORS: dict[str, Make] = {"local": _local, "ray": _ray}
 
 def _of_spec(run: Run, options: ArmOptions) -> Trainer:
     need_torch("clipcal.verify of a spec's run")
+    from clipcal.sources.spec import from_source
+
     from_source(run.info.source)
     return EXECUTORS[options.executor](run, options)
 

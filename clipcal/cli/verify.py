@@ -6,7 +6,6 @@ from contextlib import ExitStack
 
 import typer
 
-from clipcal.arms.trainers import ArmOptions
 from clipcal.cli.answering import NO, print_json, said_no
 from clipcal.cli.options import (
     ArmGpus,
@@ -63,6 +62,8 @@ def verify(
             raise InputError(
                 f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
             )
+        from clipcal.arms.trainers import ArmOptions
+
         board = opened.enter_context(curves(tensorboard, evidence.run.folder, quiet=quiet))
         save(evidence.run, recommendation, quiet=quiet)
         if json and recommendation.max_norm is None and not other:
