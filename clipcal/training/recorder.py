@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipcal.errors import ClipcalError
 from clipcal.training.fetching import fetch, tensor_norms
 from clipcal.training.gradnorm import ClipRule, Norms, Readings
 from clipcal.training.keeping import End, Sink
@@ -48,7 +47,7 @@ def run_arm(
                 break
         recorder.flush()
     except BaseException:
-        with contextlib.suppress(ClipcalError):  # the first error counts
+        with contextlib.suppress(Exception):  # the first error counts
             recorder.flush()
         raise
     finally:
