@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import os
 import platform
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from clipcal.arms.pool import Arm, OnProgress, Progress
+from clipcal.arms.pool import Arm, OnProgress, grown
+from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError, UserCodeError
 from clipcal.run.directory import Run
-from clipcal.run.step import Step
-from clipcal.run.trace import AppendOnly, lines_of, read_trace
+from clipcal.run.step import repeats
+from clipcal.run.trace import read_trace
 from clipcal.scripts.child.session import Config
-from clipcal.scripts.gathering import Gathering, Rows
-from clipcal.scripts.profiling import clipped_at
-from clipcal.scripts.running import Ending, ended, hint, run
+from clipcal.scripts.running import ended, hint, run
 from clipcal.sources.script import SEED, from_source
-from clipcal.training.patience import Patience
+from clipcal.training.patience import Patience, is_finite
 
 SELF_TEST = 10
 """Steps that are run again to see whether the script repeats."""
@@ -30,38 +26,41 @@ SHOWN = 40
 
 class ScriptTrainer:
     """Before the first arm, the beginning of the profile is run once more: a script that does not repeat cannot be compared with
-    itself. ``jobs`` other than 1 is refused."""
+    itself. Other options than those of one arm at a time, here, are refused."""
 
-    def __init__(self, run: Run, jobs: int | None) -> None:
-        if jobs is not None and jobs != 1:
+    def __init__(self, run: Run, options: ArmOptions) -> None:
+        if options.executor != "local":
+            raise InputError(
+                f"--executor {options.executor}: {run.folder} was made from a script, which runs from its own folder, with its own launcher "
+                "and beside its own files. Leave --executor out, or write a spec of the training (`clipcal init`)."
+            )
+        if options.arm_gpus is not None:
+            raise InputError("--arm-gpus is for --executor ray; a script picks its own devices.")
+        if options.jobs not in (None, 1):
             raise InputError(
                 "--jobs: the arms of a script are run one after another, since they write to the same files."
             )
         info = run.info
         self._run, self._script = run, from_source(info.source, record=run.folder / "run.json")
-        self.first_seed = info.seeds[0]
+        self._first_seed = info.seeds[0]
         self.device = info.device
         self.same_machine = info.platform.startswith(platform.platform())
         self.machine = info.versions | {"platform": platform.platform(), "threads": str(info.threads)}
         self._tested = False
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         if arms and self.same_machine and not self._tested:
             self._test(min(SELF_TEST, steps))
             self._tested = True
         # the unclipped ones first: they show whether seeds make a difference
         for arm, path in sorted(arms, key=lambda pair: pair[0].max_norm is not None):
-            self._train(arm, path, steps, on_progress or (lambda progress: None))
-            if arm.max_norm is None and arm.lr_scale == 1.0 and arm.seed != self.first_seed:
+            self._train(arm, path, steps, report)
+            if arm.max_norm is None and arm.lr_scale == 1.0 and arm.seed != self._first_seed:
                 self._check_seed(arm, path)
 
     def _test(self, steps: int) -> None:
         known = read_trace(self._run.trace).grad_norm[:steps]
         seen: list[float] = []
-
-        def compare(gathering: Gathering, found: Sequence[Step], rows: Rows) -> None:
-            seen.extend(s.grad_norm for s in found)
-
         script = replace(self._script, steps=steps)
         log = self._run.folder / "arms" / "self-test.log"
         log.parent.mkdir(exist_ok=True)
@@ -69,13 +68,12 @@ class ScriptTrainer:
             run(
                 script,
                 Config(steps=steps, optimizer=script.optimizer),
-                seed=self.first_seed,
-                on_rows=compare,
+                seed=self._first_seed,
+                on_rows=lambda gathering, found, rows: seen.extend(s.grad_norm for s in found),
                 output=output,
             )
-        tolerance = 0.0 if self.device == "cpu" else 1e-3
         for step, (was, is_now) in enumerate(zip(known, seen, strict=False)):
-            if not (was == is_now or math.isclose(was, is_now, rel_tol=tolerance) or math.isnan(was)):
+            if not repeats(was, is_now, step=step, device=self.device):
                 raise InputError(
                     f"{script.path} does not repeat: the grad norm of step {step} was {was:.9g} and is {is_now:.9g} now, so clipped and "
                     "unclipped training cannot be compared. Set its seeds (torch.manual_seed, numpy's, Python's), and look for what is "
@@ -90,50 +88,30 @@ class ScriptTrainer:
         if (first.grad_norm[:n] == other.grad_norm[:n]).all() and (first.loss[:n] == other.loss[:n]).all():
             path.unlink()
             raise InputError(
-                f"{self._script.path} trains the same with seed {arm.seed} as with seed {self.first_seed}: it takes its randomness from "
+                f"{self._script.path} trains the same with seed {arm.seed} as with seed {self._first_seed}: it takes its randomness from "
                 f"elsewhere. Write {SEED} where its arguments name the seed, or compare one seed with --seeds 1."
             )
 
     def _train(self, arm: Arm, path: Path, steps: int, report: OnProgress) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        growing, log = path.with_name(path.name + ".partial"), path.with_suffix(".log")
-        growing.unlink(missing_ok=True)
+        log = path.with_suffix(".log")
         patience = Patience(give_up=True)
         script = replace(self._script, steps=steps)
-        last: list[Step] = []
-
-        with closing(AppendOnly(growing)) as file, log.open("wb") as output:
-
-            def write(gathering: Gathering, found: Sequence[Step], rows: Rows) -> None:
-                kept = list(found[: patience.kept(found)])
-                if arm.max_norm is not None:
-                    kept = [clipped_at(arm.max_norm, s) for s in kept]
-                if kept:
-                    file.append(lines_of(kept))
-                    last[:] = kept[-1:]
-                    report(Progress(arm=arm, steps=kept[-1].step + 1, loss=kept[-1].loss))
-
-            ending = run(
-                script,
-                Config(steps=steps, optimizer=script.optimizer, max_norm=arm.max_norm, lr_scale=arm.lr_scale),
-                seed=arm.seed,
-                on_rows=write,
-                should_stop=lambda: patience.gone_at is not None,
-                output=output,
-            )
-        if patience.gone_at is None and failed_by_itself(ending, last):
-            assert ending.code is not None
-            text = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            raise UserCodeError(
-                f"`{script.shown()}` {ended(ending.code)} after {ending.steps} of {steps} steps, as the arm {arm.name} of seed {arm.seed}; "
-                f"its output is in {log}.{hint(script)}",
-                "\n".join(text[-SHOWN:]),
-            )
-        os.replace(growing, path)
-        log.unlink(missing_ok=True)
-        report(Progress(arm=arm, steps=steps, loss=float("nan"), done=True))
-
-
-def failed_by_itself(ending: Ending, last: Sequence[Step]) -> bool:
-    """Whether it is the script that failed, and not its training: many end with an error when the loss is not finite."""
-    return ending.failed and not (last and not (math.isfinite(last[-1].loss) and math.isfinite(last[-1].grad_norm)))
+        with grown(arm, path, steps, report) as growing:
+            with log.open("wb") as output:
+                ending = run(
+                    script,
+                    Config(steps=steps, optimizer=script.optimizer, max_norm=arm.max_norm, lr_scale=arm.lr_scale),
+                    seed=arm.seed,
+                    on_rows=lambda gathering, found, rows: growing.write(found, rows),
+                    patience=patience,
+                    output=output,
+                )
+            if patience.gone_at is None and ending.failed and (growing.last is None or is_finite(growing.last)):
+                assert ending.code is not None
+                text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                raise UserCodeError(
+                    f"`{script.shown()}` {ended(ending.code)} after {ending.steps} of {steps} steps, as the arm {arm.name} of seed {arm.seed}; "
+                    f"its output is in {log}.{hint(script)}",
+                    "\n".join(text[-SHOWN:]),
+                )
+            log.unlink(missing_ok=True)

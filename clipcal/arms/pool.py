@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 from clipcal.errors import InputError
 
 if TYPE_CHECKING:
+    from clipcal.run.step import Step
     from clipcal.training.gradnorm import ClipRule
+    from clipcal.training.keeping import Growing
 
 LATEST = 10.0  # seconds after its result: what an arm told last is there long before, or its worker is gone
 LR_SCALE = 0.1
@@ -64,6 +66,11 @@ def arm_name(max_norm: float | None, lr_scale: float = 1.0) -> str:
     if lr_scale != 1.0:
         parts.append(f"lr={lr_scale:g}x")
     return "+".join(parts) or "unclipped"
+
+
+def arm_of(max_norm: float | None, seed: int, lr_scale: float = 1.0) -> Arm:
+    """The arm, by its name."""
+    return Arm(name=arm_name(max_norm, lr_scale), max_norm=max_norm, seed=seed, lr_scale=lr_scale)
 
 
 def train_arms(
@@ -109,8 +116,8 @@ def train_arms(
         pool.shutdown()
     except BrokenProcessPool:
         raise InputError(
-            "A process that trained an arm was killed, most likely for want of memory, or could not start. Try --jobs 1; arms "
-            "that had finished are kept. A script that calls clipcal.verify does so under `if __name__ == '__main__':`."
+            "A process that trained an arm was killed, most likely because the memory was full, or it could not start. Try --jobs 1. "
+            "Arms that had finished are kept. A script that calls clipcal.verify does so under `if __name__ == '__main__':`."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -220,67 +227,57 @@ def train_in_turn(
     *,
     steps: int,
     device: str,
-    on_progress: OnProgress | None = None,
+    report: OnProgress,
 ) -> None:
     """Train arms one after another in this process, which the other ranks of torchrun train with."""
-    for arm, path in arms:
-        train_arm(*_planned(source, arm, steps), path, device, on_progress or (lambda progress: None))
-
-
-def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
-    train_arm(*_planned(source, arm, steps), path, device, _QUEUE.put if _QUEUE is not None else lambda progress: None)
-
-
-def _planned(source: Mapping[str, Any], arm: Arm, steps: int) -> tuple[Any, Arm, ClipRule | None]:
     from clipcal.sources.spec import from_source
     from clipcal.training.gradnorm import ClipRule
 
-    spec = from_source(source, seed=arm.seed, steps=steps)
-    clip = spec.fields.clip
-    rule = None
-    if arm.max_norm is not None:
-        rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
-    return spec, arm, rule
+    for arm, path in arms:
+        spec = from_source(source, seed=arm.seed, steps=steps)
+        clip = spec.fields.clip
+        rule = None
+        if arm.max_norm is not None:
+            rule = ClipRule(method=clip.method, threshold=arm.max_norm, norm_type=clip.norm_type)
+        train_arm(spec, arm, rule, path, device, report)
+
+
+def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+    train_in_turn(source, [(arm, path)], steps=steps, device=device, report=_QUEUE.put)
 
 
 def train_arm(
     spec: Any, arm: Arm, rule: ClipRule | None, path: Path, device: str, report: OnProgress = lambda progress: None
 ) -> None:
-    """Train one arm in this process; its trace grows under another name and is renamed when whole."""
+    """Train one arm in this process and write its trace to ``path``, whole or not at all."""
     import torch
 
-    from clipcal.run.trace import AppendOnly, lines_of
     from clipcal.sources.targets import importable_from
-    from clipcal.training.loop import train
     from clipcal.training.parallel.leading import parts_for
-    from clipcal.training.recorder import Recorder
+    from clipcal.training.patience import Patience
+    from clipcal.training.recorder import run_arm
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(path.name + ".partial")
-    growing.unlink(missing_ok=True)
-    file = AppendOnly(growing)
+    with grown(arm, path, spec.fields.steps, report) as growing, importable_from([spec.folder, spec.cwd]):
+        parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
+        run_arm(
+            parts,
+            rule,
+            growing.write,
+            steps=spec.fields.steps,
+            norm_type=spec.fields.clip.norm_type,
+            lr_scale=arm.lr_scale,
+            patience=Patience(give_up=True),
+        )
 
-    def write(rows: Sequence[Any], per_tensor: Any) -> None:
-        file.append(lines_of(rows))
-        if rows:
-            report(Progress(arm=arm, steps=rows[-1].step + 1, loss=rows[-1].loss))
 
-    try:
-        with importable_from([spec.folder, spec.cwd]):
-            parts = parts_for(spec, seed=arm.seed, device=torch.device(device), rule=rule, lr_scale=arm.lr_scale)
-            recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write, give_up=True)
-            for observation in train(
-                parts,
-                steps=spec.fields.steps,
-                norm_type=spec.fields.clip.norm_type,
-                clip=rule,
-                lr_scale=arm.lr_scale,
-            ):
-                recorder.add(observation)
-                if recorder.gone_at is not None:
-                    break
-            recorder.flush()
-    finally:
-        file.close()
-    os.replace(growing, path)
-    report(Progress(arm=arm, steps=spec.fields.steps, loss=float("nan"), done=True))
+@contextlib.contextmanager
+def grown(arm: Arm, path: Path, steps: int, report: OnProgress) -> Iterator[Growing]:
+    """The trace of an arm, whole or not at all, and what is told of it while it grows and when it is there."""
+    from clipcal.training.keeping import Growing
+
+    def tell(found: Sequence[Step]) -> None:
+        report(Progress(arm=arm, steps=found[-1].step + 1, loss=found[-1].loss))
+
+    with Growing(path, tell) as growing:
+        yield growing
+    report(Progress(arm=arm, steps=steps, loss=float("nan"), done=True))

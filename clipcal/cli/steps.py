@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from clipcal.cli.sources import resuming
 from clipcal.errors import InputError, need_torch
 
 if TYPE_CHECKING:
+    from clipcal.arms.trainers import ArmOptions
     from clipcal.recommendation.answer import Recommendation
     from clipcal.recommendation.evidence import Evidence
     from clipcal.run.directory import Run
@@ -81,8 +83,9 @@ def run_profile(
         options |= {"should_stop": asked, "command": sys.argv}
         if isinstance(source, Script):
             from clipcal.scripts.profiling import profile
+            from clipcal.training.keeping import Profiling
 
-            run = profile(source, folder, **options)
+            run = profile(source, folder, Profiling(**options))
         else:
             from clipcal.training.profiling import profile as profile_spec
 
@@ -152,12 +155,8 @@ def run_verify(
     recommendation: Recommendation,
     others: list[float],
     seeds: int,
-    steps: int | None,
-    jobs: int | None,
+    options: ArmOptions,
     *,
-    executor: str = "local",
-    arm_gpus: float | None = None,
-    force: bool,
     quiet: bool,
     spaced: bool,
     plain: bool = False,
@@ -177,31 +176,24 @@ def run_verify(
         print(flush=True)
     if run.info.source.get("kind") == "spec":
         need_torch("`clipcal verify` of a spec's run")
-        if executor == "local":
+        if options.executor == "local":
             warm_up(run.info.device)
-    from clipcal.verification import verifying
+    from clipcal.arms.trials import Trials
+    from clipcal.verification.verifying import verified
     from clipcal.views.terminal import live
     from clipcal.views.terminal.console import stderr_console
 
     with (
         _arms_are_kept(run),
-        live.arms_view(stderr_console(plain=plain), steps or run.info.steps, quiet=quiet) as (on_plan, on_progress),
+        live.arms_view(stderr_console(plain=plain), options.steps or run.info.steps, quiet=quiet) as (
+            on_plan,
+            on_progress,
+        ),
     ):
         if board:
             on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
-        return verifying.verify(
-            run,
-            max_norm=max_norm,
-            others=others,
-            seeds=seeds,
-            steps=steps,
-            jobs=jobs,
-            executor=executor,
-            arm_gpus=arm_gpus,
-            force=force,
-            on_plan=on_plan,
-            on_progress=on_progress,
-        )
+        trials = Trials(run, replace(options, on_plan=on_plan, on_progress=on_progress))
+        return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
 
 
 def run_choose(
@@ -222,8 +214,9 @@ def run_choose(
         print(flush=True)
     if run.info.source.get("kind") == "spec":
         warm_up(run.info.device)
+    from clipcal.arms.trainers import ArmOptions
+    from clipcal.arms.trials import Trials
     from clipcal.verification import choosing
-    from clipcal.verification.trials import Trials
     from clipcal.views.terminal import live
     from clipcal.views.terminal.console import stderr_console
 
@@ -231,5 +224,5 @@ def run_choose(
     with _arms_are_kept(run), view as (on_plan, on_progress):
         if board:
             on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
-        trials = Trials(run, jobs=jobs, on_plan=on_plan, on_progress=on_progress)
+        trials = Trials(run, ArmOptions(jobs=jobs, on_plan=on_plan, on_progress=on_progress))
         return choosing.choose(trials, recommendation, others=others, seeds=seeds)

@@ -62,6 +62,8 @@ def verify(
             raise InputError(
                 f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
             )
+        from clipcal.arms.trainers import ArmOptions
+
         board = opened.enter_context(curves(tensorboard, evidence.run.folder, quiet=quiet))
         save(evidence.run, recommendation, quiet=quiet)
         if json and recommendation.max_norm is None and not other:
@@ -79,11 +81,7 @@ def verify(
             recommendation,
             other or [],
             seeds,
-            steps,
-            jobs,
-            executor=executor,
-            arm_gpus=arm_gpus,
-            force=force,
+            ArmOptions(steps=steps, jobs=jobs, executor=executor, arm_gpus=arm_gpus, force=force),
             quiet=quiet,
             spaced=False,
             plain=plain,

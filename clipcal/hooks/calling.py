@@ -27,14 +27,10 @@ def place() -> str:
             continue
         here = f"{Path(file).name}:{frame.f_lineno}"
         is_program = frame.f_globals.get("__name__") == "__main__" and not file.startswith(_COMMANDS)
-        if is_program or not _is_installed(file):
+        if is_program or not (_package(file) or file.startswith((_STANDARD, _COMMANDS, "<frozen "))):
             return f"{here} ({package})" if package else here
         nearest, package = nearest or here, _package(file) or package
     return nearest or "an unknown place"
-
-
-def _is_installed(file: str) -> bool:
-    return bool(_package(file)) or file.startswith((_STANDARD, _COMMANDS, "<frozen "))
 
 
 @functools.cache

@@ -9,9 +9,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import CodeType, FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -21,15 +20,14 @@ KNOWN = "2.6 to 2.15"
 """The torch releases under which scripts were watched."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inside:
+class Inside(NamedTuple):
     """``name`` is where it is found in torch, ``used`` the module of clipcal's that relies on it, and for what. ``fault`` gives what is
     otherwise, as the end of a sentence about it, and None where it looks as it should. ``part``: ``ranks`` is needed where clipcal itself
     trains on several ranks, all else wherever a training is watched."""
 
     name: str
-    used: str
     fault: Callable[[Any], str | None]
+    used: str
     part: Literal["watching", "ranks"] = "watching"
 
     def look(self) -> str | None:
@@ -114,7 +112,7 @@ def _mentions(*names: str) -> Callable[[Any], str | None]:
 
     def fault(found: Any) -> str | None:
         code = _code(found)
-        if code is None or not _is_torchs(code):
+        if code is None or not code.co_filename.startswith(str(sys.modules["torch"].__path__[0])):
             return _is_called(found)
         missing = sorted(set(names) - _names_in(code))
         return f"has no {_listed(missing)} in its code" if missing else None
@@ -143,10 +141,6 @@ def _names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _is_torchs(code: CodeType) -> bool:
-    return code.co_filename.startswith(str(sys.modules["torch"].__path__[0]))
-
-
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(f"`{name}`" for name in names) or "nothing"
 
@@ -154,84 +148,60 @@ def _listed(names: Sequence[str]) -> str:
 _LISTENING, _COLLECTOR = "clipcal.hooks.listening", "clipcal.scripts.child.collector"
 INSIDES: tuple[Inside, ...] = (
     Inside(
-        name="torch.nn.utils.clip_grad._clip_grads_with_norm_",
-        used=f"{_LISTENING}: every clipping by norm ends here",
-        fault=_holds("parameters", "max_norm", "total_norm"),
+        "torch.nn.utils.clip_grad._clip_grads_with_norm_",
+        _holds("parameters", "max_norm", "total_norm"),
+        f"{_LISTENING}: every clipping by norm ends here",
     ),
     Inside(
-        name="torch.nn.utils.clip_grad.clip_grad_norm_",
-        used=f"{_LISTENING}: it scales by the function above alone",
-        fault=_mentions("_clip_grads_with_norm_"),
+        "torch.nn.utils.clip_grad.clip_grad_norm_",
+        _mentions("_clip_grads_with_norm_"),
+        f"{_LISTENING}: it scales by the function above alone",
     ),
     Inside(
-        name="torch.nn.utils.clip_grad.clip_grad_value_",
-        used=f"{_LISTENING}: every clipping by value ends here",
-        fault=_holds("parameters", "clip_value"),
+        "torch.nn.utils.clip_grad.clip_grad_value_",
+        _holds("parameters", "clip_value"),
+        f"{_LISTENING}: every clipping by value ends here",
+    ),
+    Inside("torch.nn.utils.clip_grads_with_norm_", _is_called, "clipcal.training.gradnorm: clips an arm of a spec"),
+    Inside("torch.autograd.backward", _takes("tensors"), f"{_LISTENING}: sees the loss"),
+    Inside(
+        "torch.Tensor.backward", _mentions("autograd", "backward"), f"{_LISTENING}: it goes through the function above"
+    ),
+    Inside("torch.amp.GradScaler.scale", _takes("self", "outputs"), f"{_LISTENING}: the loss before it was scaled"),
+    Inside("torch.amp.GradScaler.unscale_", _takes("self", "optimizer"), f"{_LISTENING}: when gradients are unscaled"),
+    Inside(
+        "torch.amp.GradScaler.step",
+        _both(_takes("self", "optimizer"), _mentions("grad_scale", "found_inf")),
+        f"{_LISTENING}, clipcal.hooks.observing: dropped steps; what a fused optimizer unscales by",
     ),
     Inside(
-        name="torch.nn.utils.clip_grads_with_norm_",
-        used="clipcal.training.gradnorm: clips an arm of a spec",
-        fault=_is_called,
-    ),
-    Inside(name="torch.autograd.backward", used=f"{_LISTENING}: sees the loss", fault=_takes("tensors")),
-    Inside(
-        name="torch.Tensor.backward",
-        used=f"{_LISTENING}: it goes through torch.autograd.backward",
-        fault=_mentions("autograd", "backward"),
+        "torch.optim.Optimizer.profile_hook_step",
+        _both(_has_a_wrapper, _mentions("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")),
+        f"{_LISTENING}: a step within a step",
     ),
     Inside(
-        name="torch.amp.GradScaler.scale",
-        used=f"{_LISTENING}: the loss before it was scaled",
-        fault=_takes("self", "outputs"),
+        "torch.optim.Optimizer.register_step_pre_hook",
+        _takes("self", "hook"),
+        "clipcal.watching.watch: before the step of one optimizer",
     ),
     Inside(
-        name="torch.amp.GradScaler.unscale_",
-        used=f"{_LISTENING}: when gradients are unscaled",
-        fault=_takes("self", "optimizer"),
+        "torch.optim.optimizer.register_optimizer_step_pre_hook", _takes("hook"), f"{_COLLECTOR}: before every step"
     ),
     Inside(
-        name="torch.amp.GradScaler.step",
-        used=f"{_LISTENING}, clipcal.hooks.observing: dropped steps; what a fused optimizer unscales by",
-        fault=_both(_takes("self", "optimizer"), _mentions("grad_scale", "found_inf")),
+        "torch.optim.optimizer.register_optimizer_step_post_hook", _takes("hook"), f"{_COLLECTOR}: after every step"
     ),
+    Inside("torch._foreach_norm", _is_called, "clipcal.training.gradnorm: all norms in one pass"),
+    Inside("torch._foreach_mul_", _is_called, "clipcal.hooks.observing: unscales"),
+    Inside("torch.compile", _is_called, "clipcal.scripts.child.compiling: before the compiler is used"),
+    Inside("torch.compiler.disable", _is_called, f"{_LISTENING}: hooks are left to Python"),
+    Inside("torch.serialization.save", _takes("obj", "f"), "clipcal.scripts.child.saving: files that are written over"),
+    Inside("torch.random.manual_seed", _takes("seed"), "clipcal.scripts.child.site: the seeds of arms"),
+    Inside("torch.initial_seed", _is_called, "clipcal.scripts.child.site: the same"),
+    Inside("torch.backends.cpu.get_cpu_capability", _is_called, "clipcal.scripts.child.stream: the machine"),
     Inside(
-        name="torch.optim.Optimizer.profile_hook_step",
-        used=f"{_LISTENING}: a step within a step",
-        fault=_both(_has_a_wrapper, _mentions("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")),
-    ),
-    Inside(
-        name="torch.optim.Optimizer.register_step_pre_hook",
-        used="clipcal.watching.watch: before the step of one optimizer",
-        fault=_takes("self", "hook"),
-    ),
-    Inside(
-        name="torch.optim.optimizer.register_optimizer_step_pre_hook",
-        used=f"{_COLLECTOR}: before every step",
-        fault=_takes("hook"),
-    ),
-    Inside(
-        name="torch.optim.optimizer.register_optimizer_step_post_hook",
-        used=f"{_COLLECTOR}: after every step",
-        fault=_takes("hook"),
-    ),
-    Inside(name="torch._foreach_norm", used="clipcal.training.gradnorm: all norms in one pass", fault=_is_called),
-    Inside(name="torch._foreach_mul_", used="clipcal.hooks.observing: unscales", fault=_is_called),
-    Inside(name="torch.compile", used="clipcal.scripts.child.compiling: before the compiler is used", fault=_is_called),
-    Inside(name="torch.compiler.disable", used=f"{_LISTENING}: hooks are left to Python", fault=_is_called),
-    Inside(
-        name="torch.serialization.save",
-        used="clipcal.scripts.child.saving: files that are written over",
-        fault=_takes("obj", "f"),
-    ),
-    Inside(name="torch.random.manual_seed", used="clipcal.scripts.child.site: the seeds of arms", fault=_takes("seed")),
-    Inside(name="torch.initial_seed", used="clipcal.scripts.child.site: the same", fault=_is_called),
-    Inside(
-        name="torch.backends.cpu.get_cpu_capability", used="clipcal.scripts.child.stream: the machine", fault=_is_called
-    ),
-    Inside(
-        name="torch.distributed.distributed_c10d._get_default_group",
-        used="clipcal.training.parallel.spreading: DDP's own all-reduce",
-        fault=_is_called,
+        "torch.distributed.distributed_c10d._get_default_group",
+        _is_called,
+        "clipcal.training.parallel.spreading: DDP's own all-reduce",
         part="ranks",
     ),
 )

@@ -9,7 +9,7 @@ but that a clip call does not act where a listener says so. When the last listen
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from torch.nn.utils import clip_grad
 
 from clipcal.hooks import insides
 from clipcal.hooks.calling import place
+
+MOST_SITES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +34,48 @@ class ClipCall:
     where: str
 
 
-class Listener(Protocol):
-    def before_backward(self) -> None: ...
+@dataclass(kw_only=True)
+class ClipSite:
+    """A place at which a training clips by itself: on how many ``tensors`` of the optimizer, and in how many calls."""
 
-    def forget_losses(self) -> None: ...
+    where: str
+    by: str
+    threshold: float
+    tensors: int
+    calls: int = 0
+
+
+def site_of(call: ClipCall, sites: list[ClipSite], ours: Collection[int]) -> ClipSite | None:
+    """The one of ``sites`` that a call comes from; a new one is added. None where the call clips none of the tensors with the ids
+    ``ours``, or where so many are known that the threshold is most likely another one in every step."""
+    known = next((s for s in sites if (s.where, s.threshold) == (call.where, call.threshold)), None)
+    if known is None and len(sites) < MOST_SITES and (shared := sum(id(p) in ours for p in call.parameters)):
+        known = ClipSite(where=call.where, by=call.by, threshold=call.threshold, tensors=shared)
+        sites.append(known)
+    return known
+
+
+class Listener(Protocol):
+    """What is told. A class that inherits this leaves out what it does not need."""
+
+    def before_backward(self) -> None:
+        return
+
+    def forget_losses(self) -> None:
+        """The first backward pass after a step: what came before belongs to that step."""
+        ...
 
     def saw_loss(self, loss: Tensor) -> None: ...
 
-    def after_backward(self) -> None: ...
+    def after_backward(self) -> None:
+        return
 
     def before_clipping(self, call: ClipCall) -> bool:
         """Whether the call may act."""
         ...
 
-    def after_unscaling(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def after_unscaling(self, optimizer: torch.optim.Optimizer) -> None:
+        return
 
     def dropped(self, optimizer: torch.optim.Optimizer) -> None:
         """A GradScaler did not make this step."""
@@ -213,32 +243,18 @@ def _scaler_step(self: Any, optimizer: torch.optim.Optimizer, *args: Any, **kwar
 
 
 def _clip_by_norm(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kwargs: Any) -> Any:
-    original = _originals["by_norm"]
-    parameters = _listed(parameters)
-    if _may_act(parameters, float(max_norm), "norm", total_norm):
-        return original(parameters, max_norm, total_norm, *args, **kwargs)
-    return None
+    return _clip("norm", parameters, max_norm, total_norm, total_norm, *args, **kwargs)
 
 
 def _clip_by_value(parameters: Any, clip_value: float, *args: Any, **kwargs: Any) -> Any:
-    original = _originals["by_value"]
-    parameters = _listed(parameters)
-    if _may_act(parameters, float(clip_value), "value", None):
-        return original(parameters, clip_value, *args, **kwargs)
-    return None
+    return _clip("value", parameters, clip_value, None, *args, **kwargs)
 
 
-def _listed(parameters: Tensor | Iterable[Tensor]) -> Tensor | list[Tensor]:
-    return parameters if isinstance(parameters, Tensor) else list(parameters)
-
-
-def _may_act(parameters: Tensor | list[Tensor], threshold: float, by: str, total_norm: Tensor | None) -> bool:
-    call = ClipCall(
-        parameters=[parameters] if isinstance(parameters, Tensor) else parameters,
-        threshold=threshold,
-        by=by,
-        total_norm=total_norm,
-        where=place(),
-    )
+def _clip(by: str, parameters: Any, threshold: float, norm: Tensor | None, *args: Any, **kwargs: Any) -> Any:
+    """Call the original function with ``parameters``, ``threshold`` and the rest, where every listener lets it act."""
+    original = _originals[f"by_{by}"]
+    parameters = parameters if isinstance(parameters, Tensor) else list(parameters)
+    listed = [parameters] if isinstance(parameters, Tensor) else parameters
+    call = ClipCall(parameters=listed, threshold=float(threshold), by=by, total_norm=norm, where=place())
     answers = [listener.before_clipping(call) for listener in list(_listeners)]
-    return all(answers)
+    return original(parameters, threshold, *args, **kwargs) if all(answers) else None

@@ -7,7 +7,7 @@ be clipped. Whatever goes wrong in it goes to ``on_error``: it must not end a tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class Observer:
         on_gradients: Callable[[], None] | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.params = list(_params_of(optimizer))
+        self.params = _params_of(optimizer)
         self.step = 0
         self._sink, self._on_error, self._on_gradients = sink, on_error, on_gradients
         self.losses: list[Tensor | float] = []
@@ -77,7 +77,8 @@ class Observer:
 
     def dropped(self) -> None:
         """A GradScaler left this step out: its gradients are not finite."""
-        self.safely(self._observe_dropped)
+        self._noted = self._scale = None
+        self.safely(lambda: self._observe(scaled=True, clip=False))
 
     def safely(self, act: Callable[[], None]) -> None:
         try:
@@ -128,10 +129,6 @@ class Observer:
                 norms = Norms(norms.total * inverse, norms.per_tensor * inverse, norms.grad_max * inverse)
             return norms
 
-    def _observe_dropped(self) -> None:
-        self._noted = self._scale = None
-        self._observe(scaled=True, clip=False)
-
     def _observe(self, *, scaled: bool = False, clip: bool = True) -> None:
         found, scale, losses = self._noted or self.measure(), self._scale, self.losses
         self._noted, self._scale, self.losses = None, None, []
@@ -158,13 +155,17 @@ class Observer:
         self._sink(observation)
 
 
-def _params_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    seen = set()
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if id(p) not in seen:
-                seen.add(id(p))
-                yield p
+def _params_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Each of them once, in the order of the optimizer."""
+    return list({id(p): p for group in optimizer.param_groups for p in group["params"]}.values())
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Of this process in torch's process group, where there is one."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def kept(loss: Tensor) -> Tensor | float:

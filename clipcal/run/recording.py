@@ -3,7 +3,6 @@ stays as it is until then."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from clipcal.errors import InputError, cannot_write
 from clipcal.run.directory import Replacement, Run, RunInfo, Status, now, open_run
 from clipcal.run.layers import RowsFile, rank_names
-from clipcal.run.step import Step
+from clipcal.run.step import Step, repeats
 from clipcal.run.trace import AppendOnly, Trace, lines_of, mend, read_trace, trace_of
 
 OnSteps = Callable[[Sequence[Step]], None]
@@ -165,11 +164,10 @@ def _reopen(folder: Path, info: RunInfo, beside: Sequence[RowsFile]) -> Run:
 
 
 def _compare(known: Trace, steps: Sequence[Step], device: str) -> None:
-    """A resumed run trains its first steps again; on the CPU they must come out as they were, bit for bit."""
-    tolerance = 0.0 if device == "cpu" else 1e-2
+    """A resumed run trains its first steps again, and they must come out as they were."""
     for s in steps:
         was, now_ = float(known.grad_norm[s.step]), s.grad_norm
-        if not (was == now_ or (math.isnan(was) and math.isnan(now_)) or math.isclose(was, now_, rel_tol=tolerance)):
+        if not repeats(was, now_, step=s.step, device=device):
             raise InputError(
                 f"Step {s.step} does not repeat: its grad norm was {was:.9g} and is {now_:.9g} now, so the recorded steps and new "
                 "ones are not one run. The code or the data changed, or they do not follow the seed. Profile again with --force."

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from clipcal.run.jsonfile import dumps
+
+TORCH_EPSILON = 1e-6
+"""What torch.nn.utils.clip_grad_norm_ adds to the total norm before it divides by it."""
+SAME_START, SAME_LATER = 1e-3, 1e-2
+"""How far, relatively, a norm may be from what it was when a step is trained again on a GPU, where sums are taken in another order. At the
+first step this is rounding alone. Every update carries the difference on, so that later steps are further apart."""
+_Norm = TypeVar("_Norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +66,23 @@ class Step:
         if self.skipped:
             row["skipped"] = True
         return dumps(row)
+
+
+def clip_scale(norm: _Norm, max_norm: float) -> _Norm:
+    """The factor by which torch.nn.utils.clip_grad_norm_ multiplies gradients of this total norm: a float, an array or a tensor of
+    torch's, NaN where the norm is."""
+    total: Any = norm
+    factor: Any = max_norm / (total + TORCH_EPSILON)
+    if hasattr(factor, "clip"):
+        factor = factor.clip(max=1.0)
+    elif factor > 1.0:
+        factor = 1.0
+    limited: _Norm = factor
+    return limited
+
+
+def repeats(was: float, is_now: float, *, step: int, device: str) -> bool:
+    """Whether a step that was trained again came out as before: bit for bit on the CPU, nearly on other devices."""
+    if was == is_now or (math.isnan(was) and math.isnan(is_now)):
+        return True
+    return not device.startswith("cpu") and math.isclose(was, is_now, rel_tol=SAME_LATER if step else SAME_START)

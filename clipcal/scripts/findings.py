@@ -46,20 +46,18 @@ def check_changes(script: Script, gathering: Gathering) -> None:
 
 def notes_on(script: Script, gathering: Gathering, trace: Trace) -> list[str]:
     """Sentences, the script's own clipping first."""
-    lead = gathering.picked[0]
-    names = lead.about["names"]
-    clips = [c for c in lead.seen.get("clips", []) if c["threshold"] < float("inf")]  # inf: somebody's way to measure
-    notes = [_own_clipping(script, clip, trace, len(names)) for clip in clips]
-    inner: dict[str, str] = lead.about.get("inner_clipping") or {}
-    if inner:
+    lead = gathering.lead
+    clips = [c for c in gathering.clips if c["threshold"] < float("inf")]  # inf: somebody's way to measure
+    notes = [_own_clipping(clip, trace, len(lead["names"])) for clip in clips]
+    if inner := lead.get("inner_clipping"):
         options = ", ".join(f"{k}={v}" for k, v in inner.items())
-        notes.append(f"{lead.about['optimizer']} clips by itself inside step ({options}); that stays on")
+        notes.append(f"{lead['optimizer']} clips by itself inside step ({options}); that stays on")
     optimizers = gathering.optimizers()
     if len(optimizers) > 1:
         notes.append(
-            f"{len(optimizers)} optimizers step here: {'; '.join(optimizers)}. Recorded is {lead.about['number']}; --optimizer picks another"
+            f"{len(optimizers)} optimizers step here: {'; '.join(optimizers)}. Recorded is {lead['number']}; --optimizer picks another"
         )
-    changes: dict[str, Any] = lead.seen.get("changes") or {}
+    changes: dict[str, Any] = gathering.picked[0].seen.get("changes") or {}
     if changes.get("changed") and float(changes["highest"]) > 1.0 + CONSTANT:
         notes.append(
             "something changes the gradients between the backward pass and the step; the norms are those at the step"
@@ -76,25 +74,25 @@ def notes_on(script: Script, gathering: Gathering, trace: Trace) -> list[str]:
 
 def in_use(gathering: Gathering) -> float | None:
     """The max_norm of the script's own clipping, where there is one for all of its parameters."""
-    lead = gathering.picked[0]
+    num_tensors = len(gathering.lead["names"])
     thresholds = [
         c["threshold"]
-        for c in lead.seen.get("clips", [])
-        if c["by"] == "norm" and c["tensors"] >= len(lead.about["names"]) and 0 < c["threshold"] < float("inf")
+        for c in gathering.clips
+        if c["by"] == "norm" and c["tensors"] >= num_tensors and 0 < c["threshold"] < float("inf")
     ]
     return float(thresholds[0]) if thresholds else None
 
 
 def framework(gathering: Gathering) -> str | None:
     """Whose words the threshold is pasted in, where the script's clip call shows it: ``train.py:12 (transformers)``."""
-    for clip in gathering.picked[0].seen.get("clips", []):
+    for clip in gathering.clips:
         package = str(clip["where"]).rpartition("(")[2].removesuffix(")")
         if package in FRAMEWORKS:
             return FRAMEWORKS[package]
     return None
 
 
-def _own_clipping(script: Script, clip: dict[str, Any], trace: Trace, num_tensors: int) -> str:
+def _own_clipping(clip: dict[str, Any], trace: Trace, num_tensors: int) -> str:
     threshold = float(clip["threshold"])
     what = f"{clip['where']} clips at {threshold:g} ({FUNCTIONS[clip['by']]})"
     if clip["tensors"] < num_tensors:

@@ -12,17 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.run.step import Step
-from clipcal.scripts.child.growing import COUNT
+from clipcal.scripts.child.growing import COUNT, NORM, NUMBERS
 from clipcal.scripts.child.session import STREAMS
 
 Rows = NDArray[np.float32]
 
 UNLIKE = 1e-3
 """How far, relatively, the norms of ranks may be apart that share their gradients."""
-COLUMNS = [
-    ("step", "<i8"), ("loss", "<f8"), ("grad_norm", "<f8"), ("grad_max", "<f8"), ("lr", "<f8"), ("seconds", "<f8"), ("skipped", "u1"),
-]  # fmt: skip
-"""The beginning of a row, as ``clipcal.scripts.child.stream`` packs it."""
 
 
 @dataclass
@@ -45,30 +41,18 @@ class Rank:
 
     def read(self) -> None:
         """Whatever was written since."""
-        self._read_steps()
-        # after the steps, so that what was seen of them is in it
-        self.seen = _json(self.folder / "seen.json") or self.seen
-
-    def _read_steps(self) -> None:
-        row = np.dtype([*COLUMNS, ("norms", "<f4", (self.num_tensors,))])
+        numbers = [(name, f"<{kind}") for name, kind in NUMBERS.items()]
+        row = np.dtype([*numbers, ("norms", f"<{NORM}", (self.num_tensors,))])
         with (self.folder / "steps").open("rb") as f:
             head = f.read(COUNT.size)
             count = COUNT.unpack(head)[0] if len(head) == COUNT.size else 0
             f.seek(COUNT.size + row.itemsize * len(self.steps))
             data = f.read(row.itemsize * max(count - len(self.steps), 0))
         for r in np.frombuffer(data, dtype=row):
-            self.steps.append(
-                Step(
-                    step=int(r["step"]),
-                    loss=float(r["loss"]),
-                    grad_norm=float(r["grad_norm"]),
-                    grad_max=float(r["grad_max"]),
-                    lr=float(r["lr"]),
-                    seconds=float(r["seconds"]),
-                    skipped=bool(r["skipped"]),
-                )
-            )
+            self.steps.append(Step(**{name: r[name].item() for name in NUMBERS}))
             self.rows.append(r["norms"].copy())
+        # after the steps, so that what was seen of them is in it
+        self.seen = _json(self.folder / "seen.json") or self.seen
 
 
 class Gathering:
@@ -78,19 +62,23 @@ class Gathering:
     def __init__(self, session: Path) -> None:
         self.ranks: dict[str, Rank] = {}
         self.picked: list[Rank] = []
-        self.others: list[Rank] = []
         self.given = 0
         self.num_unlike = 0
         self._folder = session / STREAMS
 
-    def poll(self, *, at_end: bool = False) -> tuple[list[Step], Rows]:
+    def poll(self) -> tuple[list[Step], Rows]:
         for folder in sorted(self._folder.glob("*-*-*")) if self._folder.is_dir() else ():
             about = _json(folder / "stream.json")
             if folder.name not in self.ranks and about is not None:
                 self.ranks[folder.name] = Rank(folder, about, {}, [], [])
         for rank in self.ranks.values():
             rank.read()
-        self._pick(at_end)
+        # of each rank the optimizer that its process picked; where a command trains more than once, the first
+        taken = {r.rank: r for r in self.picked}
+        for rank in self.ranks.values():
+            if rank.seen.get("picked"):
+                taken.setdefault(rank.rank, rank)
+        self.picked = [taken[k] for k in sorted(taken)]
         empty = np.empty((0, self.picked[0].num_tensors if self.picked else 0), dtype=np.float32)
         if not self.picked or len(self.picked) < self.world:
             return [], empty
@@ -114,6 +102,11 @@ class Gathering:
         """What the first rank says of itself."""
         return self.picked[0].about
 
+    @property
+    def clips(self) -> list[dict[str, Any]]:
+        """The places at which the script clips by itself, as the first rank has seen them."""
+        return list(self.picked[0].seen.get("clips", []))
+
     def optimizers(self) -> list[str]:
         """Every optimizer that made a step in the first process, by number, as people may want to read it."""
         first = self.picked[0].about["pid"] if self.picked else None
@@ -126,14 +119,6 @@ class Gathering:
             f"{number} {about['optimizer']} ({about['num_parameters']:,} parameters, {steps} step{'s' * (steps != 1)})"
             for number, about, steps in rows
         ]
-
-    def _pick(self, at_end: bool) -> None:
-        """Of each rank the optimizer that its process picked; where a command trains more than once, the first."""
-        taken = {r.rank: r for r in self.picked}
-        for rank in self.ranks.values():
-            if rank.seen.get("picked") and rank.rank not in taken:
-                taken[rank.rank] = rank
-        self.picked = [taken[k] for k in sorted(taken)]
 
 
 def _together(steps: Sequence[Step], rows: Sequence[Rows], ranks: Sequence[Rank]) -> tuple[Step, Rows]:

@@ -2,146 +2,98 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from clipcal._version import __version__
-from clipcal.errors import ClipcalError, UserCodeError
-from clipcal.recommendation.reprofiling import OnGuard, guard_for
+from clipcal.errors import UserCodeError
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
-from clipcal.run.layers import LayersWriter
-from clipcal.run.recording import OnSteps, Recording
+from clipcal.run.recording import Recording
 from clipcal.run.step import Step
-from clipcal.run.trace import AppendOnly, lines_of, read_trace
+from clipcal.run.trace import read_trace
 from clipcal.scripts import findings
 from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.running import Ending, ended, hint, run
-from clipcal.sources.script import Script
-from clipcal.training.patience import PATIENCE, Patience
+from clipcal.sources.script import Script, from_source
+from clipcal.training.keeping import End, Growing, Profiling, ending, with_guard
+from clipcal.training.patience import Patience, is_finite
 
 HELD = 10
 """Steps that are held back before anything is written: a script that clips by hand shows itself in them."""
 
 
-def profile(
-    script: Script,
-    folder: Path | str,
-    *,
-    force: bool = False,
-    resume: bool = False,
-    on_steps: OnSteps | None = None,
-    on_guard: OnGuard | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    command: Sequence[str] = (),
-) -> Run:
+def profile(script: Script, folder: Path | str, how: Profiling) -> Run:
     """Run the script without clipping and record it in ``folder``, as ``clipcal.training.profiling.profile`` does a spec.
 
     Where it is lost too early, it is run once more under a temporary guard. Raises InputError where the script cannot be watched,
     UserCodeError where it fails; what was recorded before is kept.
     """
     folder = Path(folder)
-    if not resume:
-        refuse_to_replace(folder, force=force)
-    keeper = _Keeper(script, folder, resume=resume, force=force, on_steps=on_steps, command=command)
-    status: Status = "failed"
-    reason: str | None = "the process ended in the middle of training"
-    notes: list[str] = []
-    try:
-        ending = run(
-            script,
-            Config(steps=script.steps, optimizer=script.optimizer),
-            seed=script.seed,
-            on_rows=keeper.take,
-            should_stop=lambda: should_stop() or keeper.is_lost,
-        )
-        keeper.flush(ending.gathering)
-        status, reason = _status(script, ending, keeper, asked=should_stop())
-        notes = ending.notes
-    except ClipcalError as e:
-        reason = str(e).splitlines()[0]
-        raise
-    except KeyboardInterrupt:
-        status, reason = "interrupted", "interrupted"
-        raise
-    finally:
-        with contextlib.suppress(ClipcalError) if status == "failed" else contextlib.nullcontext():
-            made = keeper.close(status, reason, notes)
+    if not how.resume:
+        refuse_to_replace(folder, force=how.force)
+    keeper = _Keeper(script, folder, how)
+    with ending(keeper.patience, keeper.close) as end:
+        config, stop = Config(steps=script.steps, optimizer=script.optimizer), how.should_stop
+        watched = run(script, config, seed=script.seed, on_rows=keeper.take, should_stop=stop, patience=keeper.patience)
+        keeper.flush(watched.gathering)
+        end.status, end.reason = _status(script, watched, keeper, asked=how.should_stop())
+        keeper.notes = watched.notes
+    made = keeper.run
     assert made is not None, "a script without a step is refused before"
-    if status == "failed":
-        raise UserCodeError(f"`{script.shown()}` {reason}. Its steps are kept in {folder}.{hint(script)}")
-    guard = guard_for(made)
-    if guard is None:
-        return made
-    if on_guard:
-        on_guard(guard)
-    return _profile_under(guard, made, on_steps or (lambda steps: None), should_stop)
+    if end.status == "failed":
+        raise UserCodeError(f"`{script.shown()}` {end.reason}. Its steps are kept in {folder}.{hint(script)}")
+
+    def train_under(guard: float, growing: Growing) -> None:
+        """The same script, clipped at ``guard``. Raises KeyboardInterrupt where it was stopped."""
+        picked = from_source(made.info.source)
+        config = Config(steps=picked.steps, optimizer=picked.optimizer, max_norm=guard)
+
+        def write(gathering: Gathering, steps: Sequence[Step], rows: Rows) -> None:
+            growing.names = gathering.lead["names"]
+            growing.write(steps, rows)
+
+        watched = run(picked, config, seed=picked.seed, on_rows=write, should_stop=how.should_stop, patience=Patience())
+        if how.should_stop() and watched.steps < picked.steps:
+            raise KeyboardInterrupt
+
+    return with_guard(made, how.on_guard, how.on_steps, train_under)
 
 
-def _status(script: Script, ending: Ending, keeper: _Keeper, *, asked: bool) -> tuple[Status, str | None]:
-    if keeper.is_lost:
-        return (
-            "stopped",
-            f"the loss or the gradients were not finite for {PATIENCE} steps from step {keeper.patience.gone_at}",
-        )
-    if asked and ending.steps < script.steps:
-        return "interrupted", f"interrupted after step {ending.steps - 1}"
-    if ending.failed and keeper.ends_badly and ending.code is not None:
-        return (
-            "stopped",
-            f"the script {ended(ending.code)} when its loss or its gradients were not finite, after step {ending.steps - 1}",
-        )
-    if ending.failed and ending.code is not None:
-        return "failed", f"{ended(ending.code)} after {ending.steps} of {script.steps} steps"
-    if ending.steps < script.steps:
-        ending.notes.append(f"{script.path} ended by itself after {ending.steps} of {script.steps} steps")
+def _status(script: Script, watched: Ending, keeper: _Keeper, *, asked: bool) -> tuple[Status, str | None]:
+    if asked and watched.steps < script.steps:
+        return "interrupted", f"interrupted after step {watched.steps - 1}"
+    if watched.failed and watched.code is not None:
+        how = ended(watched.code)
+        if keeper.last is not None and not is_finite(keeper.last):  # many scripts raise an error then
+            last = watched.steps - 1
+            return "stopped", f"the script {how} when its loss or its gradients were not finite, after step {last}"
+        return "failed", f"{how} after {watched.steps} of {script.steps} steps"
+    if watched.steps < script.steps and keeper.patience.gone_at is None:
+        watched.notes.append(f"{script.path} ended by itself after {watched.steps} of {script.steps} steps")
     return "complete", None
 
 
 class _Keeper:
     """Steps as they are gathered -> the run directory, from the moment on that the script is known to be one that can be read."""
 
-    def __init__(
-        self,
-        script: Script,
-        folder: Path,
-        *,
-        resume: bool,
-        force: bool,
-        on_steps: OnSteps | None,
-        command: Sequence[str],
-    ) -> None:
+    def __init__(self, script: Script, folder: Path, how: Profiling) -> None:
         self.script, self.folder = script, folder
         self.patience = Patience()
-        self._options: dict[str, Any] = {"resume": resume, "force": force, "on_steps": on_steps}
-        self._command = list(command)
+        self.last: Step | None = None
+        self.notes: list[str] = []
+        self.run: Run | None = None
+        self._how = how
         self._recording: Recording | None = None
         self._gathering: Gathering | None = None
-        self._last: Step | None = None
         self._held: list[tuple[Sequence[Step], Rows]] = []
 
-    @property
-    def is_lost(self) -> bool:
-        return self.patience.gone_at is not None
-
-    @property
-    def ends_badly(self) -> bool:
-        """Whether the last step was not finite: many scripts end with an error then, which is their training's fault."""
-        last = self._last
-        return last is not None and not (math.isfinite(last.loss) and math.isfinite(last.grad_norm))
-
     def take(self, gathering: Gathering, steps: Sequence[Step], rows: Rows) -> None:
-        kept = self.patience.kept(steps)
-        if kept:
-            self._last = steps[kept - 1]
-            self._held.append((steps[:kept], rows[:kept]))
-        if gathering.given >= HELD or self.is_lost:
+        self.last = steps[-1]
+        self._held.append((steps, rows))
+        if gathering.given >= HELD or self.patience.gone_at is not None:
             self.flush(gathering)
 
     def flush(self, gathering: Gathering) -> None:
@@ -150,25 +102,31 @@ class _Keeper:
         self._gathering = gathering
         findings.check_changes(self.script, gathering)
         if self._recording is None:
-            info = info_of(self.script, self.folder, gathering, self._command)
-            self._recording = Recording(self.folder, info, gathering.lead["names"], **self._options)
+            self._recording = Recording(
+                self.folder,
+                info_of(self.script, self.folder, gathering, self._how.command),
+                gathering.lead["names"],
+                resume=self._how.resume,
+                force=self._how.force,
+                on_steps=self._how.on_steps,
+            )
         held, self._held = self._held, []
         for steps, rows in held:
             self._recording.write(steps, rows)
 
-    def close(self, status: Status, reason: str | None, notes: Sequence[str]) -> Run | None:
+    def close(self, end: End) -> None:
         if self._recording is None or self._gathering is None:
-            return None
+            return
         own: list[str] = []
         if self._recording.run is not None:
             own = findings.notes_on(self.script, self._gathering, read_trace(self._recording.run.trace))
-        self._recording.close(status, reason, [*own, *notes])
+        self._recording.close(end.status, end.reason, [*own, *self.notes])
         made = self._recording.run
         if made is None:
-            return None
+            return
         picked = replace(self.script, optimizer=int(self._gathering.lead["number"]))
-        ended_by_itself = status == "complete" and self._gathering.given < self.script.steps
-        return made.save(
+        ended_by_itself = end.status == "complete" and self._gathering.given < self.script.steps
+        self.run = made.save(
             source=picked.source() | {"framework": findings.framework(self._gathering)},
             in_use=findings.in_use(self._gathering),
             steps=self._gathering.given if ended_by_itself else self.script.steps,
@@ -193,54 +151,3 @@ def info_of(script: Script, folder: Path, gathering: Gathering, command: Sequenc
         command=list(command),
         started=now(),
     )
-
-
-def _profile_under(guard: float, made: Run, on_steps: OnSteps, should_stop: Callable[[], bool]) -> Run:
-    """Run the same script clipped at ``guard``; its trace grows under another name and is the run's when whole."""
-    from clipcal.sources.script import from_source
-
-    script = from_source(made.info.source)
-    growing = [path.with_name(path.name + ".partial") for path in (made.guarded_layers, made.guarded)]
-    for path in growing:
-        path.unlink(missing_ok=True)
-    patience, files = Patience(), contextlib.ExitStack()
-    layers: LayersWriter | None = None
-    trace: AppendOnly | None = None
-
-    def write(gathering: Gathering, steps: Sequence[Step], rows: Rows) -> None:
-        nonlocal layers, trace
-        kept = patience.kept(steps)
-        if not kept:
-            return
-        if layers is None or trace is None:
-            layers = files.enter_context(contextlib.closing(LayersWriter(growing[0], gathering.lead["names"], 2.0)))
-            trace = files.enter_context(contextlib.closing(AppendOnly(growing[1])))
-        clipped = [clipped_at(guard, s) for s in steps[:kept]]
-        layers.append(rows[:kept])
-        trace.append(lines_of(clipped))
-        on_steps(clipped)
-
-    try:
-        with files:
-            ending = run(
-                script,
-                Config(steps=script.steps, optimizer=script.optimizer, max_norm=guard),
-                seed=script.seed,
-                on_rows=write,
-                should_stop=lambda: should_stop() or patience.gone_at is not None,
-            )
-        if should_stop() and ending.steps < script.steps:
-            raise KeyboardInterrupt
-        for path, whole in zip(growing, (made.guarded_layers, made.guarded), strict=True):
-            os.replace(path, whole)
-    except BaseException:
-        for path in growing:
-            path.unlink(missing_ok=True)
-        raise
-    return made.save(guard=guard)
-
-
-def clipped_at(max_norm: float, step: Step) -> Step:
-    """The step, with the factor by which torch's clip_grad_norm_ scaled it."""
-    factor = max_norm / (step.grad_norm + 1e-6)
-    return replace(step, scale=min(1.0, factor) if factor == factor else factor)

@@ -10,18 +10,19 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
 from clipcal.errors import ClipcalError, InputError, UserCodeError
-from clipcal.run.step import Step
+from clipcal.run.step import Step, clip_scale
 from clipcal.scripts.child import session as talk
 from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.processes import Clock, Processes
 from clipcal.scripts.saved import notes_on, put_back
 from clipcal.sources.script import Script
+from clipcal.training.patience import Patience
 
 OnRows = Callable[[Gathering, Sequence[Step], Rows], None]
 
@@ -65,31 +66,44 @@ def run(
     seed: int,
     on_rows: OnRows,
     should_stop: Callable[[], bool] = lambda: False,
+    patience: Patience | None = None,
     output: IO[bytes] | int = 2,
 ) -> Ending:
-    """Run the script once, and tell ``on_rows`` of its steps until there are enough, ``should_stop``, or it ends.
+    """Run the script once, and tell ``on_rows`` of its steps until there are enough, ``patience`` has run out, ``should_stop``, or it ends.
 
     ``seed``: another one than 0 shifts every seed that the script sets by as much, or stands where its arguments say ``{seed}``.
     Whatever ends this function, no process is left. Raises InputError where the script cannot be watched, UserCodeError where it
     fails before its first step, and whatever ``on_rows`` raises.
     """
+
+    def is_over() -> bool:
+        return should_stop() or (patience is not None and patience.gone_at is not None)
+
+    def tell(gathering: Gathering, steps: Sequence[Step], rows: Rows) -> None:
+        kept = len(steps) if patience is None else patience.kept(steps)
+        if config.max_norm is not None:
+            steps = [replace(s, scale=clip_scale(s.grad_norm, config.max_norm)) for s in steps[:kept]]
+        if kept:
+            on_rows(gathering, steps[:kept], rows[:kept])
+
     with _session(config) as session, _directory(script) as cwd:
         env = _environment(script, session, seed)
         try:
-            processes = Processes(script.argv(seed), cwd=cwd, env=env, mark=_mark(session), output=output)
+            mark = f"{talk.VARIABLE}={session}"
+            processes = Processes(script.argv(seed), cwd=cwd, env=env, mark=mark, output=output)
         except OSError as e:
             raise InputError(f"{script.words[0]}: cannot be started ({e.strerror}).") from None
         gathering = Gathering(session)
         try:
-            code = _watch(session, processes, gathering, config.steps, on_rows, should_stop)
+            code = _watch(session, processes, gathering, config.steps, tell, is_over)
         finally:
             try:
                 processes.end()
             finally:
                 saved = put_back(session)
-        on_rows(gathering, *gathering.poll(at_end=True))
+        tell(gathering, *gathering.poll())
         _raise_refusal(session)
-        enough = gathering.given >= config.steps or should_stop()
+        enough = gathering.given >= config.steps or is_over()
         failed = not enough and code != 0
         if not gathering.given and should_stop():
             raise KeyboardInterrupt
@@ -119,7 +133,7 @@ def _watch(
             on_rows(gathering, *found)
         if code is not None:
             return code
-        refusing = [pid for kind in ("refused", "failed") for pid in _who_said(session, kind)]
+        refusing = [int(p.name.rpartition("-")[2]) for kind in ("refused", "failed") for p in _said(session, kind)]
         if over is None and (refusing or should_stop() or gathering.given >= steps):
             over = Clock(processes)
             (session / talk.STOP).touch()
@@ -131,9 +145,9 @@ def _watch(
         time.sleep(LOOK)
 
 
-def _who_said(session: Path, kind: str) -> list[int]:
-    """The processes that left a file of this kind."""
-    return [int(path.name.rpartition("-")[2]) for path in session.glob(f"{kind}-*") if path.suffix != ".partial"]
+def _said(session: Path, kind: str) -> list[Path]:
+    """The files of this kind that processes left, each with the number of its process."""
+    return sorted(path for path in session.glob(f"{kind}-*") if path.suffix != ".partial")
 
 
 @contextlib.contextmanager
@@ -162,10 +176,6 @@ def _directory(script: Script) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _mark(session: Path) -> str:
-    return f"{talk.VARIABLE}={session}"
-
-
 def _environment(script: Script, session: Path, seed: int) -> dict[str, str]:
     env = dict(os.environ)
     shift = 0 if script.takes_seed else seed
@@ -181,14 +191,11 @@ def _environment(script: Script, session: Path, seed: int) -> dict[str, str]:
 
 
 def _raise_refusal(session: Path) -> None:
-    for path in sorted(session.glob("refused-*")):
-        if not path.name.endswith(".partial"):
-            raise InputError(path.read_text(encoding="utf-8"))
-    for path in sorted(session.glob("failed-*")):
-        if not path.name.endswith(".partial"):
-            raise ClipcalError(
-                f"Recording the script ended with an error of clipcal's own: {path.read_text(encoding='utf-8')}"
-            )
+    for path in _said(session, "refused"):
+        raise InputError(path.read_text(encoding="utf-8"))
+    for path in _said(session, "failed"):
+        text = path.read_text(encoding="utf-8")
+        raise ClipcalError(f"Recording the script ended with an error of clipcal's own: {text}")
 
 
 def _nothing_seen(script: Script, session: Path, gathering: Gathering, code: int | None) -> ClipcalError:

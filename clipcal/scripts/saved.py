@@ -7,75 +7,69 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipcal.scripts.child.asides import ASIDE, BEGAN, JOURNAL, rows_from
+from clipcal.scripts.child.asides import ASIDE, BEGAN, JOURNAL, is_folder, rows_from
 from clipcal.sources.script import Script
 
 MOST_ENTRIES = 10_000
 """Of a folder in which asides of earlier runs are looked for."""
 
 
-@dataclass(kw_only=True)
-class Saved:
-    """``over`` and ``away``: written over, and not there any more, when the script ended; both are what they were. ``changed`` could
-    not be kept, with why; ``stuck`` could not be put back, with the place of its content. ``left`` are asides of earlier runs."""
-
-    over: list[Path] = field(default_factory=list)
-    away: list[Path] = field(default_factory=list)
-    new: list[Path] = field(default_factory=list)
-    changed: list[tuple[Path, str]] = field(default_factory=list)
-    stuck: list[tuple[Path, Path]] = field(default_factory=list)
-    left: list[Path] = field(default_factory=list)
-
-
 def put_back(session: Path) -> Saved:
     """Undo, from the last to the first, what the script did to files that are older than its run. No process of it is left."""
     with _uninterrupted():
-        undoing = _Undoing(since=(session / BEGAN).stat().st_mtime_ns)
+        saved = Saved(since=(session / BEGAN).stat().st_mtime_ns)
         journal = session / JOURNAL
-        rows = [row for _, row in rows_from(str(journal))] if journal.exists() else []
-        for row in reversed(rows):
-            undoing.undo(*row)
-    return undoing.result([Path(row[1]) for row in rows])
+        for _, row in reversed(rows_from(str(journal)) if journal.exists() else []):
+            saved.undo(*row)
+    saved.left = _asides_beside(saved.touched, known=set(saved.stuck.values()))
+    return saved
 
 
-class _Undoing:
+class Saved:
+    """The files of before, as far as they could be put back. ``changed`` could not be kept, with why; ``stuck`` could not be put back, with
+    the place of its content. ``new`` were saved by the script; ``left`` are asides of earlier runs, beside what it ``touched``."""
+
     def __init__(self, *, since: int) -> None:
+        self.changed: dict[Path, str] = {}
+        self.stuck: dict[Path, Path] = {}
+        self.left: list[Path] = []
+        self.touched: list[Path] = []
         self._since = since
         self._was_there: dict[Path, bool] = {}
         self._saved: list[Path] = []
-        self._changed: dict[Path, str] = {}
-        self._stuck: dict[Path, Path] = {}
         self._asides: set[Path] = set()
 
     def undo(self, kind: str, name: str, *rest: Any) -> None:
         path = Path(name)
+        self.touched.append(path)
         if kind == "saved":
             self._saved.append(path)
         elif kind == "lost":
             with contextlib.suppress(OSError):
                 about = path.lstat()
                 if [about.st_size, about.st_mtime_ns] != list(rest[1:]):
-                    self._changed[path] = rest[0]
+                    self.changed[path] = rest[0]
         elif kind == "moved":
             self._move_back(path, Path(rest[0]), (rest[1], rest[2]))
         else:
             self._put_back(path, Path(rest[0]), is_copy=kind == "copied")
 
-    def result(self, touched: Sequence[Path]) -> Saved:
-        told = {path: there for path, there in reversed(self._was_there.items()) if path not in self._asides}
-        outer = [path for path in told if not any(parent in told for parent in path.parents)]
-        return Saved(
-            over=[path for path in outer if told[path]],
-            away=[path for path in outer if not told[path]],
-            new=[p for p in reversed(self._saved) if os.path.exists(p) and p not in told and p not in self._changed],
-            changed=list(self._changed.items()),
-            stuck=list(self._stuck.items()),
-            left=_asides_beside(touched, known=set(self._stuck.values())),
-        )
+    @property
+    def _told(self) -> dict[Path, bool]:
+        return {path: there for path, there in reversed(self._was_there.items()) if path not in self._asides}
+
+    def put_back(self, *, there: bool) -> list[Path]:
+        """What was written over (``there``), or was not there any more; of a folder and what is in it, the folder."""
+        told = self._told
+        return [p for p, was in told.items() if was == there and not any(parent in told for parent in p.parents)]
+
+    @property
+    def new(self) -> list[Path]:
+        told = self._told
+        return [p for p in reversed(self._saved) if os.path.exists(p) and p not in told and p not in self.changed]
 
     def _put_back(self, path: Path, aside: Path, *, is_copy: bool) -> None:
         self._asides.add(aside)
@@ -89,14 +83,14 @@ class _Undoing:
                 aside.unlink()
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not _is_folder(aside):
+            if not is_folder(aside):
                 os.replace(aside, path)
             elif there:
                 self._merge(aside, path)
             else:
                 aside.rename(path)
         except OSError:
-            self._stuck[path] = aside
+            self.stuck[path] = aside
         else:
             self._was_there.setdefault(path, there)
 
@@ -104,7 +98,7 @@ class _Undoing:
         """A folder that was removed and made again: what was in it comes back, what is new in it stays."""
         for entry in sorted(aside.iterdir()):
             goal = path / entry.name
-            if _is_folder(entry) and _is_folder(goal):
+            if is_folder(entry) and is_folder(goal):
                 self._merge(entry, goal)
             elif os.path.lexists(goal) and self._is_new(entry):  # both are the script's
                 entry.unlink()
@@ -119,12 +113,12 @@ class _Undoing:
                 return
             there = os.path.lexists(src)
             try:
-                if there and _is_folder(dst):
+                if there and is_folder(dst):
                     self._merge(dst, src)
                 else:
                     os.replace(dst, src)
             except OSError:
-                self._stuck[src] = dst
+                self.stuck[src] = dst
             else:
                 self._was_there.pop(dst, None)  # it was not there before
                 self._was_there.setdefault(src, there)
@@ -137,16 +131,16 @@ class _Undoing:
 def notes_on(script: Script, saved: Saved) -> list[str]:
     """What the user is told of it."""
     notes = []
-    if saved.over:
+    if over := saved.put_back(there=True):
         way_out = "" if script.scratch else ". --scratch runs it in an empty directory"
-        notes.append(f"{script.path} saved over {_listed(saved.over)}; what was there before was put back{way_out}")
-    if saved.away:
-        notes.append(f"{script.path} took away {_listed(saved.away)}; what was there before was put back")
+        notes.append(f"{script.path} saved over {_listed(over)}; what was there before was put back{way_out}")
+    if away := saved.put_back(there=False):
+        notes.append(f"{script.path} took away {_listed(away)}; what was there before was put back")
     if saved.new and not script.scratch:
         notes.append(f"{script.path} saved {_listed(saved.new)}, from a run of a few hundred steps")
-    for path, why in saved.changed:
+    for path, why in saved.changed.items():
         notes.append(f"{script.path} changed {_listed([path])}, of which no copy could be kept: {why}")
-    for path, aside in saved.stuck:
+    for path, aside in saved.stuck.items():
         notes.append(f"{_listed([path])} could not be put back; what was there before is {_listed([aside])}")
     if saved.left:
         notes.append(
@@ -168,21 +162,14 @@ def _is_same(path: Path, aside: Path, *, is_copy: bool) -> bool:
     return is_copy and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
-def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
-
-
-def _is_aside(name: str) -> bool:
-    return ASIDE in name and not name.endswith(".partial")
-
-
 def _asides_beside(paths: Sequence[Path], *, known: set[Path]) -> list[Path]:
     """Asides that are still there next to these files and folders, and where clipcal was called."""
     folders = {Path.cwd()} | {folder for path in paths for folder in (path.parent, path.parent.parent)}
     found: set[Path] = set()
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            found |= {Path(e.path) for e in itertools.islice(entries, MOST_ENTRIES) if _is_aside(e.name)}
+            some = itertools.islice(entries, MOST_ENTRIES)
+            found |= {Path(e.path) for e in some if ASIDE in e.name and not e.name.endswith(".partial")}
     return sorted(found - known)
 
 

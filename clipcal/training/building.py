@@ -32,11 +32,8 @@ def pick_device(wanted: str) -> torch.device:
     kind, _, index = wanted.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
-        have = [
-            d
-            for d in ("cuda", "mps")
-            if d != kind and (torch.cuda if d == "cuda" else torch.backends.mps).is_available()
-        ]
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        have = [d for d in there if d != kind and there[d]]
         raise InputError(
             f"device {wanted!r}: this machine has {'no such device' if not count else f'{count} of kind {kind}'}, as torch "
             f"{torch.__version__} sees it. Use --device {' or '.join(['cpu', *have])}."

@@ -13,6 +13,7 @@ from torch.nn import utils
 
 from clipcal.errors import InputError
 from clipcal.run.records import Method
+from clipcal.run.step import clip_scale
 
 
 class Norms(NamedTuple):
@@ -150,6 +151,6 @@ def scale_after(
 ) -> Tensor:
     """The factor by which clipping shortened the whole gradient, 1.0 where it did not act. 0-D, on the device."""
     if rule.method == "norm":
-        return (rule.threshold / (norms.total + 1e-6)).clamp(max=1.0)
+        return clip_scale(norms.total, rule.threshold)
     after = measured(grads, rule.norm_type).total
     return torch.where(norms.total > 0, after / norms.total, torch.ones_like(after)).clamp(max=1.0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,32 +19,8 @@ from clipcal.errors import InputError, UserCodeError, a_kind
 from clipcal.sources.usercode import users_code
 from clipcal.training.gradnorm import ClipRule, Norms, Readings, clip_, measure, scale_after
 
-
-class Ranks(Protocol):
-    """What the loop asks where several processes train one arm (``clipcal.training.parallel``)."""
-
-    rank: int
-    world: int
-
-    def goes_on(self) -> bool:
-        """Asked before every step, by all: whether it is made."""
-        ...
-
-    def ends(self) -> None:
-        """Told where the arm is given up before its last step."""
-        ...
-
-    def look_at(self, error: Exception) -> None:
-        """Raises RankLost where an error is but the echo of another rank's."""
-        ...
-
-    def micro_batch(self, *, last: bool) -> AbstractContextManager[Any]: ...
-
-    def norms(self, grads: Sequence[Tensor], norm_type: float) -> Norms: ...
-
-    def measure(
-        self, grads: Sequence[Tensor], norm_type: float, loss: Tensor
-    ) -> tuple[Norms, Tensor, Tensor | None]: ...
+if TYPE_CHECKING:
+    from clipcal.training.parallel.spreading import Together
 
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +43,7 @@ class Parts:
     called: str = "The forward pass"
     notes: list[str] = field(default_factory=list)
     inner: nn.Module | None = None
-    ranks: Ranks | None = None
+    ranks: Together | None = None
 
     def named_tensors(self) -> list[tuple[str, Tensor]]:
         """The optimizer's parameters by the model's names, in the optimizer's order."""
@@ -82,8 +58,9 @@ class Parts:
 
 
 class Observation(NamedTuple):
-    """One step, its tensors still on the device, or plain numbers where there is nothing to wait for. ``with_grad`` are the indices of the tensors that had a gradient, None
-    where all had one; ``norms.per_tensor`` follows it. ``rank_norms`` (ranks,) are the norms of the ranks' own gradients."""
+    """One step. Its tensors are still on the device; on the CPU they may be plain numbers. ``with_grad`` are the indices of the tensors
+    that had a gradient, None where all had one; ``norms.per_tensor`` follows it. ``rank_norms`` (ranks,) are the norms of the ranks' own
+    gradients."""
 
     step: int
     loss: Tensor | float
@@ -133,11 +110,10 @@ def train(
         norms, loss, rank_norms, scale = _measure_and_clip([params[i] for i in present], norm_type, clip, loss, ranks)
         if scaler and rank_norms is not None:  # they were taken before unscaling; its scale, without waiting for it
             rank_norms = rank_norms / scaler.scale(torch.ones_like(rank_norms))
-        # an optimizer that picks its own rate has none, or None (Adafactor)
-        known = optimizer.param_groups[0].get("lr") is not None
-        rates = [group["lr"] for group in optimizer.param_groups] if known else []
-        lr = rates[0] * lr_scale if rates else float("nan")
-        with _scaled_rates(optimizer, rates, lr_scale), users_code("optimizer.step", step):
+        rate = optimizer.param_groups[0].get("lr")
+        lr = float("nan") if rate is None else rate * lr_scale
+        scaling = nullcontext() if lr_scale == 1.0 else scaled_rates(optimizer, lr_scale)
+        with scaling, users_code("optimizer.step", step):
             if scaler:
                 scaler.step(optimizer)
                 scaler.update()
@@ -203,7 +179,7 @@ def _forward_and_backward(
 
 
 def _measure_and_clip(
-    params: Sequence[Tensor], norm_type: float, clip: ClipRule | None, loss: Tensor, ranks: Ranks | None
+    params: Sequence[Tensor], norm_type: float, clip: ClipRule | None, loss: Tensor, ranks: Together | None
 ) -> tuple[Norms, Tensor, Tensor | None, Tensor | None]:
     """The norms before any clipping, the loss of all ranks, their own norms, and the factor that clipping applied, None without it."""
     grads = [p.grad for p in params if p.grad is not None]
@@ -228,26 +204,26 @@ def _note_sparse(parts: Parts, params: Sequence[Tensor]) -> None:
         )
 
 
-class _scaled_rates:
+@contextmanager
+def scaled_rates(optimizer: torch.optim.Optimizer, factor: float) -> Iterator[None]:
     """The learning rates times a factor, for the length of one step: the scheduler sees the rates that it set itself,
     so that a schedule in absolute values (OneCycleLR) is scaled like one in relative ones."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    _set_rates(optimizer, [None if rate is None else rate * factor for rate in rates])
+    try:
+        yield
+    finally:
+        _set_rates(optimizer, rates)
 
-    def __init__(self, optimizer: torch.optim.Optimizer, rates: Sequence[Any], factor: float) -> None:
-        self._groups, self._rates, self._factor = optimizer.param_groups, rates, factor
 
-    def __enter__(self) -> None:
-        if self._factor != 1.0:
-            for group, rate in zip(self._groups, self._rates, strict=False):
-                group["lr"] = rate * self._factor
-
-    def __exit__(self, *exc: object) -> None:
-        if self._factor != 1.0:
-            for group, rate in zip(self._groups, self._rates, strict=False):
-                group["lr"] = rate
+def _set_rates(optimizer: torch.optim.Optimizer, rates: Sequence[Any]) -> None:
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):
+        if rate is not None:  # an optimizer that picks its own has none, or None (Adafactor)
+            group["lr"] = rate
 
 
 def _batches(parts: Parts) -> Iterator[Any]:
-    """The batches of one pass after the other, on the device; where several ranks train, every so-manieth of them."""
+    """The batches of one pass after the other, on the device; where several ranks train, each has every ``world``-th of them."""
     passes = 0
     rank, world = (0, 1) if parts.ranks is None else (parts.ranks.rank, parts.ranks.world)
     dealt = 0

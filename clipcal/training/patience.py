@@ -1,4 +1,4 @@
-"""Steps as they come -> from which one on training is lost. It does not depend on how they are handed over."""
+"""Steps as they come -> from which one on training is lost, and the sentence that says so. How they are handed over changes nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ PATIENCE = 10
 """Non-finite steps in a row after which a run counts as gone: one NaN can be a bad batch, ten are the weights."""
 
 
+def is_finite(step: Step) -> bool:
+    """Whether its loss and its norm are finite. Where the GradScaler dropped a step, its norm need not be."""
+    return math.isfinite(step.loss) and (math.isfinite(step.grad_norm) or step.skipped)
+
+
 class Patience:
     """``gone_at`` is the first of the steps that were too many. With ``give_up`` a finite loss that stays hopelessly high counts
     as lost too."""
@@ -22,13 +27,17 @@ class Patience:
         self._bad = self._high = 0
         self._start: list[float] = []
 
+    @property
+    def reason(self) -> str:
+        """Why a profile was stopped at ``gone_at``."""
+        return f"the loss or the gradients were not finite for {PATIENCE} steps from step {self.gone_at}"
+
     def kept(self, steps: Sequence[Step]) -> int:
         """How many of these next steps belong to the run: all, but for those after the last that is waited for."""
         if self.gone_at is not None:
             return 0
         for i, step in enumerate(steps):
-            finite = math.isfinite(step.loss) and (math.isfinite(step.grad_norm) or step.skipped)
-            self._bad = 0 if finite else self._bad + 1
+            self._bad = 0 if is_finite(step) else self._bad + 1
             waited = PATIENCE if self._bad >= PATIENCE else TOO_LONG if self._is_hopeless(step.loss) else None
             if waited is not None:
                 self.gone_at = step.step - waited + 1

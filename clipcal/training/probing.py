@@ -1,5 +1,5 @@
-"""Spec and its run -> scale.jsonl: the same arm trained once more with K times the batches in a step, where the gradient of each batch
-is measured beside that of their mean, at the same weights.
+"""Spec and its run -> scale.jsonl: the same arm trained once more with K times the batches in a step. The gradient of each batch and the
+gradient of their mean are both measured, at the same weights.
 
 The training of the profile is not touched. Nothing is computed twice: the backward passes of the batches are those of the step.
 """
@@ -28,9 +28,9 @@ from clipcal.sources.spec import Spec
 from clipcal.sources.targets import importable_from
 from clipcal.training.building import build, pick_device
 from clipcal.training.gradnorm import measure
-from clipcal.training.loop import Parts, to_device, train
-from clipcal.training.profiling import default_threads, environment, num_threads
-from clipcal.training.recorder import Recorder
+from clipcal.training.loop import Parts, to_device
+from clipcal.training.profiling import default_threads, num_threads, was_made_here
+from clipcal.training.recorder import run_arm
 
 NEAR = 0.1  # of a loss: as far as two ways to take it over a batch may differ by what else is in it (masks, padding)
 
@@ -60,22 +60,20 @@ def has_all(folder: Path, spec: Spec) -> bool:
     if not is_run(folder):
         return False
     run = open_run(folder)
-    here = environment()
-    same = run.info.fingerprint == spec.fingerprint and run.info.device == str(pick_device(spec.fields.device))
-    same = same and run.info.versions == here["versions"] and run.info.platform == here["platform"]
+    same = run.info.fingerprint == spec.fingerprint and was_made_here(run.info, str(pick_device(spec.fields.device)))
     if not same or run.info.status not in ("complete", "stopped") or not run.trace.exists():
         return False
     return run.info.status == "stopped" or len(read_trace(run.trace)) >= spec.fields.steps
 
 
 def check_known(run: Run, times: int) -> Probed | None:
-    """The probe that a run has already, None without one. Raises InputError where it is another one."""
+    """The probe that a run has already; None without one. Raises InputError where it is another one."""
     if not run.scale.exists() or b"\n" not in run.scale.read_bytes():
         return None
     known = read_probed(run.scale)
     if known.times != times:
         raise InputError(
-            f"{run.scale}: is a probe at {known.times} times the batch, which cannot be gone on with at {times}. Ask for --scale "
+            f"{run.scale}: is a probe at {known.times} times the batch, which cannot go on at {times}. Ask for --scale "
             f"batch={known.times}, or delete the file and profile with --resume."
         )
     if not np.array_equal(known.step, np.arange(len(known.step))):
@@ -99,7 +97,6 @@ def probe(
     """
     known = check_known(run, times)
     begin = 0 if known is None else len(known.step)
-    tell = on_steps or (lambda steps: None)
     device = pick_device(spec.fields.device)
     with num_threads(threads or default_threads()), importable_from([spec.folder, spec.cwd]):
         reduction = _reduction(spec, device) if known is None else known.reduction
@@ -108,26 +105,20 @@ def probe(
         if run.scale.exists():
             mend(run.scale)
         file = AppendOnly(run.scale)
+        has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in parts.model.modules())
         if known is None:
-            file.append(header(times, reduction, batch_norm=_has_batch_norm(parts.model)))
+            file.append(header(times, reduction, batch_norm=has_batch_norm))
 
         def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
             norms = split.taken([s.step for s in steps])
             new = [(s, row) for s, row in zip(steps, norms, strict=True) if s.step >= begin and row is not None]
             file.append(b"".join(line(s.step, s.loss, s.grad_norm, row) for s, row in new))
-            tell(steps)
+            if on_steps:
+                on_steps(steps)
 
-        recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
         with contextlib.closing(file):
-            try:
-                for observation in train(parts, steps=spec.fields.steps):
-                    recorder.add(observation)
-                    if recorder.gone_at is not None:
-                        break
-                    if observation.step + 1 < spec.fields.steps and should_stop():
-                        raise KeyboardInterrupt
-            finally:
-                recorder.flush()
+            if run_arm(parts, None, write, should_stop, steps=spec.fields.steps).status == "interrupted":
+                raise KeyboardInterrupt
 
 
 @dataclass
@@ -184,10 +175,6 @@ class _Split:
         return [None if norms is None else norms.tolist() for norms in found]
 
 
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-
-
 @torch.no_grad()
 def _reduction(spec: Spec, device: torch.device) -> Reduction:
     """Whether the loss of two batches in one is the mean of theirs or their sum; "unknown" where they cannot be put together."""
@@ -199,9 +186,7 @@ def _reduction(spec: Spec, device: torch.device) -> Reduction:
         one, other, both = (float(parts.batch_loss(parts.model, b)) for b in (first, second, _together(first, second)))
     except ClipcalError:
         raise
-    except (
-        Exception
-    ):  # the user's code on a batch that it never saw: whatever it says, the answer is that it is not known
+    except Exception:  # the user's code on a batch that it never saw
         return "unknown"
     sum_, mean = one + other, (one + other) / 2
     if abs(both - mean) <= NEAR * abs(mean):

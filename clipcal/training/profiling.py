@@ -11,24 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipcal._version import __version__
-from clipcal.errors import ClipcalError, InputError
-from clipcal.recommendation.reprofiling import OnGuard, guard_for
-from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
-from clipcal.run.layers import LayersWriter, rank_names
-from clipcal.run.recording import OnSteps, Recording, rank_rows
-from clipcal.run.step import Step
-from clipcal.run.trace import AppendOnly, lines_of
+from clipcal.errors import InputError
+from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.run.directory import Run, RunInfo, now, refuse_to_replace
+from clipcal.run.recording import OnSteps, Recording
 from clipcal.sources.spec import Spec
 from clipcal.sources.targets import importable_from
 from clipcal.training.building import build, pick_device
 from clipcal.training.gradnorm import ClipRule
-from clipcal.training.loop import Parts, train
+from clipcal.training.keeping import Growing, ending, with_guard
+from clipcal.training.loop import Parts
 from clipcal.training.parallel.leading import parts_for
-from clipcal.training.patience import PATIENCE
-from clipcal.training.recorder import Recorder
+from clipcal.training.patience import PATIENCE, Patience
+from clipcal.training.recorder import run_arm
 
 
 def default_threads() -> int:
@@ -62,6 +59,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def was_made_here(info: RunInfo, device: str) -> bool:
+    """Whether a run is from this machine, with these versions, and on this device: its steps would come out again."""
+    return environment() == {"versions": info.versions, "platform": info.platform} and info.device == device
+
+
 def profile(
     spec: Spec,
     folder: Path | str,
@@ -78,8 +80,8 @@ def profile(
 
     Where it is lost too early to read a threshold from, it is trained once more under a temporary guard, and the norms
     before clipping are recorded beside the first; ``on_guard`` is told the guard before. Nothing in ``folder`` is touched
-    before the first steps are there to be written. ``on_steps`` is called with steps after they are on disk. Raises SpecError, InputError or UserCodeError; what was recorded before is kept, and run.json says
-    how the run ended.
+    before the first steps are there to be written. ``on_steps`` is called with steps after they are on disk. Raises SpecError,
+    InputError or UserCodeError; what was recorded before is kept, and run.json says how the run ended.
     """
     folder = Path(folder)
     if not resume:
@@ -111,120 +113,39 @@ def profile(
             resume=resume,
             force=force,
             on_steps=on_steps,
-            num_ranks=_ranks_with_norms(parts, spec),
+            # a shard of a gradient is no gradient of a rank's own
+            num_ranks=info.world_size if spec.fields.parallel == "ddp" else 0,
         )
         run = _record(recording, parts, spec, should_stop)
-        guard = guard_for(run)
-        if guard is None:
-            return run
-        if on_guard:
-            on_guard(guard)
-        return _record_under(guard, run, spec, device, on_steps or (lambda steps: None), should_stop)
 
+        def train_under(guard: float, growing: Growing) -> None:
+            """The same arm, clipped at ``guard``. Raises KeyboardInterrupt where it was stopped."""
+            rule = ClipRule(method=info.method, threshold=guard, norm_type=info.norm_type)
+            clipped = parts_for(spec, seed=spec.fields.seed, device=device, rule=rule)
+            growing.names = recording.names
+            end = run_arm(clipped, rule, growing.write, should_stop, steps=info.steps, norm_type=info.norm_type)
+            if end.status == "interrupted":
+                raise KeyboardInterrupt
 
-def _ranks_with_norms(parts: Parts, spec: Spec) -> int:
-    """How many ranks have gradients of their own, whose norms are kept: a shard of a gradient is none."""
-    return parts.ranks.world if parts.ranks is not None and spec.fields.parallel == "ddp" else 0
-
-
-def _record_under(
-    guard: float, run: Run, spec: Spec, device: torch.device, on_steps: OnSteps, should_stop: Callable[[], bool]
-) -> Run:
-    """Train the same arm clipped at ``guard``; its trace grows under another name and is the run's when whole.
-
-    Raises KeyboardInterrupt where it was stopped: the unclipped trace is kept, and the guarded one is not.
-    """
-    clip = spec.fields.clip
-    whole = [run.guarded_layers, run.guarded_ranks, run.guarded]
-    growing = [path.with_name(path.name + ".partial") for path in whole]
-    for path in growing:
-        path.unlink(missing_ok=True)
-    try:
-        rule = ClipRule(method=clip.method, threshold=guard, norm_type=clip.norm_type)
-        parts = parts_for(spec, seed=spec.fields.seed, device=device, rule=rule)
-        num_ranks = _ranks_with_norms(parts, spec)
-        layers = LayersWriter(growing[0], [n for n, _ in parts.named_tensors()], clip.norm_type)
-        ranks = LayersWriter(growing[1], rank_names(num_ranks), 2.0) if num_ranks else None
-        trace = AppendOnly(growing[2])
-
-        def write(steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-            layers.append(rows)
-            if ranks is not None:
-                ranks.append(rank_rows(steps))
-            trace.append(lines_of(steps))
-            on_steps(steps)
-
-        recorder = Recorder(num_tensors=len(parts.named_tensors()), sink=write)
-        closing_ranks = contextlib.nullcontext() if ranks is None else contextlib.closing(ranks)
-        with contextlib.closing(layers), closing_ranks, contextlib.closing(trace):
-            for observation in train(parts, steps=spec.fields.steps, norm_type=clip.norm_type, clip=rule):
-                recorder.add(observation)
-                if recorder.gone_at is not None:
-                    break
-                if observation.step + 1 < spec.fields.steps and should_stop():
-                    raise KeyboardInterrupt
-            recorder.flush()
-        for path, name in zip(growing, whole, strict=True):
-            if path.exists():
-                os.replace(path, name)
-    except BaseException:
-        for path in growing:
-            path.unlink(missing_ok=True)
-        raise
-    return run.save(guard=guard)
+        return with_guard(run, on_guard, on_steps, train_under)
 
 
 def _record(recording: Recording, parts: Parts, spec: Spec, should_stop: Callable[[], bool]) -> Run:
-    recorder = Recorder(num_tensors=len(recording.names), sink=recording.write)
-    steps = spec.fields.steps
-    seen: set[int] = set()
-    status: Status = "failed"
-    reason: str | None = "the process ended in the middle of training"
-    try:
-        for observation in train(parts, steps=steps, norm_type=spec.fields.clip.norm_type):
-            recorder.add(observation)
-            seen.update(range(len(recording.names)) if observation.with_grad is None else observation.with_grad)
-            if recorder.gone_at is not None:
-                break
-            if observation.step + 1 < steps and should_stop():
-                status, reason = "interrupted", f"interrupted after step {observation.step}"
-                break
-        else:
-            status, reason = "complete", None
-        recorder.flush()
-    except ClipcalError as e:
-        reason = str(e).splitlines()[0]
-        raise
-    except KeyboardInterrupt:
-        status, reason = "interrupted", "interrupted"
-        raise
-    finally:
-        # after an error the first one counts, not what a full disk says to its record
-        with contextlib.suppress(ClipcalError) if status == "failed" else contextlib.nullcontext():
-            recorder.flush()
-            if recorder.gone_at is not None:
-                status = "stopped"
-                reason = f"the loss or the gradients were not finite for {PATIENCE} steps from step {recorder.gone_at}"
-            recording.close(status, reason, [*parts.notes, *_without_gradient(recording.names, seen)])
+    patience, norm_type = Patience(), spec.fields.clip.norm_type
+    with ending(patience, lambda end: recording.close(end.status, end.reason, parts.notes)) as end:
+        made = run_arm(
+            parts, None, recording.write, should_stop, steps=spec.fields.steps, norm_type=norm_type, patience=patience
+        )
+        end.status, end.reason = made.status, made.reason
     if recording.run is None:
-        if status == "interrupted":
+        if end.status == "interrupted":
             raise KeyboardInterrupt
         raise InputError("No step was trained, so there is nothing to record; let at least one step finish.")
-    if recorder.gone_at == 0:
+    if patience.gone_at == 0:
         raise InputError(
             _why_nan_from_the_start(spec, parts) + f" The {PATIENCE} steps that were tried are in {recording.folder}."
         )
     return recording.run
-
-
-def _without_gradient(names: Sequence[str], seen: set[int]) -> list[str]:
-    never = [n for i, n in enumerate(names) if i not in seen]
-    if not never:
-        return []
-    listed = ", ".join(never[:3]) + (", ..." if len(never) > 3 else "")
-    return [
-        f"{len(never)} of {len(names)} parameter tensors never got a gradient ({listed}): frozen, or not used by the loss"
-    ]
 
 
 def _why_nan_from_the_start(spec: Spec, parts: Parts) -> str:

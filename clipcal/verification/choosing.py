@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from clipcal.errors import InputError
+from clipcal.arms.trials import Trials
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
 from clipcal.verification.answer import Verification
 from clipcal.verification.racing import Race, candidates_of, race
-from clipcal.verification.trials import Trials
-from clipcal.verification.verifying import check_thresholds, verified
+from clipcal.verification.verifying import check, verified
 
 SCHEMA = "clipcal.choice/1"
 
@@ -30,21 +28,16 @@ def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[f
     """Train the candidates of ``recommendation`` side by side, and verify the one that trains best.
 
     ``seeds`` pairs of arms are trained at least, and one more where it stays open which is best. ``others`` are
-    thresholds that are shown beside, and not chosen. Writes choice.json and verification.json of the run. Raises
+    thresholds that are shown too, and never chosen. Writes choice.json and verification.json of the run. Raises
     InputError, or what the user's code raises.
     """
     assert recommendation.max_norm is not None
-    if seeds < 1:
-        raise InputError("--seeds must be at least 1.")
-    check_thresholds(others)
+    check(trials, others, seeds)
     candidates = candidates_of(recommendation)
     result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
     choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)
-    _keep(trials.run, choice, result)
+    standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
+    kept = {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings}
+    write_json(trials.run.choice, kept)
     verification = verified(trials, max_norm=choice.max_norm, others=others, seeds=result.seeds, beside=result.trained)
     return Outcome(choice=choice, race=result if len(candidates) > 1 else None, verification=verification)
-
-
-def _keep(run: Run, choice: Choice, result: Race) -> None:
-    standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
-    write_json(run.choice, {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings})

@@ -41,6 +41,10 @@ class Evidence:
     def seeds(self) -> int:
         return len(self.clipped)
 
+    def learns(self, arms: Sequence[ArmResult]) -> bool:
+        """Whether the loss of these arms falls by a tenth of the progress that the best one makes."""
+        return bool(np.mean([self.start - a.final_loss for a in arms]) >= 0.1 * self.progress)
+
     @property
     def margin(self) -> float:
         """The smallest difference of the final loss that counts."""
@@ -135,8 +139,7 @@ def diverges_all_the_same(e: Evidence) -> tuple[Judgement, str] | None:
 def learns_nothing(e: Evidence) -> tuple[Judgement, str] | None:
     if not any(a.diverged_at is not None for a in e.unclipped) or e.progress <= 0 or not e.smaller_rate:
         return None
-    gained = np.mean([e.start - a.final_loss for a in e.clipped])
-    if gained >= 0.1 * e.progress:
+    if e.learns(e.clipped):
         return None
     return "fails", (
         f"With max_norm {e.max_norm:g} the loss does not run away, but it does not fall either ({e.start:.3g} at the start, "
@@ -162,16 +165,13 @@ def never_acted(e: Evidence) -> tuple[Judgement, str] | None:
     return "no_difference", f"No step{of} was clipped: max_norm {e.max_norm:g} is a safety net that was not needed."
 
 
-def ends_lower(e: Evidence) -> tuple[Judgement, str] | None:
+def ends_apart(e: Evidence) -> tuple[Judgement, str] | None:
     c = e.comparison
-    if c.loss_difference is None or c.interval is None or c.interval[1] >= 0 or -c.loss_difference <= e.margin:
+    if c.loss_difference is None or c.interval is None or abs(c.loss_difference) <= e.margin:
         return None
-    return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
-
-
-def ends_higher(e: Evidence) -> tuple[Judgement, str] | None:
-    c = e.comparison
-    if c.loss_difference is None or c.interval is None or c.interval[0] <= 0 or c.loss_difference <= e.margin:
+    if c.interval[1] < 0:
+        return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
+    if c.interval[0] <= 0:
         return None
     return "costs", (
         f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "
@@ -185,9 +185,8 @@ def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
     if before == 0 or after > before / 2 or before - after < 2 * np.sqrt(before + after):
         return None
     again = "once" if after == 1 else f"{after} times"
-    return (
-        "holds",
-        f"The loss jumped {before} times without clipping and {again} with it, at no cost in the final loss.",
+    return "holds", (
+        f"The loss jumped {before} times without clipping and {again} with it, at no cost in the final loss."
     )
 
 
@@ -197,9 +196,8 @@ def no_difference(e: Evidence) -> tuple[Judgement, str] | None:
     text = f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)})"
     if abs(c.loss_difference) <= e.margin:
         return "no_difference", f"{text}, which is nothing to act on."
-    return (
-        "no_difference",
-        f"{text}: the seeds do not agree well enough to tell. More of them may (--seeds {2 * max(e.seeds, 2)}).",
+    return "no_difference", (
+        f"{text}: the seeds do not agree well enough to tell. More of them may (--seeds {2 * max(e.seeds, 2)})."
     )
 
 
@@ -208,8 +206,7 @@ CHECKS: tuple[Check, ...] = (
     learns_nothing,
     keeps_from_diverging,
     never_acted,
-    ends_lower,
-    ends_higher,
+    ends_apart,
     removes_spikes,
     no_difference,
 )
@@ -217,7 +214,7 @@ CHECKS: tuple[Check, ...] = (
 
 def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str, str]) -> Verification:
     """The verdict on ``max_norm`` from all arms. ``roles`` maps "unclipped", "clipped", "smaller_rate" and "together" to the
-    names of their arms; other arms are reported beside them."""
+    names of their arms; other arms are reported after them."""
     results, start, progress = results_of(arms)
     traces = {(a.name, a.seed): t for a, t in arms}
 
@@ -237,11 +234,17 @@ def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str
         progress=progress,
     )
     verdict, reason = next(answer for check in CHECKS if (answer := check(evidence)) is not None)
-    reasons = [reason, *_how_often(evidence)]
+    reasons = [reason]
+    fraction, scale = (float(np.mean([getattr(a, k) for a in clipped])) for k in ("clip_fraction", "mean_scale"))
+    if fraction:
+        often = " That is a second learning rate more than a guard." if fraction > 0.5 else ""
+        reasons.append(
+            f"It clipped {fraction:.1%} of the steps, and left {scale:.1%} of the gradient's length on average.{often}"
+        )
     helped = what_helped(evidence)
     if helped:
         reasons.append(_HELPED[helped])
-    if helped == "both" and float(np.mean([a.clip_fraction for a in clipped])) > ALWAYS:
+    if helped == "both" and fraction > ALWAYS:
         reasons.append(
             "The threshold acts on nearly every step, as a lower learning rate does: lower the rate, about 10x."
         )
@@ -263,12 +266,7 @@ def what_helped(e: Evidence) -> Helped | None:
         return None
 
     def cures(arms: Sequence[ArmResult]) -> bool:
-        return (
-            bool(arms)
-            and all(a.diverged_at is None for a in arms)
-            and e.progress > 0
-            and bool(np.mean([e.start - a.final_loss for a in arms]) >= 0.1 * e.progress)
-        )
+        return bool(arms) and all(a.diverged_at is None for a in arms) and e.progress > 0 and e.learns(arms)
 
     clipping, rate = cures(e.clipped), cures(e.smaller_rate)
     if clipping and rate:
@@ -288,16 +286,6 @@ _HELPED: dict[Helped, str] = {
         "the initialisation, an overflow in low precision, or a log or division by zero in the loss."
     ),
 }
-
-
-def _how_often(e: Evidence) -> list[str]:
-    fraction, scale = (float(np.mean([getattr(a, k) for a in e.clipped])) for k in ("clip_fraction", "mean_scale"))
-    if fraction == 0:
-        return []
-    text = f"It clipped {fraction:.1%} of the steps, and left {scale:.1%} of the gradient's length on average."
-    if fraction > 0.5:
-        text += " That is a second learning rate more than a guard."
-    return [text]
 
 
 def _beside(name: str, arms: Sequence[ArmResult], e: Evidence) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.arms.pool import Arm, arm_name
+from clipcal.arms.pool import Arm, arm_of
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.reasons import Effect, effect_at
 from clipcal.run.trace import Trace
@@ -105,16 +105,17 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
     while True:
         new = range(first_seed + done, first_seed + done + (min(2, seeds) if done == 0 else 1))
         thresholds = (None, *(c.max_norm for c in running))
-        trained += train([Arm(name=arm_name(t), max_norm=t, seed=seed) for seed in new for t in thresholds])
+        trained += train([arm_of(t, seed) for seed in new for t in thresholds])
         done += len(new)
         field, effect = _Field.of(trained), effect_on([t for arm, t in trained if arm.max_norm is None])
-        back = field.to_bring_back(running, candidates)
-        if back:
+        # where all that still run have been lost, those that were left as slower and have not come back
+        back = [c for c in candidates if c not in running and not field.lost[c.max_norm]]
+        if back and all(field.lost[c.max_norm] for c in running):
             seen = {(arm.max_norm, arm.seed) for arm, _ in trained}
             seeds_so_far = range(first_seed, first_seed + done)
             missed = [(c.max_norm, s) for s in seeds_so_far for c in back if (c.max_norm, s) not in seen]
-            trained += train([Arm(name=arm_name(t), max_norm=t, seed=s) for t, s in missed])
-            running = [c for c in candidates if c in running or c in back]
+            trained += train([arm_of(t, seed) for t, seed in missed])
+            running = [c for c in candidates if c in [*running, *back]]
             field = _Field.of(trained)
         running = field.race_on(running, effect)
         if done >= seeds + MORE or (done >= seeds and not field.is_open(running)):
@@ -199,25 +200,18 @@ class _Field:
         leader = self.leader(running)
         return [c for c in running if c == leader or not self.is_worse(c, leader, quantiles)]
 
-    def to_bring_back(self, running: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates that were left as slower, where all that still run have been lost and those have not."""
-        if not all(self.lost[c.max_norm] for c in running):
-            return []
-        return [c for c in candidates if c not in running and not self.lost[c.max_norm]]
-
     def race_on(self, running: Sequence[Candidate], effect: Effect) -> list[Candidate]:
         """Those that are worth another seed: not clearly worse than the leader."""
-        leader = self.leader(running)
-        clear = {c for c in running if c != leader and self.is_worse(c, leader, _T975)}
+        leader, kept = self.leader(running), self.still_in(running, _T975)
         if effect == "harm":
-            clear = {
+            kept += [
                 c
-                for c in clear
-                if c.max_norm > leader.max_norm
-                or self.lost[c.max_norm] > self.lost[leader.max_norm]
-                or self.behind(c, leader)[0] > SLOWED * self.progress
-            }
-        return [c for c in running if c not in clear]
+                for c in running
+                if c.max_norm <= leader.max_norm
+                and self.lost[c.max_norm] <= self.lost[leader.max_norm]
+                and self.behind(c, leader)[0] <= SLOWED * self.progress
+            ]
+        return [c for c in running if c in kept]
 
     def choice(self, running: Sequence[Candidate], effect: Effect) -> tuple[Candidate, Ground]:
         """``running``: those that are not clearly worse than their leader."""

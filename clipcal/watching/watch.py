@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,27 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from clipcal.errors import ClipcalError, InputError
-from clipcal.hooks.listening import ClipCall, check, is_nested, leave, listen
-from clipcal.hooks.observing import Observer, kept
+from clipcal.hooks.listening import ClipCall, ClipSite, Listener, check, is_nested, leave, listen, site_of
+from clipcal.hooks.observing import Observer, kept, rank_and_world
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.recording import Recording
+from clipcal.run.step import clip_scale
 from clipcal.training.loop import Observation
-from clipcal.training.patience import PATIENCE
 from clipcal.training.profiling import environment
 from clipcal.training.recorder import Recorder
 
 
-@dataclass(kw_only=True)
-class _Clips:
-    """What the script's own clip calls did."""
-
-    where: str
-    by: str
-    threshold: float
-    calls: int = 0
-
-
-class Watch:
+class Watch(Listener):
     """Records the steps of one optimizer until ``close``, the end of the ``with`` block, or of the process.
 
     Training is not changed: gradients are read, and torch's functions are given back when the last watch is closed. A step
@@ -55,27 +44,28 @@ class Watch:
         self.folder = Path(folder) if folder is not None else _new_folder()
         self.run: Run | None = None
         self._open = False
-        if _rank() != 0:
+        rank, self._world = rank_and_world()
+        if rank != 0:
             return
         refuse_to_replace(self.folder, force=force)
         check()
         optimizer = _innermost(optimizer)
-        self._limit, self._clips = steps, list[_Clips]()
-        named = _named(model, optimizer)
-        self._params = [p for _, p in named]
-        if not named:
+        self._limit, self._clips = steps, list[ClipSite]()
+        self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
+        self._params = list(self._observer.params)
+        if not self._params:
             raise InputError("The optimizer has no parameters, so there is nothing to watch.")
         if any(hasattr(p, "full_tensor") for p in self._params):
             raise InputError(
                 "The parameters are sharded (DTensor): this version watches one device, and DDP. Log what "
                 "torch.nn.utils.clip_grad_norm_ returns, and give the log to `clipcal recommend`."
             )
-        self._names = [name for name, _ in named]
+        names = {id(p): name for name, p in model.named_parameters()}
+        self._names = [names.get(id(p), f"parameter {i}") for i, p in enumerate(self._params)]
         self._recording = Recording(
             self.folder, self._info(steps), self._names, resume=False, force=force, on_steps=None
         )
-        self._recorder = Recorder(num_tensors=len(named), sink=self._recording.write)
-        self._observer = Observer(optimizer, sink=self._record, on_error=self._failed)
+        self._recorder = Recorder(num_tensors=len(self._params), sink=self._recording.write)
         self._notes: list[str] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
         try:
@@ -106,24 +96,15 @@ class Watch:
 
     # What torch tells
 
-    def before_backward(self) -> None:
-        pass
-
     def forget_losses(self) -> None:
         self._observer.losses.clear()
 
     def saw_loss(self, loss: Tensor) -> None:
         self._observer.safely(lambda: self._observer.losses.append(kept(loss)))
 
-    def after_backward(self) -> None:
-        pass
-
     def before_clipping(self, call: ClipCall) -> bool:
         self._observer.safely(lambda: self._note_clipping(call))
         return True
-
-    def after_unscaling(self, optimizer: torch.optim.Optimizer) -> None:
-        pass
 
     def dropped(self, optimizer: torch.optim.Optimizer) -> None:
         if optimizer is self._observer.optimizer:
@@ -138,18 +119,14 @@ class Watch:
         ours = {id(p) for p in self._observer.params}
         if not any(id(p) in ours for p in call.parameters):
             return
-        by_norm = call.by == "norm" and call.total_norm is not None
         self._observer.note_before_clipping(
-            (call.threshold / (call.total_norm.detach() + 1e-6)).clamp(max=1.0)
-            if by_norm and call.total_norm is not None
+            clip_scale(call.total_norm.detach(), call.threshold)
+            if call.by == "norm" and call.total_norm is not None
             else None
         )
-        known = next((c for c in self._clips if (c.where, c.threshold) == (call.where, call.threshold)), None)
-        if known is None and len(self._clips) < 20:
-            known = _Clips(where=call.where, by=call.by, threshold=call.threshold)
-            self._clips.append(known)
-        if known is not None:
-            known.calls += 1
+        site = site_of(call, self._clips, ours)
+        if site is not None:
+            site.calls += 1
 
     def _record(self, observation: Observation) -> None:
         self._recorder.add(observation)
@@ -179,10 +156,7 @@ class Watch:
             self._recorder.flush()
         finally:
             if self._recorder.gone_at is not None and status == "complete":
-                status = "stopped"
-                reason = (
-                    f"the loss or the gradients were not finite for {PATIENCE} steps from step {self._recorder.gone_at}"
-                )
+                status, reason = "stopped", self._recorder.patience.reason
             self._recording.close(status, reason, [*self._notes, *self._own_clipping()])
             run = self._recording.run
             if run is not None:
@@ -208,7 +182,7 @@ class Watch:
             seeds=[0],
             device=str(self._params[0].device),
             threads=torch.get_num_threads(),
-            world_size=torch.distributed.get_world_size() if _is_distributed() else 1,
+            world_size=self._world,
             num_parameters=sum(p.numel() for p in self._params),
             command=list(sys.argv),
             started=now(),
@@ -245,14 +219,6 @@ def _new_folder() -> Path:
     return folder
 
 
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if _is_distributed() else 0
-
-
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     """The optimizer that steps: Accelerate and Lightning wrap the user's."""
     for _ in range(5):
@@ -263,12 +229,3 @@ def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"watch() takes a torch.optim.Optimizer, not {type(optimizer).__name__}.")
     return optimizer
-
-
-def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
-    names = {id(p): name for name, p in model.named_parameters()}
-    found: dict[int, tuple[str, Tensor]] = {}
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            found.setdefault(id(p), (names.get(id(p), f"parameter {len(found)}"), p))
-    return list(found.values())

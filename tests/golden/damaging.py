@@ -14,12 +14,12 @@ import pytest
 import typer.main
 
 from clipcal.arms import pool as arms
+from clipcal.arms import trainers
 from clipcal.cli import sources, steps
 from clipcal.cli.main import app
 from clipcal.run.directory import Run
 from clipcal.sources.script import from_source as script_of
 from clipcal.sources.spec import from_source as spec_of
-from clipcal.verification import retraining
 
 OTHERS: tuple[Any, ...] = (5, "a\0b", None, True, -1.5, [None], {})
 """What a field is made instead: one of them is of another kind, whatever the field is."""
@@ -114,10 +114,10 @@ def train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         script_of(run.info.source, record=run.folder / "run.json")
         return NoTrainer(run, first_seed=run.info.seeds[0])
 
-    monkeypatch.setitem(retraining.TRAINERS, "spec", of_spec)
-    monkeypatch.setitem(retraining.TRAINERS, "script", of_script)
+    monkeypatch.setitem(trainers.TRAINERS, "spec", of_spec)
+    monkeypatch.setitem(trainers.TRAINERS, "script", of_script)
     monkeypatch.setattr(arms, "warm_up", lambda device: None)
-    for asking in (retraining, sources, steps):  # nothing is trained, so no torch is needed
+    for asking in (trainers, sources, steps):  # nothing is trained, so no torch is needed
         monkeypatch.setattr(asking, "need_torch", lambda what: None)
 
 

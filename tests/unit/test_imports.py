@@ -122,7 +122,7 @@ def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
         "import clipcal.sources.samples.finding, clipcal.sources.samples.writing; clipcal.sources.samples.finding.samples()",
         "import clipcal.runs.comparing, clipcal.views.terminal.comparison, clipcal.sources.script",
         "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.cli.doctor",
-        "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.verification.retraining, clipcal.views.terminal.live, clipcal.verification.choosing",
+        "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.arms.trainers, clipcal.views.terminal.live, clipcal.verification.choosing",
     ],
 )
 def test_no_torch_where_nothing_is_trained(code: str) -> None:

@@ -13,6 +13,7 @@ from clipcal.arms.executors.connection import connected
 from clipcal.arms.executors.folders import digest_of, is_small, packed
 from clipcal.arms.executors.remote import Board, Order, Outcome, arm_task
 from clipcal.arms.pool import Arm, OnProgress, Progress
+from clipcal.arms.trainers import ArmOptions
 from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.run.files import write_whole
@@ -32,24 +33,23 @@ class RayExecutor:
 
     same_machine = True
 
-    def __init__(self, run: Run, jobs: int | None, arm_gpus: float | None) -> None:
+    def __init__(self, run: Run, options: ArmOptions) -> None:
         info = run.info
         if info.world_size > 1 or ranks_here() is not None:
             raise InputError(
                 f"--executor ray: trains each arm in one process, and {run.folder} was profiled on {info.world_size} rank"
                 f"{'s' * (info.world_size > 1)}{'' if ranks_here() is None else ', with torchrun around this verify'}. Leave --executor out."
             )
-        self._info, self._jobs = info, jobs
+        self._info, self._jobs = info, options.jobs
         self.device = info.device.partition(":")[0]  # Ray gives every task a GPU of its own, its number 0
-        self._needs = {"num_cpus": float(info.threads), "num_gpus": _gpus(self.device, arm_gpus)}
+        self._needs = {"num_cpus": float(info.threads), "num_gpus": _gpus(self.device, options.arm_gpus)}
         self.machine: dict[str, str] = info.versions | {"platform": info.platform, "threads": str(info.threads)}
         with connected() as ray:
             _check_room(ray, self._needs)
 
-    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, on_progress: OnProgress | None) -> None:
+    def train(self, arms: Sequence[tuple[Arm, Path]], *, steps: int, report: OnProgress) -> None:
         if not arms:
             return
-        report: OnProgress = on_progress or (lambda progress: None)
         source = self._info.source
         folders = [Path(f) for f in dict.fromkeys((source["folder"], source["cwd"])) if Path(f).is_dir()]
         code = {str(f): digest_of(f) for f in folders}
@@ -115,24 +115,21 @@ class _Work:
         failures = self._ray.exceptions
         try:
             outcome: Outcome = self._ray.get(ref)
+            return outcome
         except failures.RayTaskError as e:
             if "failed to import" not in str(e):
                 raise
-            outcome = Outcome(
-                error=InputError(
-                    "A node of the Ray cluster cannot import clipcal. Install the same clipcal on every node, in the Python that `ray start` "
-                    "is run with."
-                )
+            why = (
+                "A node of the Ray cluster cannot import clipcal. Install the same clipcal on every node, in the Python that `ray start` is "
+                "run with."
             )
         except failures.RayError as e:
-            outcome = Outcome(
-                error=InputError(
-                    f"--executor ray: the arm {arm.name} of seed {arm.seed} was begun {RETRIES + 1} times and lost each time "
-                    f"({type(e).__name__}): its process was killed, most likely for want of memory, or ended by itself, or its node went "
-                    "away. Arms that had finished are kept. Try --jobs 1."
-                )
+            why = (
+                f"--executor ray: the arm {arm.name} of seed {arm.seed} was begun {RETRIES + 1} times and lost each time "
+                f"({type(e).__name__}): its process was killed, most likely because the memory was full, or ended by itself, or its node went away. "
+                "Arms that had finished are kept. Try --jobs 1."
             )
-        return outcome
+        return Outcome(error=InputError(why))
 
     def progress(self, orders: Sequence[Order]) -> Iterator[Progress]:
         """What has changed since. The board is asked and not waited for: nothing hangs on it."""

@@ -89,7 +89,7 @@ def train_there(order: Order, node: str, fetch: Callable[[], bytes | None], repo
             num_threads(order.threads),
         ):
             path = _own_folder() / "arm.jsonl"
-            train_in_turn(source, [(order.arm, path)], steps=order.steps, device=order.device, on_progress=report)
+            train_in_turn(source, [(order.arm, path)], steps=order.steps, device=order.device, report=report)
             return Outcome(trace=path.read_bytes())
     except ClipcalError as e:
         return Outcome(error=_told(e, root, node))

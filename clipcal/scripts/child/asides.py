@@ -115,3 +115,8 @@ def rows_from(journal: str, start: int = 0) -> list[tuple[int, list[Any]]]:
 def lies_elsewhere(path: str) -> bool:
     """Whether it is no work of the user's: a device, a cache, a lock."""
     return path.startswith(_SYSTEM) or path.endswith(".lock") or any(cache in path for cache in _CACHES)
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """A link to one is none."""
+    return os.path.isdir(path) and not os.path.islink(path)

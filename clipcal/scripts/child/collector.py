@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import torch.optim.optimizer as optimizers
 from torch import Tensor
 
 from clipcal.errors import InputError
-from clipcal.hooks.listening import ClipCall, in_backward, is_nested, leave, leave_to_python, listen
+from clipcal.hooks.listening import ClipCall, Listener, in_backward, is_nested, leave, leave_to_python, listen, site_of
 from clipcal.hooks.observing import Hook, kept
 from clipcal.scripts.child import compiling, saving, tracebacks
 from clipcal.scripts.child.naming import living_modules, names_of
 from clipcal.scripts.child.session import ALIVE, STOP, Config, say
 from clipcal.scripts.child.stream import Stream
+from clipcal.training.loop import scaled_rates
 
 MOST_STREAMS = 32
 """A script that makes an optimizer per task or per layer is not one that has one threshold."""
@@ -52,17 +54,17 @@ class Stopped(SystemExit):
     """Ends the script when enough steps are recorded. Clean in plain loops, transformers, Lightning and torchrun."""
 
 
-class Collector:
+class Collector(Listener):
     """``session`` is the folder that the parent reads."""
 
     def __init__(self, session: Path, config: Config) -> None:
         self.session, self.config = session, config
         self.streams: dict[int, Stream] = {}
         self.picked: Stream | None = None
-        self._losses: list[Tensor | float] = []
-        self._calls: list[ClipCall] = []
+        self._losses: deque[Tensor | float] = deque(maxlen=RECENT)
+        self._calls: deque[ClipCall] = deque(maxlen=RECENT)
         self._forcing = False
-        self._rates: list[Any] | None = None
+        self._scaling = contextlib.ExitStack()
         self._asked_to_stop = False
         self._stops = 0
         self._ended = False
@@ -117,24 +119,18 @@ class Collector:
             self._pick()
         hook = stream.observer.before_step(args, kwargs)
         if self.config.lr_scale != 1.0 and self._is_wanted(stream):
-            self._rates = [group.get("lr") for group in optimizer.param_groups]
-            for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
-                if rate is not None:
-                    group["lr"] = rate * self.config.lr_scale
+            self._scaling.close()  # of a step that raised
+            self._scaling.enter_context(scaled_rates(optimizer, self.config.lr_scale))
         return hook
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._rates is not None and not is_nested():
-            for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
-                if rate is not None:
-                    group["lr"] = rate
-            self._rates = None
+        if self.config.lr_scale != 1.0 and not is_nested():
+            self._scaling.close()
 
     def before_backward(self) -> None:
         self._stop_if_over()
 
     def forget_losses(self) -> None:
-        """The first backward pass after a step: what came before belongs to that step."""
         self._losses.clear()
         self._calls.clear()
         for stream in self.streams.values():
@@ -145,8 +141,6 @@ class Collector:
         for stream in self.streams.values():
             stream.observer.losses.append(value)
         self._losses.append(value)
-        if len(self._losses) > RECENT:
-            del self._losses[:-RECENT]
 
     def after_backward(self) -> None:
         for stream in self.streams.values():
@@ -166,18 +160,17 @@ class Collector:
         if self._forcing or self._ended:
             return True
         self._calls.append(call)
-        if len(self._calls) > RECENT:
-            del self._calls[:-RECENT]
         for stream in self.streams.values():
-            stream.note_clipping(call)
-        return False
+            site_of(call, stream.clips, stream.ids)
+        return False  # none of the script's own acts
 
     # What becomes of it
 
     def forked(self) -> None:
         """A child begins with nothing seen; what is not written yet is its parent's."""
         self.streams, self.picked = {}, None
-        self._losses, self._calls = [], []
+        self._losses.clear()
+        self._calls.clear()
         _end_with_parent(self.session)
 
     def close(self) -> None:
@@ -213,7 +206,7 @@ class Collector:
         stream.naming = names_of(stream.params, modules)
         stream.observer.losses.extend(self._losses)
         for call in self._calls:
-            stream.note_clipping(call)
+            site_of(call, stream.clips, stream.ids)
         self.streams[id(optimizer)] = stream
         return stream
 

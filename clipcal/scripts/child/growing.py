@@ -1,4 +1,4 @@
-"""Rows of one length -> a file that another process reads while it grows.
+"""Rows of one length -> a file that another process reads while it grows; and what stands in the row of a script's step.
 
 The file is mapped into memory: a row costs a copy and no call of the system, and is there for the reader however this process ends.
 It begins with the number of its rows.
@@ -14,7 +14,15 @@ from typing import Any
 
 COUNT = struct.Struct("q")
 """In the order of this machine, as a view stores it: at once. ``pack_into`` clears its bytes first, and a reader would see that."""
+NUMBERS = {"step": "q", "loss": "d", "grad_norm": "d", "grad_max": "d", "lr": "d", "seconds": "d", "skipped": "?"}
+"""How a row begins: the fields of a step, and their kinds, as ``struct`` and numpy call them. The norm of every tensor follows."""
+NORM = "f"
 _FIRST = 1 << 16
+
+
+def row_of(num_tensors: int) -> struct.Struct:
+    """A step's row, little-endian and without gaps."""
+    return struct.Struct(f"<{''.join(NUMBERS.values())}{num_tensors}{NORM}")
 
 
 class GrowingRows:

@@ -44,14 +44,10 @@ def names_of(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> Naming:
     for named in found:
         for name, p in named:
             if id(p) in ours and id(p) not in names:
-                names[id(p)] = _bare(name)
+                names[id(p)] = _WRAPPER.sub("", name).lstrip(".")
                 order.append(p)
     for p in params:
         if id(p) not in names:
             names[id(p)] = f"parameter {ours[id(p)]}"
             order.append(p)
     return Naming(names=[names[id(p)] for p in params], order=order)
-
-
-def _bare(name: str) -> str:
-    return _WRAPPER.sub("", name).lstrip(".")

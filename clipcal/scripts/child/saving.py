@@ -17,7 +17,7 @@ from _thread import _local
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from clipcal.scripts.child.asides import ASIDE, Journal, lies_elsewhere
+from clipcal.scripts.child.asides import ASIDE, Journal, is_folder, lies_elsewhere
 
 LARGEST_COPY = 64 << 20
 """Bytes. A file that is changed in place has to be copied; one that is written anew is renamed, and may have any size."""
@@ -116,12 +116,12 @@ class Watcher:
         src, dst = _place(src, src_fd), _place(dst, dst_fd)
         if src == dst or not os.path.lexists(src):
             return
-        is_folder = _is_folder(src)
-        if not is_folder and dst not in self._ours and self._is_old(dst):
+        moves_folder = is_folder(src)
+        if not moves_folder and dst not in self._ours and self._journal.is_old(dst):
             with self._journal.alone():
-                if self._is_old(dst):
+                if self._journal.is_old(dst):
                     self._set_aside_by_link(dst, stays=False)
-        if src not in self._ours and (self._holds_old(src) if is_folder else self._is_old(src)):
+        if src not in self._ours and (self._holds_old(src) if moves_folder else self._journal.is_old(src)):
             with self._journal.alone():
                 about = os.lstat(src)
                 self._journal.write("moved", src, dst, about.st_dev, about.st_ino)
@@ -136,9 +136,9 @@ class Watcher:
         path = _place(path, folder_fd)
         if path in self._ours:
             self._ours.discard(path)
-        elif self._is_old(path):
+        elif self._journal.is_old(path):
             with self._journal.alone():
-                if self._is_old(path):
+                if self._journal.is_old(path):
                     self._set_aside_by_link(path, stays=True)
 
     def before_rmdir(self, path: Any, folder_fd: int = -1) -> None:
@@ -150,7 +150,7 @@ class Watcher:
 
     def before_rmtree(self, path: Any, folder_fd: int | None = None) -> None:
         path = _place(path, folder_fd)
-        if _is_folder(path) and self._holds_old(path):
+        if is_folder(path) and self._holds_old(path):
             self._set_folder_aside(path)
 
     def _before_save(self, file: Any) -> None:
@@ -166,11 +166,11 @@ class Watcher:
         path = os.path.realpath(os.fsdecode(path))
         if path in self._ours:
             return
-        if not self._is_old(path):
+        if not self._journal.is_old(path):
             self._ours.add(path)
         elif os.access(path, os.W_OK):
             with self._journal.alone():
-                if path in self._ours or not self._is_old(path):
+                if path in self._ours or not self._journal.is_old(path):
                     return  # another process was first
                 if anew:
                     self._set_aside(path)
@@ -236,17 +236,10 @@ class Watcher:
             with self._journal.alone():
                 self._journal.write("saved", path)
 
-    def _is_old(self, path: str) -> bool:
-        return self._journal.is_old(path)
-
     def _holds_old(self, folder: str) -> bool:
         """Whether anything in it is older than the run, but what the script has copied there with its times."""
         paths = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-        return any(path not in self._ours and self._is_old(path) for path in paths)
-
-
-def _is_folder(path: str) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
+        return any(path not in self._ours and self._journal.is_old(path) for path in paths)
 
 
 def _place(path: Any, folder_fd: int | None) -> str:

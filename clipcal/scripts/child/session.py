@@ -32,14 +32,15 @@ class Config:
 
 def write(path: Path, value: Any) -> None:
     """JSON, whole or not at all. ``value`` holds no floats that are not finite."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(partial, path)
+    _write_whole(path, json.dumps(value))
 
 
 def say(session: Path, kind: str, text: str) -> None:
     """Leave a file of this process that the parent reads: ``process``, ``torch``, ``refused``, ``failed``."""
-    path = session / f"{kind}-{os.getpid()}"
+    _write_whole(session / f"{kind}-{os.getpid()}", text)
+
+
+def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -6,28 +6,23 @@ from __future__ import annotations
 import math
 import os
 import platform
-import struct
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipcal.hooks.listening import ClipCall
-from clipcal.hooks.observing import Observer
-from clipcal.scripts.child.growing import GrowingRows
+from clipcal.hooks.listening import ClipSite
+from clipcal.hooks.observing import Observer, rank_and_world
+from clipcal.scripts.child.growing import GrowingRows, row_of
 from clipcal.scripts.child.naming import Naming
 from clipcal.scripts.child.session import STREAMS, write
 from clipcal.training.fetching import fetch, tensor_norms, together
 from clipcal.training.gradnorm import Readings
 from clipcal.training.loop import Observation
 
-ROW = "<qdddddB"
-"""Step, loss, norm, largest element, rate, seconds, skipped; then a float32 for every tensor."""
 BATCH, SECONDS = 64, 0.25
 """An accelerator waits for a fetch, so it is done for so many steps, or after so long."""
 EARLY = 16
@@ -36,19 +31,8 @@ OFTEN, RARELY = 10, 50
 """Steps at whose beginning all gradients are looked at for a change by hand, and how often later."""
 ALWAYS, SOMETIMES = 200, 4
 """Steps in all of which one element is looked at, and how often later."""
-MOST_CLIPS = 20
 INNER = ("clip_threshold", "max_grad_norm", "clip_grad_norm", "clipping", "grad_clip", "clip_grad", "gradient_clipping")
 """Options by which optimizers clip by themselves, inside ``step`` (Adafactor, Lamb and others)."""
-
-
-@dataclass(kw_only=True)
-class Clips:
-    """The clip calls of one place in the script: on how many of the optimizer's tensors, out of all."""
-
-    where: str
-    by: str
-    threshold: float
-    tensors: int
 
 
 class Stream:
@@ -70,14 +54,14 @@ class Stream:
         self.ids = {id(p) for p in self.params}
         self.num_parameters = sum(p.numel() for p in self.params)
         self.naming = Naming(names=[], order=self.params)
-        self.rank, self.world = _rank_and_world()  # now: many scripts leave their process group before they end
-        self.clips: list[Clips] = []
+        self.rank, self.world = rank_and_world()  # now: many scripts leave their process group before they end
+        self.clips: list[ClipSite] = []
         self.changes = Changes(self.params)
         self._session, self._on_flush, self._on_gradients = session, on_flush, on_gradients
         self._folder: Path | None = None
         self._told: dict[str, Any] = {}
         self._file: GrowingRows | None = None
-        self._row = struct.Struct(f"{ROW}{len(self.params)}f")
+        self._row = row_of(len(self.params))
         self._pending: list[Observation] = []
         self._flushed, self._since = time.monotonic(), 0
 
@@ -85,15 +69,12 @@ class Stream:
         """Write what is pending, and what was seen. ``picked``: this is the optimizer that the threshold is for."""
         pending, self._pending = self._pending, []
         self._flushed, self._since = time.monotonic(), 0
-        self._write(pending)
+        for s, o, norms in zip(fetch(pending), pending, tensor_norms(pending), strict=True):
+            self._append(o, Readings(s.grad_norm, norms, s.grad_max), s.loss, s.lr, s.skipped)
         seen = {"picked": picked, "clips": [vars(c) for c in self.clips], "changes": self.changes.summary()}
         if self._folder is not None and seen != self._told:
             write(self._folder / "seen.json", seen)
             self._told = seen
-
-    def _write(self, observations: Sequence[Observation]) -> None:
-        for s, o, norms in zip(fetch(observations), observations, tensor_norms(observations), strict=True):
-            self._append(o, Readings(s.grad_norm, norms, s.grad_max), s.loss, s.lr, s.skipped)
 
     def _append(self, o: Observation, norms: Readings, loss: float, lr: float, skipped: bool) -> None:
         file = self._file or self._open()
@@ -101,13 +82,6 @@ class Stream:
         if o.with_grad is not None or len(values) != len(self.params):
             values = self._spread(values, o.with_grad)
         file.append(o.step, loss, norms.total, norms.grad_max, lr, o.seconds, skipped, *values)
-
-    def note_clipping(self, call: ClipCall) -> None:
-        """The script calls a clip function on some or all of these parameters; it does not act."""
-        if not any((c.where, c.threshold) == (call.where, call.threshold) for c in self.clips):
-            shared = sum(id(p) in self.ids for p in call.parameters)
-            if shared and len(self.clips) < MOST_CLIPS:
-                self.clips.append(Clips(where=call.where, by=call.by, threshold=call.threshold, tensors=shared))
 
     def _gradients_are_there(self) -> None:
         self.changes.compare()
@@ -155,7 +129,6 @@ class Stream:
                 "sharded": any(hasattr(p, "placements") for p in self.params),
                 "device": str(self.params[0].device),
                 "threads": torch.get_num_threads(),
-                "script": sys.argv[0] if sys.argv else "",
                 "versions": {"python": platform.python_version(), "torch": torch.__version__},
                 "capability": torch.backends.cpu.get_cpu_capability(),
             },
@@ -239,13 +212,6 @@ class Changes:
             torch.stack([torch.linalg.vector_norm(g.detach().float()) for g in grads])
         )
         return total
-
-
-def _rank_and_world() -> tuple[int, int]:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def _counts(p: Tensor, rank: int) -> bool:

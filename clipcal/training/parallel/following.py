@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from clipcal.sources.spec import from_source
 from clipcal.sources.targets import importable_from
 from clipcal.training.gradnorm import ClipRule
 from clipcal.training.loop import train
-from clipcal.training.parallel.group import Group, group_here
+from clipcal.training.parallel.group import group_here
 from clipcal.training.parallel.leading import assemble, device_of
 from clipcal.training.profiling import num_threads
 
@@ -28,7 +27,14 @@ def follow() -> int:
     assert group is not None
     try:
         for order in group.orders():
-            _take_part(order, group)
+            spec = from_source(order["source"], seed=order["seed"], steps=order["steps"])
+            rule = None if order["rule"] is None else ClipRule(**order["rule"])
+            device = device_of(torch.device(order["device"]), group.ranks)
+            with num_threads(order["threads"]), importable_from([spec.folder, spec.cwd]):
+                parts = assemble(spec, seed=order["seed"], device=device, group=group)
+                norm_type, lr_scale = spec.fields.clip.norm_type, order["lr_scale"]
+                for _ in train(parts, steps=order["steps"], norm_type=norm_type, clip=rule, lr_scale=lr_scale):
+                    pass
     except RankLost:
         return 0  # rank 0 says it, or is gone itself
     except ClipcalError as e:
@@ -44,19 +50,3 @@ def follow() -> int:
         return 0
     group.close()
     return 0
-
-
-def _take_part(order: dict[str, Any], group: Group) -> None:
-    spec = from_source(order["source"], seed=order["seed"], steps=order["steps"])
-    rule = None if order["rule"] is None else ClipRule(**order["rule"])
-    device = device_of(torch.device(order["device"]), group.ranks)
-    with num_threads(order["threads"]), importable_from([spec.folder, spec.cwd]):
-        parts = assemble(spec, seed=order["seed"], device=device, group=group)
-        for _ in train(
-            parts,
-            steps=order["steps"],
-            norm_type=spec.fields.clip.norm_type,
-            clip=rule,
-            lr_scale=order["lr_scale"],
-        ):
-            pass

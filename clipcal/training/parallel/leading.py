@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -54,7 +54,13 @@ def parts_for(
         rule=None if rule is None else asdict(rule),
         lr_scale=lr_scale,
     )
-    signal.signal(signal.SIGTERM, _ended(group))
+
+    def ended(number: int, frame: object) -> None:
+        """torchrun ends all ranks when it has lost one."""
+        if not group.is_lost:
+            raise group.lost()
+
+    signal.signal(signal.SIGTERM, ended)
     return assemble(spec, seed=seed, device=device_of(device, ranks), group=group)
 
 
@@ -73,13 +79,3 @@ def assemble(spec: Spec, *, seed: int, device: torch.device, group: Group) -> Pa
 def device_of(device: torch.device, ranks: Ranks) -> torch.device:
     """On a machine with several accelerators, each rank has its own."""
     return torch.device(device.type, ranks.local_rank) if device.type == "cuda" else device
-
-
-def _ended(group: Group) -> Any:
-    """torchrun ends all ranks when it has lost one."""
-
-    def handler(number: int, frame: object) -> None:
-        if not group.is_lost:
-            raise group.lost()
-
-    return handler

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from clipcal.errors import InputError
-from clipcal.scripts.child.growing import COUNT, GrowingRows
+from clipcal.scripts.child.growing import COUNT, GrowingRows, row_of
 from clipcal.scripts.child.naming import names_of
-from clipcal.scripts.child.stream import ROW, Changes
+from clipcal.scripts.child.stream import Changes
 from clipcal.scripts.gathering import Gathering
 from clipcal.sources.script import Script, from_source, from_words
 from clipcal.training.gradnorm import is_readable, measure, read
@@ -96,7 +96,7 @@ def stream(session: Path, rank: int, world: int, norms: np.ndarray, counts: list
     """What rank ``rank`` leaves: ``norms`` (steps, tensors)."""
     folder = session / "streams" / f"{rank}-{100 + rank}-1"
     folder.mkdir(parents=True)
-    rows = GrowingRows(folder / "steps", struct.Struct(f"{ROW}{norms.shape[1]}f"))
+    rows = GrowingRows(folder / "steps", row_of(norms.shape[1]))
     for i, values in enumerate(norms):
         rows.append(i, 1.0 + rank, float(np.linalg.norm(values)), float(values.max()), 0.1, 0.01, False, *values)
     about = {"number": 1, "pid": 100 + rank, "rank": rank, "world": world, "optimizer": "SGD", "num_parameters": 9}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from clipcal.arms.unreached import is_unreached
 from clipcal.run.step import Step
 from clipcal.run.trace import trace_of
-from clipcal.verification.unreached import is_unreached
 
 
 def test_what_counts_as_unreached_changes_no_bit_of_a_gradient() -> None:

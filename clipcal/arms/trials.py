@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress, arm_name
+from clipcal.arms.pool import Arm, OnProgress, Progress, arm_of
+from clipcal.arms.trainers import ArmOptions, trainer_of
+from clipcal.arms.unreached import is_unreached, write_as_unclipped
 from clipcal.errors import InputError
 from clipcal.run.directory import Run
 from clipcal.run.jsonfile import write_json
+from clipcal.run.step import repeats
 from clipcal.run.trace import Trace, read_arm, read_trace
-from clipcal.verification.retraining import trainer_of
-from clipcal.verification.unreached import is_unreached, write_as_unclipped
 
 
 class Trials:
@@ -25,35 +25,27 @@ class Trials:
     cannot be trained again.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        steps: int | None = None,
-        jobs: int | None = None,
-        executor: str = "local",
-        arm_gpus: float | None = None,
-        force: bool = False,
-        on_plan: OnPlan | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> None:
-        self._trainer = trainer_of(run, jobs, executor, arm_gpus)
-        self.run, self.steps = run, steps or run.info.steps
-        self.first_seed = self._trainer.first_seed
-        self._on_plan, self._on_progress = on_plan, on_progress
+    def __init__(self, run: Run, options: ArmOptions) -> None:
+        self._trainer = trainer_of(run, options)
+        self.run, self.options, self.steps = run, options, options.steps or run.info.steps
+        self.first_seed = run.info.seeds[0]
         self._trained: dict[Arm, Trace] = {}
-        _clear_stale(run, self.steps, self._trainer.machine, force=force)
+        self._is_ready = False
 
     def train(self, planned: Sequence[Arm]) -> list[tuple[Arm, Trace]]:
         """The traces of these arms. Raises InputError, or what the user's code raises."""
+        if not self._is_ready:
+            _clear_stale(self.run, self.steps, self._trainer.machine, force=self.options.force)
+            self._is_ready = True
         todo = [a for a in planned if not self._path(a).exists()]
-        if self._on_plan:
-            self._on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
+        if self.options.on_plan:
+            self.options.on_plan(todo, [a for a in planned if a not in todo and a not in self._trained])
+        report = self.options.on_progress or (lambda progress: None)
         # an arm that no step of the unclipped one may reach waits for it: most likely it is the same training
-        later = [a for a in todo if self._unclipped(a) in todo and self._is_above_the_profile(a)]
+        later = [a for a in todo if _unclipped(a) in todo and self._is_unreached(a, self.run.trace)]
         for arms in ([a for a in todo if a not in later], later):
-            missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a)]
-            self._trainer.train(missing, steps=self.steps, on_progress=self._on_progress)
+            missing = [(a, self._path(a)) for a in arms if not self._is_as_unclipped(a, report)]
+            self._trainer.train(missing, steps=self.steps, report=report)
         for arm in planned:
             if arm not in self._trained:
                 path = self._path(arm)
@@ -61,32 +53,20 @@ class Trials:
         _check_same_start(list(self._trained.items()), self._trainer.device)
         return [(a, self._trained[a]) for a in planned]
 
-    def _unclipped(self, arm: Arm) -> Arm | None:
-        """The arm that differs from this one by its clipping alone; None for one that does not clip."""
-        if arm.max_norm is None:
-            return None
-        return Arm(name=arm_name(None, arm.lr_scale), max_norm=None, seed=arm.seed, lr_scale=arm.lr_scale)
+    def _is_unreached(self, arm: Arm, path: Path) -> bool:
+        """Whether clipping as ``arm`` does would act on no step of the unclipped trace in a file. False where there is none."""
+        if arm.max_norm is None or not path.exists():
+            return False
+        return is_unreached(read_trace(path), arm.max_norm, self.run.info.method)
 
-    def _is_above_the_profile(self, arm: Arm) -> bool:
-        known = self.run.trace
-        return (
-            arm.max_norm is not None
-            and known.exists()
-            and is_unreached(read_trace(known), arm.max_norm, self.run.info.method)
-        )
-
-    def _is_as_unclipped(self, arm: Arm) -> bool:
+    def _is_as_unclipped(self, arm: Arm, report: OnProgress) -> bool:
         """Whether the arm's trace is the unclipped one's, since clipping would act on no step of it; it is written then."""
-        unclipped = self._unclipped(arm)
-        if unclipped is None or not self._path(unclipped).exists() or arm.max_norm is None:
+        path = self._path(_unclipped(arm))
+        if not self._is_unreached(arm, path):
             return False
-        path, trace = self._path(unclipped), read_trace(self._path(unclipped))
-        if not is_unreached(trace, arm.max_norm, self.run.info.method):
-            return False
-        steps = write_as_unclipped(path, self._path(arm))
-        if self._on_progress:
-            for done in (False, True):
-                self._on_progress(Progress(arm=arm, steps=steps, loss=float(trace.loss[steps - 1]), done=done))
+        last = write_as_unclipped(path, self._path(arm))
+        for done in (False, True):
+            report(Progress(arm=arm, steps=last.step + 1, loss=last.loss, done=done))
         return True
 
     def _path(self, arm: Arm) -> Path:
@@ -99,21 +79,21 @@ class Trials:
         return self.run.arm(arm.name, arm.seed)
 
 
+def _unclipped(arm: Arm) -> Arm:
+    """The arm that differs from this one by its clipping alone."""
+    return arm_of(None, arm.seed, arm.lr_scale)
+
+
 def _check_same_start(trained: Sequence[tuple[Arm, Trace]], device: str) -> None:
     """Arms of one seed share their weights and their first batch, so their first gradients are equal, bit for bit on the CPU.
 
     Where they are not, the arms are not one experiment, and comparing them would say nothing.
     """
-    tolerance = 0.0 if device.startswith("cpu") else 1e-3
     for seed in dict.fromkeys(arm.seed for arm, _ in trained):
         first = [(arm.name, float(trace.grad_norm[0])) for arm, trace in trained if arm.seed == seed]
         name, norm = first[0]
         for other, value in first[1:]:
-            if not (
-                value == norm
-                or math.isclose(value, norm, rel_tol=tolerance)
-                or (math.isnan(value) and math.isnan(norm))
-            ):
+            if not repeats(value, norm, step=0, device=device):
                 raise InputError(
                     f"The arms of seed {seed} do not start alike: the first grad norm is {norm:.9g} in {name} and {value:.9g} in "
                     f"{other}, so they cannot be compared. The code or the data changed since the profile (profile again with "
