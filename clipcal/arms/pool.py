@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from clipcal.errors import InputError
+from clipcal.run.source import Source
 
 if TYPE_CHECKING:
     from clipcal.training.gradnorm import ClipRule
@@ -67,7 +68,7 @@ def arm_name(max_norm: float | None, lr_scale: float = 1.0) -> str:
 
 
 def train_arms(
-    source: Mapping[str, Any],
+    source: Source,
     arms: Sequence[tuple[Arm, Path]],
     *,
     steps: int,
@@ -99,7 +100,7 @@ def train_arms(
     )
     try:
         with _interrupts_wait():
-            waiting = {pool.submit(_train_arm, dict(source), arm, path, steps, device) for arm, path in arms}
+            waiting = {pool.submit(_train_arm, source, arm, path, steps, device) for arm, path in arms}
         while waiting:
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
             _drain(queue, report)
@@ -215,7 +216,7 @@ def _end_with_parent() -> None:
 
 
 def train_in_turn(
-    source: Mapping[str, Any],
+    source: Source,
     arms: Sequence[tuple[Arm, Path]],
     *,
     steps: int,
@@ -227,11 +228,11 @@ def train_in_turn(
         train_arm(*_planned(source, arm, steps), path, device, on_progress or (lambda progress: None))
 
 
-def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+def _train_arm(source: Source, arm: Arm, path: Path, steps: int, device: str) -> None:
     train_arm(*_planned(source, arm, steps), path, device, _QUEUE.put if _QUEUE is not None else lambda progress: None)
 
 
-def _planned(source: Mapping[str, Any], arm: Arm, steps: int) -> tuple[Any, Arm, ClipRule | None]:
+def _planned(source: Source, arm: Arm, steps: int) -> tuple[Any, Arm, ClipRule | None]:
     from clipcal.sources.spec import from_source
     from clipcal.training.gradnorm import ClipRule
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from clipcal.cli.answering import NO, print_json, said_no
-from clipcal.cli.options import Json, Pattern, Plain, Plot, Quiet, RunOrLog, Tag, WhichRun
-from clipcal.errors import InputError
-from clipcal.streams import BROKEN_PIPE, reader_gone
+from clipcal.cli import options
+from clipcal.cli.answering import finish, print_json, said_no
+from clipcal.cli.options import Display
+from clipcal.errors import Exit, InputError
+from clipcal.streams import reader_gone
 
 InUse = Annotated[
     float | None,
@@ -21,21 +22,22 @@ Follow = Annotated[
 
 
 def check(
-    source: RunOrLog,
+    source: options.RunOrLog,
     max_norm: InUse = None,
     follow: Follow = False,
-    tag: Tag = None,
-    run: WhichRun = None,
-    pattern: Pattern = None,
-    plot: Plot = None,
-    plain: Plain = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    tag: options.Tag = None,
+    run: options.WhichRun = None,
+    pattern: options.Pattern = None,
+    plot: options.Plot = None,
+    plain: options.Plain = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Say whether a threshold that is in use still fits.
 
     How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit.
     """
+    display = Display(plain=plain, json=json, quiet=quiet)
     with said_no(interrupted="stopped"):
         from clipcal.checking import check as checked
         from clipcal.recommendation.evidence import load
@@ -44,10 +46,7 @@ def check(
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
         if follow and plot is not None:
             raise InputError("--follow watches and --plot draws one picture: ask for one or the other.")
-        if plot is not None:
-            from clipcal.views.image.saving import check_file
-
-            check_file(plot)
+        options.check_plot(plot)
         if follow and str(source) == "-":
             raise InputError("--follow watches a log as it grows and needs a file: standard input is read to its end.")
         if follow:
@@ -57,26 +56,18 @@ def check(
             gone = reader_gone()
             out = stdout_console(plain=plain)
             watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
-            raise typer.Exit(BROKEN_PIPE)
+            raise typer.Exit(Exit.BROKEN_PIPE)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         answer = checked(evidence, max_norm)
         if plot is not None:
             from clipcal.views.image.pictures import draw_check
-            from clipcal.views.terminal.console import note
 
             draw_check(evidence, answer, plot)
-            if not quiet:
-                note(f"wrote {plot}")
+            display.note(f"wrote {plot}")
         if json:
             print_json(answer.as_dict())
-        elif plain:
-            from clipcal.views.terminal import plainview
-
-            plainview.say(plainview.check(answer, evidence.trace, evidence.norms))
         else:
-            from clipcal.views.terminal import checkview, console
+            from clipcal.cli.showing import show_check
 
-            out = console.stdout_console()
-            width, ascii = console.picture_width(out), console.is_ascii(out)
-            console.show(out, checkview.check(answer, evidence.trace, evidence.norms, width=width, ascii=ascii))
-    raise typer.Exit(0 if answer.fits else NO)
+            show_check(evidence, answer, display)
+    finish(yes=bool(answer.fits))

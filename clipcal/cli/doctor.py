@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-import typer
-
-from clipcal.cli.answering import NO, print_json, said_no
-from clipcal.cli.options import Json, Plain, Quiet
+from clipcal.cli import options
+from clipcal.cli.answering import finish, print_json, said_no
 
 
-def doctor(plain: Plain = False, json: Json = False, quiet: Quiet = False) -> None:
+def doctor(plain: options.Plain = False, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Say what a bug report needs: versions, devices, optional parts, and whether attaching to a script works here.
 
     Exit code 3 where something that is needed does not work. Nothing is told of the environment's variables.
@@ -18,7 +14,8 @@ def doctor(plain: Plain = False, json: Json = False, quiet: Quiet = False) -> No
     with said_no(interrupted="stopped"):
         from clipcal.doctor.examining import examine
 
-        findings = examine(on_test=(lambda: None) if quiet else _tell)
+        display = options.Display(plain=plain, json=json, quiet=quiet)
+        findings = examine(lambda: display.note("watching a small script, to see whether that works here"))
         if json:
             print_json(findings.as_dict())
         else:
@@ -26,8 +23,4 @@ def doctor(plain: Plain = False, json: Json = False, quiet: Quiet = False) -> No
             from clipcal.views.terminal import plainview
 
             plainview.say(lines_of(findings, plain=plain))
-    raise typer.Exit(NO if findings.problems else 0)
-
-
-def _tell() -> None:
-    print("watching a small script, to see whether that works here", file=sys.stderr, flush=True)
+    finish(yes=not findings.problems)

@@ -1,11 +1,64 @@
-"""The options and arguments that several commands share."""
+"""The options and arguments that several commands share, and what they are together."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """How an answer is shown: in words alone (``plain``), or as one JSON object; ``quiet``: without progress and notes."""
+
+    plain: bool = False
+    json: bool = False
+    quiet: bool = False
+
+    def note(self, text: str) -> None:
+        """A line for stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptOptions:
+    """How a script is watched: which of its optimizers, whether in an empty folder, and whether its trackers stay on."""
+
+    optimizer: str | None
+    scratch: bool
+    trackers: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a source is profiled, and where to. None: as the source says. ``resume`` continues the run that is there."""
+
+    out: Path | None
+    steps: int | None
+    seed: int | None
+    device: str | None
+    threads: int | None
+    force: bool
+    script: ScriptOptions
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmOptions:
+    """Which arms are trained, and how. ``others`` are further thresholds; ``steps`` None: as many as the profile has."""
+
+    others: list[float]
+    seeds: int
+    jobs: int | None
+    steps: int | None = None
+    executor: str = "local"
+    arm_gpus: float | None = None
+    force: bool = False
+
 
 Source = Annotated[
     list[str],
@@ -145,3 +198,11 @@ Scratch = Annotated[
 Trackers = Annotated[
     bool, typer.Option("--trackers", help="Leave a script's trackers and the Hugging Face hub on (W&B and others).")
 ]
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raise InputError, before anything is read or trained, where no picture could be drawn there."""
+    if plot is not None:
+        from clipcal.views.image.saving import check_file
+
+        check_file(plot)

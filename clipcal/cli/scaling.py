@@ -8,50 +8,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcal.errors import InputError
+from clipcal.recommendation.scaling.probed import LARGEST_PROBE, times_of
+from clipcal.run.directory import Run, is_run, open_run
+from clipcal.sources.script import Script
 
 if TYPE_CHECKING:
+    from clipcal.cli.options import Display, RunOptions
     from clipcal.recommendation.answer import Recommendation
     from clipcal.recommendation.evidence import Evidence
-    from clipcal.run.directory import Run
-    from clipcal.sources.script import Script
     from clipcal.sources.spec import Spec
 
 
-def scale_of(text: str, source: Spec | Script, folder: Path, *, force: bool, resume: bool) -> int:
-    """How many times the batch the probe takes. Raises InputError, before anything is trained, where it cannot be taken."""
-    from clipcal.recommendation.scaling.probed import LARGEST_PROBE, times_of
-    from clipcal.sources.script import Script
-
+def scale_of(text: str, source: Spec | Script, folder: Path, asked: RunOptions) -> tuple[Spec, int]:
+    """The spec, and how many times its batch the probe takes. Raises InputError, before anything is trained, where it cannot be taken."""
     times = times_of(text, most=LARGEST_PROBE)
     if isinstance(source, Script):
         raise InputError(
             "--scale trains a spec a second time with a larger batch, and this is a script, which is run as it is. Write a spec "
             "(`clipcal init`), or profile the script at the larger batch itself."
         )
-    from clipcal.run.directory import is_run, open_run
     from clipcal.training.probing import check_known, refuse
 
     refuse(source)
-    if resume and not force and is_run(folder):
+    if asked.resume and not asked.force and is_run(folder):
         check_known(open_run(folder), times)
-    return times
+    return source, times
 
 
-def profiled_already(source: Spec | Script, folder: Path, times: int | None, *, resume: bool) -> Run | None:
-    """The run that is gone on with, where all its steps are there and a probe alone is wanted. Raises InputError where that is
-    there too."""
-    from clipcal.sources.script import Script
-
-    if not resume or times is None or isinstance(source, Script):
-        return None
-    from clipcal.run.directory import open_run
+def profiled_already(spec: Spec, folder: Path, times: int, asked: RunOptions) -> Run | None:
+    """The run that is resumed, where all its steps are there and a probe alone is wanted. Raises InputError where that is there too."""
     from clipcal.training.probing import check_known, has_all
 
-    if not has_all(folder, source):
+    if not asked.resume or not has_all(folder, spec):
         return None
     run = open_run(folder)
     known = check_known(run, times)
-    if known is not None and len(known.step) >= source.fields.steps:
+    if known is not None and len(known.step) >= spec.steps:
         raise InputError(
             f"{folder}: nothing is left to do ({len(known.step)} steps, and as many at {times} times the batch). Ask for more with --steps, "
             f"or go on with `clipcal recommend {folder} --scale batch={4 * times}`."
@@ -59,38 +51,35 @@ def profiled_already(source: Spec | Script, folder: Path, times: int | None, *, 
     return run
 
 
-def run_probe(source: Spec | Script, run: Run, times: int, *, threads: int | None, quiet: bool, plain: bool) -> None:
+def run_probe(spec: Spec, run: Run, times: int, asked: RunOptions, display: Display) -> None:
     """Take the probe of a run, with progress as for the profile."""
-    from clipcal.sources.script import Script
     from clipcal.streams import interruptible, prints_to_stderr
+    from clipcal.training.probing import probe
     from clipcal.views.terminal import live
-    from clipcal.views.terminal.console import note, stderr_console
+    from clipcal.views.terminal.console import stderr_console
 
-    assert not isinstance(source, Script)
     if run.info.guard is not None:
         raise InputError(
             f"{run.folder}: is lost at once without clipping, so no probe was taken: its norms say nothing of another batch. The profile is "
             "kept; profile at the larger batch itself."
         )
-    from clipcal.training.probing import probe
-
-    if not quiet:
-        note(f"profiling again at {times} times the batch")
-    console = stderr_console(plain=plain)
+    display.note(f"profiling again at {times} times the batch")
+    console = stderr_console(plain=display.plain)
     with (
-        interruptible() as asked,
+        interruptible() as stopping,
         prints_to_stderr(),
-        live.profile_view(console, source.fields.steps, asked=asked, quiet=quiet, spoken=plain) as (on_steps, _),
+        live.profile_view(console, spec.steps, asked=stopping, quiet=display.quiet, spoken=display.plain) as (
+            on_steps,
+            _,
+        ),
     ):
-        probe(source, run, times=times, threads=threads or run.info.threads, on_steps=on_steps, should_stop=asked)
-    if not quiet:
-        note(f"wrote {run.scale}")
+        threads = asked.threads or run.info.threads
+        probe(spec, run, times=times, threads=threads, on_steps=on_steps, should_stop=stopping)
+    display.note(f"wrote {run.scale}")
 
 
 def moving_to(text: str, others: Mapping[str, object]) -> int:
     """How many times the batch a recommendation is wanted for. Raises InputError beside ``others`` that are given."""
-    from clipcal.recommendation.scaling.probed import times_of
-
     given = [name for name, value in others.items() if value]
     if given:
         raise InputError(
@@ -112,17 +101,3 @@ def moved_to(
     assert evidence.run is not None
     moved = move(recommendation, evidence.norms, probed, times)
     return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
-
-
-def show_moved(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
-    """The answer without pictures: the steps are those of another batch, and none were seen at this one."""
-    from clipcal.views.terminal import console, plainview
-
-    none = evidence.norms[:0]
-    if plain:
-        lines = plainview.recommendation(recommendation, evidence.trace, none)
-        plainview.say(line for line in lines if line != plainview.course(recommendation, evidence.trace, none)[0])
-        return
-    out = console.stdout_console()
-    width, ascii = console.picture_width(out), console.is_ascii(out)
-    console.show(out, console.recommendation(recommendation, evidence.trace, none, width=width, ascii=ascii))

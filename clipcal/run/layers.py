@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.run.kinds import wrong
-from clipcal.run.records import ROWS_HEADER
+from clipcal.run.records import ROWS_HEADER, wrong
 from clipcal.run.trace import AppendOnly
 
 FORMAT = "clipcal.layers/1"

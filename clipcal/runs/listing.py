@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest_path
-from clipcal.run.jsonfile import number, plain
-from clipcal.runs.sourcediff import State, shown_source, source_now
 from clipcal.recommendation.answer import Choice
 from clipcal.recommendation.evidence import read_choice
-from clipcal.run.records import read_record
 from clipcal.run.directory import Run, is_run, open_run
+from clipcal.run.jsonfile import number, plain
+from clipcal.run.records import read_record
+from clipcal.runs.sourcediff import State, source_now
 
 SCHEMA = "clipcal.runs/1"
 DEPTH = 3
@@ -181,8 +181,8 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
     return when, Row(
         path=path,
         name=info.name,
-        kind=str(info.source.get("kind", "unknown")),
-        source=shown_source(info, here=Path.cwd()),
+        kind=info.source.kind or "unknown",
+        source=info.source.shown(Path.cwd()),
         status=info.status,
         reason=info.reason,
         recorded=recorded,

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from clipcal.errors import InputError, SpecError, nearest, nearest_path
+from clipcal.run.source import Source, SpecSource
+from clipcal.sources.ranks import called
 
 Place = tuple[int, int]
 KeyPath = tuple[str | int, ...]
@@ -124,6 +127,14 @@ class Spec:
         return self.fields.name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.stem).strip("-.") or "run"
 
     @property
+    def steps(self) -> int:
+        return self.fields.steps
+
+    def resuming(self, folder: Path) -> str:
+        """What continues a run of it that was cut short."""
+        return shlex.join([*called(), "profile", str(self.file), "--out", str(folder), "--resume"])
+
+    @property
     def fingerprint(self) -> str:
         """Equal for specs that train the same way: how long, where and under which name does not count."""
         trained = self.fields.model_dump(exclude={"name", "steps", "device"})
@@ -137,16 +148,9 @@ class Spec:
         line, column = self.places.get(path, (1, 1))
         return f"{self.file}:{line}:{column}"
 
-    def source(self) -> dict[str, Any]:
+    def source(self) -> SpecSource:
         """What run.json keeps, so that ``from_source`` gives this spec again."""
-        return {
-            "kind": "spec",
-            "path": str(self.file),
-            "folder": str(self.folder),
-            "cwd": str(self.cwd),
-            "text": self.text,
-            "overrides": self.overrides,
-        }
+        return SpecSource.of(path=self.file, folder=self.folder, cwd=self.cwd, text=self.text, overrides=self.overrides)
 
 
 def load_spec(path: Path | str, **overrides: Any) -> Spec:
@@ -168,15 +172,11 @@ def load_spec(path: Path | str, **overrides: Any) -> Spec:
     return parse_spec(text, file=file, folder=file.parent.resolve(), cwd=Path.cwd(), overrides=overrides)
 
 
-def from_source(source: Mapping[str, Any], **overrides: Any) -> Spec:
+def from_source(source: Source, **overrides: Any) -> Spec:
     """The spec that a run was made from, as it was then."""
-    return parse_spec(
-        source["text"],
-        file=Path(source["path"]),
-        folder=Path(source["folder"]),
-        cwd=Path(source["cwd"]),
-        overrides=source["overrides"] | overrides,
-    )
+    given = source.overrides | overrides
+    file, folder, cwd = Path(source.path), Path(source.folder), Path(source.cwd)
+    return parse_spec(source.text, file=file, folder=folder, cwd=cwd, overrides=given)
 
 
 def parse_spec(text: str, *, file: Path, folder: Path, cwd: Path, overrides: Mapping[str, Any]) -> Spec:

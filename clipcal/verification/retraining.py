@@ -55,12 +55,12 @@ TRAINERS: dict[str, Callable[[Run, int | None, str, float | None], Trainer]] = {
 def trainer_of(run: Run, jobs: int | None, executor: str = "local", arm_gpus: float | None = None) -> Trainer:
     """Raises InputError for a run that cannot be trained again, or not by this executor."""
     check_executor(executor)
-    if "kind" not in run.info.source:
+    kind = run.info.source.kind
+    if kind is None:
         raise InputError(
             f"{run.folder / 'run.json'}: its 'source.kind' is missing (expected one of {', '.join(TRAINERS)}), so it cannot be trained again. "
             "Profile again into another directory with --out."
         )
-    kind = str(run.info.source["kind"])
     if kind not in TRAINERS:
         raise InputError(
             f"{run.folder}: was recorded during a training of its own, so it cannot be trained again. Profile a spec or a script "

@@ -20,6 +20,7 @@ from clipcal.hooks.listening import ClipCall, check, is_nested, leave, listen
 from clipcal.hooks.observing import Observer, kept
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.recording import Recording
+from clipcal.run.source import WatchSource
 from clipcal.training.loop import Observation
 from clipcal.training.patience import PATIENCE
 from clipcal.training.profiling import environment
@@ -202,7 +203,7 @@ class Watch:
         shapes = [(name, tuple(p.shape)) for name, p in zip(self._names, self._params, strict=True)]
         return RunInfo(
             name=self.folder.name,
-            source={"kind": "watch", "path": script, "argv": [str(a) for a in sys.argv[1:]]},
+            source=WatchSource.of(path=script, argv=[str(a) for a in sys.argv[1:]]),
             fingerprint=hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
             steps=steps or 0,
             seeds=[0],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from clipcal.errors import ClipcalError, RankLost, UserCodeError
+from clipcal.run.source import source_of
 from clipcal.sources.spec import from_source
 from clipcal.sources.targets import importable_from
 from clipcal.training.gradnorm import ClipRule
@@ -47,7 +48,7 @@ def follow() -> int:
 
 
 def _take_part(order: dict[str, Any], group: Group) -> None:
-    spec = from_source(order["source"], seed=order["seed"], steps=order["steps"])
+    spec = from_source(source_of(order["source"]), seed=order["seed"], steps=order["steps"])
     rule = None if order["rule"] is None else ClipRule(**order["rule"])
     device = device_of(torch.device(order["device"]), group.ranks)
     with num_threads(order["threads"]), importable_from([spec.folder, spec.cwd]):
