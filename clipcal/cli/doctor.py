@@ -12,14 +12,13 @@ def doctor(plain: options.Plain = False, json: options.Json = False, quiet: opti
     Exit code 3 where something that is needed does not work. Nothing is told of the environment's variables.
     """
     with said_no(interrupted="stopped"):
-        from clipcal.doctor.examining import examine
+        from clipcal.doctor.examining import examine, lines_of
 
         display = options.Display(plain=plain, json=json, quiet=quiet)
         findings = examine(lambda: display.note("watching a small script, to see whether that works here"))
         if json:
             print_json(findings.as_dict())
         else:
-            from clipcal.doctor.view import lines_of
             from clipcal.views.terminal import plainview
 
             plainview.say(lines_of(findings, plain=plain))

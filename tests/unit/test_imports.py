@@ -121,7 +121,7 @@ def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
         "import clipcal.sources.spec; clipcal.sources.spec.json_schema()",
         "import clipcal.sources.samples; clipcal.sources.samples.samples()",
         "import clipcal.runs.comparing, clipcal.views.terminal.comparison, clipcal.sources.script",
-        "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.cli.doctor",
+        "import clipcal.doctor.examining, clipcal.cli.doctor",
         "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.verification.retraining, clipcal.views.terminal.live, clipcal.verification.choosing",
     ],
 )
