@@ -20,16 +20,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "clipcal.apply/1"
 
-Config = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="The YAML, JSON or TOML file to change.", show_default=False)
-]
-Key = Annotated[
-    str | None,
-    typer.Option("--key", help="Where the threshold goes, such as trainer.gradient_clip_val.", show_default=False),
-]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML, JSON or TOML file to change.")]
+Key = Annotated[str | None, typer.Option("--key", help="Where the threshold goes, such as trainer.gradient_clip_val.")]
 Framework = Annotated[
-    str | None,
-    typer.Option("--for", help="The framework that the file is for, where it does not show.", show_default=False),
+    str | None, typer.Option("--for", help="The framework that the file is for, where it does not show.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write it. Without, the change is only shown.")]
 
@@ -82,9 +76,7 @@ def apply(
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
         present(
-            display,
-            lambda: plainview.changes(plan),
-            lambda paper: map(_coloured, applying.diff(plan).splitlines()),
+            display, lambda: plainview.changes(plan), lambda paper: map(_coloured, applying.diff(plan).splitlines())
         )
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")

@@ -12,10 +12,7 @@ from clipcal.cli.options import Display
 from clipcal.errors import Exit, InputError
 from clipcal.streams import reader_gone
 
-InUse = Annotated[
-    float | None,
-    typer.Option("--max-norm", help="The threshold in use.  [default: what the log says]", show_default=False),
-]
+InUse = Annotated[float | None, typer.Option("--max-norm", help="The threshold in use.  [default: what the log says]")]
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Watch a log that is being written, and judge it again as it grows.")
 ]

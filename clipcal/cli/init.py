@@ -19,10 +19,7 @@ STARTER_FILE = Path("clipcal.yaml")
 def init(
     path: Annotated[
         Path | None,
-        typer.Argument(
-            help="Where to write it; with --sample a folder, or the spec's file.  [default: clipcal.yaml]",
-            show_default=False,
-        ),
+        typer.Argument(help="Where to write it; with --sample a folder, or the spec's file.  [default: clipcal.yaml]"),
     ] = None,
     sample: Annotated[
         str | None,
@@ -30,7 +27,6 @@ def init(
             "--sample",
             metavar="NAME",
             help="Write the spec and the model of a shipped sample, such as char-lstm; a wrong name lists all.",
-            show_default=False,
         ),
     ] = None,
     schema: Annotated[

@@ -66,22 +66,17 @@ Source = Annotated[
         metavar="SOURCE",
         help="What to train: a YAML spec (`clipcal init` writes one), a script with its arguments after --, or after -- a whole "
         "command: `-- torchrun --nproc-per-node 2 train.py`.",
-        show_default=False,
     ),
 ]
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 RunOrLog = Annotated[
     Path,
     typer.Argument(
         metavar="RUN|LOG",
         help="A run directory, or a training log as its framework wrote it; - reads one from standard input.",
-        show_default=False,
     ),
 ]
-Tag = Annotated[
-    str | None,
-    typer.Option("--tag", help="Which gradient norm of the log, where it holds several.", show_default=False),
-]
+Tag = Annotated[str | None, typer.Option("--tag", help="Which gradient norm of the log, where it holds several.")]
 WhichRun = Annotated[
     int | None,
     typer.Option(
@@ -94,7 +89,6 @@ Pattern = Annotated[
         "--pattern",
         metavar="REGEX",
         help="For text in no known format: a regular expression with the groups norm and, if you like, step, loss, lr.",
-        show_default=False,
     ),
 ]
 Steps = Annotated[
@@ -103,9 +97,7 @@ Steps = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the first run.  [default: the spec's]")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train each arm with.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the spec's]")]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The run directory.  [default: runs/<name>]", show_default=False)
-]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run directory.  [default: runs/<name>]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Plain = Annotated[
@@ -122,7 +114,6 @@ TensorBoard = Annotated[
         "--tensorboard",
         metavar="DIR",
         help="Also write the curves there, live, as TensorBoard event files: a run each for the profile and the arms.",
-        show_default=False,
     ),
 ]
 Plot = Annotated[
@@ -131,7 +122,6 @@ Plot = Annotated[
         "--plot",
         metavar="FILE",
         help="Also draw it for a paper, as .png, .svg or .pdf. Needs matplotlib: the extra plots.",
-        show_default=False,
     ),
 ]
 Scale = Annotated[
@@ -140,16 +130,12 @@ Scale = Annotated[
         "--scale",
         metavar="batch=K",
         help="Of a spec: train it once more with K (2 to 16) times the batch, so that `recommend --scale` can move the threshold.",
-        show_default=False,
     ),
 ]
 ScaleTo = Annotated[
     str | None,
     typer.Option(
-        "--scale",
-        metavar="batch=M",
-        help="For M times the batch of the run, which was profiled with --scale.",
-        show_default=False,
+        "--scale", metavar="batch=M", help="For M times the batch of the run, which was profiled with --scale."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -173,13 +159,9 @@ ArmGpus = Annotated[
 ]
 Others = Annotated[
     list[float] | None,
-    typer.Option(
-        "--max-norm", metavar="FLOAT", help="Another threshold to train beside; may be repeated.", show_default=False
-    ),
+    typer.Option("--max-norm", metavar="FLOAT", help="Another threshold to train beside; may be repeated."),
 ]
-For = Annotated[
-    str | None, typer.Option("--for", help="Print only the snippet for this framework.", show_default=False)
-]
+For = Annotated[str | None, typer.Option("--for", help="Print only the snippet for this framework.")]
 Compare = Annotated[
     bool, typer.Option("--compare", help="Also show what the rules that others use would have clipped.")
 ]
@@ -189,7 +171,6 @@ Optimizer = Annotated[
     typer.Option(
         "--optimizer",
         help="Of a script with several: which one, by its number or class.  [default: the one with most parameters]",
-        show_default=False,
     ),
 ]
 Scratch = Annotated[

@@ -11,8 +11,7 @@ from clipcal.cli import options
 from clipcal.cli.answering import print_json, said_no
 
 PageFile = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="The file.  [default: RUN/report.html; LOG.report.html]", show_default=False),
+    Path | None, typer.Option("--out", "-o", help="The file.  [default: RUN/report.html; LOG.report.html]")
 ]
 
 

@@ -18,16 +18,12 @@ Places = Annotated[
     typer.Argument(
         metavar="FOLDER | RUN RUN",
         help="A folder with runs in it, or two run directories to compare.  [default: runs, or else the working directory]",
-        show_default=False,
     ),
 ]
 
 
 def runs(
-    places: Places = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    places: Places = None, plain: options.Plain = False, json: options.Json = False, quiet: options.Quiet = False
 ) -> None:
     """List the runs below a folder, the newest first, or compare two.
 

@@ -53,10 +53,8 @@ def profiled_already(spec: Spec, folder: Path, times: int, asked: RunOptions) ->
 
 def run_probe(spec: Spec, run: Run, times: int, asked: RunOptions, display: Display) -> None:
     """Take the probe of a run, with progress as for the profile."""
-    from clipcal.streams import interruptible, prints_to_stderr
+    from clipcal.cli.steps import profile_view
     from clipcal.training.probing import probe
-    from clipcal.views.terminal import live
-    from clipcal.views.terminal.console import stderr_console
 
     if run.info.guard is not None:
         raise InputError(
@@ -64,16 +62,8 @@ def run_probe(spec: Spec, run: Run, times: int, asked: RunOptions, display: Disp
             "kept; profile at the larger batch itself."
         )
     display.note(f"profiling again at {times} times the batch")
-    console = stderr_console(plain=display.plain)
-    with (
-        interruptible() as stopping,
-        prints_to_stderr(),
-        live.profile_view(console, spec.steps, asked=stopping, quiet=display.quiet, spoken=display.plain) as (
-            on_steps,
-            _,
-        ),
-    ):
-        threads = asked.threads or run.info.threads
+    threads = asked.threads or run.info.threads
+    with profile_view(spec, display) as (stopping, on_steps, _):
         probe(spec, run, times=times, threads=threads, on_steps=on_steps, should_stop=stopping)
     display.note(f"wrote {run.scale}")
 

@@ -121,8 +121,4 @@ def show_snippet(recommendation: Recommendation, run: Run | None, display: Displ
     except InputError:  # it cannot be said in that framework's words
         name, text = "pytorch", snippet_of("pytorch", recommendation, run)
     title = "PyTorch" if name == "pytorch" else SNIPPETS[name].title
-    present(
-        display,
-        lambda: plainview.pasted(title, text, others),
-        lambda paper: console.pasted(title, text, others),
-    )
+    present(display, lambda: plainview.pasted(title, text, others), lambda paper: console.pasted(title, text, others))

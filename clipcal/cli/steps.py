@@ -15,10 +15,12 @@ from clipcal.cli.answering import stop
 from clipcal.cli.options import ArmOptions, Display, RunOptions
 from clipcal.errors import Exit, need_torch
 from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.reprofiling import OnGuard
 from clipcal.run.directory import Run, is_run
+from clipcal.run.recording import OnSteps
 from clipcal.sources.ranks import ranks_here
 from clipcal.sources.script import Script
-from clipcal.streams import interruptible, prints_to_stderr
+from clipcal.streams import Interrupt, interruptible, prints_to_stderr
 from clipcal.verification.answer import Verification
 from clipcal.views.terminal import live
 from clipcal.views.terminal.console import note, stderr_console
@@ -55,17 +57,7 @@ def run_profile(
     ranks = ranks_here()
     # torchrun has started all processes again after it lost one: what they recorded before is continued
     resume = asked.resume or (ranks is not None and ranks.restarts > 0 and is_run(folder))
-    console = stderr_console(plain=display.plain)
-    is_script = isinstance(source, Script)
-    with (
-        _nothing_is_written(folder),
-        interruptible() as stopping,
-        prints_to_stderr(),
-        # what a script prints itself would tear a live view
-        live.profile_view(
-            console, source.steps, asked=stopping, quiet=display.quiet, plain=is_script, spoken=display.plain
-        ) as (on_steps, on_guard),
-    ):
+    with _nothing_is_written(folder), profile_view(source, display) as (stopping, on_steps, on_guard):
         if board:
             on_steps, on_guard = board.of_profile(on_steps, on_guard)
         how: dict[str, Any] = {"force": asked.force, "resume": resume, "on_steps": on_steps, "on_guard": on_guard}
@@ -90,6 +82,21 @@ def run_profile(
         raise typer.Exit(Exit.INTERRUPTED)
     display.note(f"wrote {run.folder}")
     return run
+
+
+@contextlib.contextmanager
+def profile_view(source: Spec | Script, display: Display) -> Iterator[tuple[Interrupt, OnSteps, OnGuard]]:
+    """Progress while a source trains; Ctrl-C asks it to stop, and what it prints goes to stderr."""
+    console = stderr_console(plain=display.plain)
+    is_script = isinstance(source, Script)  # what it prints itself would tear a live view
+    with (
+        interruptible() as stopping,
+        prints_to_stderr(),
+        live.profile_view(
+            console, source.steps, asked=stopping, quiet=display.quiet, plain=is_script, spoken=display.plain
+        ) as (on_steps, on_guard),
+    ):
+        yield stopping, on_steps, on_guard
 
 
 @contextlib.contextmanager

@@ -54,7 +54,13 @@ def verify(
         save(evidence.run, recommendation, display)
         if json and recommendation.max_norm is None and not other:
             reasons = list(recommendation.reasons)
-            nothing = {"schema": SCHEMA, "verdict": None, "max_norm": None, "arms": [], "comparison": None}
+            nothing: dict[str, object] = {
+                "schema": SCHEMA,
+                "verdict": None,
+                "max_norm": None,
+                "arms": [],
+                "comparison": None,
+            }
             print_json({**nothing, "reasons": reasons})
             finish(yes=False)
         verification = run_verify(evidence.run, recommendation, arms, display, board)

@@ -171,28 +171,26 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
     if not is_run(folder):
         raise InputError(f"{folder}: holds other files and no run; name another directory with --out.")
     if not force:
+        state, further = _told(folder)
         raise InputError(
-            f"{folder}: already holds a run ({_state(folder)}). Read it with `clipcal recommend {folder}`, {_further(folder)}, "
+            f"{folder}: already holds a run ({state}). Read it with `clipcal recommend {folder}`, {further}, "
             "replace it with --force, or write elsewhere with --out."
         )
 
 
-def _further(folder: Path) -> str:
-    """What can be done with a run that is there, by how it ended."""
-    with contextlib.suppress(InputError):
-        if open_run(folder).info.status in ("complete", "stopped"):
-            return f"train its threshold with `clipcal verify {folder}`, make it longer with --resume and more --steps"
-    return f"go on with it by `clipcal profile` with --resume and --out {folder}"
-
-
-def _state(folder: Path) -> str:
+def _told(folder: Path) -> tuple[str, str]:
+    """How far the run that is there came, and what can be done with it."""
+    further = f"continue it by `clipcal profile` with --resume and --out {folder}"
     try:
-        info = open_run(folder).info
-        recorded = (folder / "trace.jsonl").read_bytes().count(b"\n") if (folder / "trace.jsonl").exists() else 0
+        run = open_run(folder)
+        recorded = run.trace.read_bytes().count(b"\n") if run.trace.exists() else 0
     except (InputError, OSError):
-        return "its run.json cannot be read"
-    state = {"running": "cut short or still running", "complete": "complete"}.get(info.status, info.status)
-    return f"{recorded} of {info.steps} steps, {state}"
+        return "its run.json cannot be read", further
+    status = run.info.status
+    if status in ("complete", "stopped"):
+        further = f"train its threshold with `clipcal verify {folder}`, make it longer with --resume and more --steps"
+    state = "cut short or still running" if status == "running" else status
+    return f"{recorded} of {run.info.steps} steps, {state}", further
 
 
 def _bring_back(folder: Path) -> None:

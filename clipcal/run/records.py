@@ -20,7 +20,7 @@ _LONGEST_NAME = 120
 """Characters of an arm's name: with its seed and ending it has to fit into a file's 255 bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind:
     """What a field has to be. ``inner`` are the fields of an object, ``each`` is the kind of a list's items or of an object's values;
     ``required`` is False for a field that may be absent, ``nullable`` True for one that may be null."""
@@ -73,24 +73,20 @@ def _is_step(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def kind(expected: str, holds: Callable[[Any], bool]) -> Kind:
-    return Kind(expected=expected, holds=holds)
-
-
 def one_of(words: Sequence[str]) -> Kind:
-    return kind(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words)
+    return Kind(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words)
 
 
 def list_of(each: Kind) -> Kind:
-    return Kind(expected=f"a list, each of it {each.expected}", holds=lambda v: isinstance(v, list), each=each)
+    return Kind(f"a list, each of it {each.expected}", lambda v: isinstance(v, list), each=each)
 
 
 def object_of(inner: Mapping[str, Kind]) -> Kind:
-    return Kind(expected="an object", holds=lambda v: isinstance(v, dict), inner=inner)
+    return Kind("an object", lambda v: isinstance(v, dict), inner=inner)
 
 
 def values_of(each: Kind) -> Kind:
-    return Kind(expected=f"an object, each value {each.expected}", holds=lambda v: isinstance(v, dict), each=each)
+    return Kind(f"an object, each value {each.expected}", lambda v: isinstance(v, dict), each=each)
 
 
 def or_null(one: Kind) -> Kind:
@@ -101,19 +97,19 @@ def maybe(one: Kind) -> Kind:
     return replace(one, required=False)
 
 
-TEXT = kind("text", is_text)
-FLAG = kind("true or false", lambda v: isinstance(v, bool))
-COUNT = kind("a whole number from 0 on", is_count)
-POSITIVE_COUNT = kind("a whole number from 1 on", lambda v: is_count(v) and v > 0)
-NUMBER = kind("a number", _is_number)
+TEXT = Kind("text", is_text)
+FLAG = Kind("true or false", lambda v: isinstance(v, bool))
+COUNT = Kind("a whole number from 0 on", is_count)
+POSITIVE_COUNT = Kind("a whole number from 1 on", lambda v: is_count(v) and v > 0)
+NUMBER = Kind("a number", _is_number)
 NUMBER_OR_NULL = or_null(NUMBER)
-POSITIVE = kind("a number greater than 0", _is_positive)
-THRESHOLD = kind("a finite number greater than 0", lambda v: _is_positive(v) and math.isfinite(number(v)))
-STEP = kind("a whole number", _is_step)
-ANYTHING = kind("anything", lambda v: True)
-ARM_NAME = kind("a name without a path in it", lambda v: isinstance(v, str) and is_arm_name(v))
-SEEDS = Kind(expected="a list of at least one seed", holds=lambda v: isinstance(v, list) and bool(v), each=COUNT)
-TWO_ENDS = Kind(expected="two numbers", holds=lambda v: isinstance(v, list) and len(v) == 2, each=NUMBER)
+POSITIVE = Kind("a number greater than 0", _is_positive)
+THRESHOLD = Kind("a finite number greater than 0", lambda v: _is_positive(v) and math.isfinite(number(v)))
+STEP = Kind("a whole number", _is_step)
+ANYTHING = Kind("anything", lambda v: True)
+ARM_NAME = Kind("a name without a path in it", lambda v: isinstance(v, str) and is_arm_name(v))
+SEEDS = Kind("a list of at least one seed", lambda v: isinstance(v, list) and bool(v), each=COUNT)
+TWO_ENDS = Kind("two numbers", lambda v: isinstance(v, list) and len(v) == 2, each=NUMBER)
 
 FORMAT_NAME = "clipcal.run"
 FORMAT_VERSION = 1
@@ -130,11 +126,11 @@ SPEC_SOURCE: Mapping[str, Kind] = {
     "overrides": values_of(ANYTHING),
 }
 SCRIPT_SOURCE: Mapping[str, Kind] = {
-    "words": Kind(expected="a list of at least one word", holds=lambda v: isinstance(v, list) and bool(v), each=TEXT),
+    "words": Kind("a list of at least one word", lambda v: isinstance(v, list) and bool(v), each=TEXT),
     "cwd": TEXT,
     "steps": COUNT,
     "seed": COUNT,
-    "optimizer": kind("a number, a class's name, or null", lambda v: v is None or is_count(v) or is_text(v)),
+    "optimizer": Kind("a number, a class's name, or null", lambda v: v is None or is_count(v) or is_text(v)),
     "scratch": FLAG,
     "trackers": FLAG,
     "threads": or_null(POSITIVE_COUNT),
@@ -215,12 +211,12 @@ STEP_LINE: Mapping[str, Kind] = {
 }
 ROWS_HEADER: Mapping[str, Kind] = {
     "format": TEXT,
-    "norm_type": kind("a number greater than 0, as text", is_p),
+    "norm_type": Kind("a number greater than 0, as text", is_p),
     "names": list_of(TEXT),
 }
 SCALE_HEADER: Mapping[str, Kind] = {
     "schema": one_of(("clipcal.scale/1",)),
-    "batch": kind("a whole number from 2 on", lambda v: is_count(v) and v > 1),
+    "batch": Kind("a whole number from 2 on", lambda v: is_count(v) and v > 1),
     "reduction": one_of(("mean", "sum", "unknown")),
     "batch_norm": maybe(FLAG),
 }

@@ -138,7 +138,7 @@ def _machine(run: Run, versions: Set[str]) -> dict[str, Any]:
 def _results(run: Run, row: Row) -> dict[str, Any]:
     saved = saved_by(run)
     read = saved.recommendation or {}
-    stable, spikes = _part(read, "stable"), _part(read, "spikes")
+    stable, spikes = read.get("stable") or {}, read.get("spikes") or {}
     profiled = None
     with contextlib.suppress(InputError):
         profiled = final_loss(read_trace(run.trace).loss)
@@ -162,11 +162,6 @@ def _results(run: Run, row: Row) -> dict[str, Any]:
         "final_loss_unclipped": unclipped,
         "final_loss_clipped": clipped,
     }
-
-
-def _part(read: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part = read.get(key)
-    return part if isinstance(part, dict) else {}
 
 
 def _final_losses(verification: Mapping[str, Any], max_norm: float | None) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,13 +140,9 @@ _NOW: Mapping[str, Callable[[RunInfo], SourceNow]] = {"spec": _spec_now, "script
 
 def asked_optimizer(info: RunInfo) -> int | str | None:
     """The --optimizer that a script was profiled with, as its fingerprint has it; None for none."""
-    given = None
     ours = info.command[: info.command.index("--")] if "--" in info.command else info.command
-    for i, word in enumerate(map(str, ours)):
-        if word.startswith("--optimizer="):
-            given = word.partition("=")[2]
-        elif word == "--optimizer" and i + 1 < len(ours):
-            given = str(ours[i + 1])
+    words = [part for word in map(str, ours) for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = next((value for flag, value in reversed([*pairwise(words)]) if flag == "--optimizer"), None)
     return int(given) if given is not None and given.isdigit() else given
 
 

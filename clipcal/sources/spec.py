@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from clipcal.errors import InputError, SpecError, nearest, nearest_path
 from clipcal.run.source import Source, SpecSource
 from clipcal.sources.ranks import called
+from clipcal.sources.targets import near_target
 
 Place = tuple[int, int]
 KeyPath = tuple[str | int, ...]
@@ -35,11 +35,6 @@ def _target(value: Any) -> Any:
         hint = f" Did you mean '_target_' where it says {slip!r}?" if slip else ""
         raise ValueError(f"has no `_target_`, the import path of what to build.{hint}")
     return value
-
-
-def near_target(keys: Iterable[str]) -> str | None:
-    """The key that is likely a slip of ``_target_``."""
-    return next(iter(difflib.get_close_matches("_target_", map(str, keys), n=1, cutoff=0.7)), None)
 
 
 Target = Annotated[
@@ -143,10 +138,7 @@ class Spec:
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
     def where(self, path: KeyPath) -> str:
-        while path and path not in self.places:
-            path = path[:-1]
-        line, column = self.places.get(path, (1, 1))
-        return f"{self.file}:{line}:{column}"
+        return _where(self.file, self.places, path)
 
     def source(self) -> SpecSource:
         """What run.json keeps, so that ``from_source`` gives this spec again."""
@@ -182,14 +174,19 @@ def from_source(source: Source, **overrides: Any) -> Spec:
 def parse_spec(text: str, *, file: Path, folder: Path, cwd: Path, overrides: Mapping[str, Any]) -> Spec:
     data, places = _read_yaml(text, file)
     given = {k: v for k, v in overrides.items() if v is not None}
-    spec = Spec(
-        fields=Fields.model_construct(), file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places
-    )
     try:
         fields = Fields.model_validate(data | given)
     except ValidationError as e:
-        raise SpecError(_complaint(e, data | given, spec, given)) from None
+        raise SpecError(_complaint(e, lambda path: _where(file, places, path), given)) from None
     return Spec(fields=fields, file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places)
+
+
+def _where(file: Path, places: Mapping[KeyPath, Place], path: KeyPath) -> str:
+    """The place of a key, or of the nearest one around it that stands in the file."""
+    while path and path not in places:
+        path = path[:-1]
+    line, column = places.get(path, (1, 1))
+    return f"{file}:{line}:{column}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -229,9 +226,8 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
             f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
         )
     if not isinstance(data, dict):
-        raise SpecError(
-            f"{file}:1:1: holds {'text' if isinstance(data, str) else f'a {_kind(data)}'}; expected keys such as `model:`, `data:` and `optimizer:`."
-        )
+        found = "text" if isinstance(data, str) else f"a {_kind(data)}"
+        raise SpecError(f"{file}:1:1: holds {found}; expected keys such as `model:`, `data:` and `optimizer:`.")
     places: dict[KeyPath, Place] = {}
     _collect(node, (), places, file)
     return data, places
@@ -268,13 +264,12 @@ def _collect(
 _FLAGS = {"steps": "--steps", "seed": "--seed", "device": "--device"}
 
 
-def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, given: Mapping[str, Any]) -> str:
+def _complaint(error: ValidationError, where: Callable[[KeyPath], str], given: Mapping[str, Any]) -> str:
     """The first thing that is wrong, in a sentence; unknown keys first, since one of them often explains a missing one."""
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    e = errors[0]
-    path = tuple(p for p in e["loc"])
+    e = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = e["loc"]
     name = ".".join(str(p) for p in path)
-    place = spec.where(path)
+    place = where(path)
     if path and path[0] in given and path[0] in _FLAGS:
         place = _FLAGS[str(path[0])]
     if e["type"] == "extra_forbidden":
@@ -285,9 +280,9 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
     if e["type"] in ("value_error", "assertion_error"):
         reason = str(e["ctx"]["error"]) if "ctx" in e else e["msg"]
         if not path:  # of two keys at once: at the one that is likelier meant to go
-            place = spec.where(("training_step",))
+            place = where(("training_step",))
         elif isinstance(e["input"], dict) and (slip := near_target(e["input"])):
-            place = spec.where((*path, slip))
+            place = where((*path, slip))
         return f"{place}: `{name}` {reason}" if path else f"{place}: {reason}."
     expected = {
         "greater_than_equal": "expected a whole number of at least {ge}",
@@ -310,25 +305,17 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
     return f"{place}: `{name}` is {_shown(e['input'])}; {expected.format(**limits)}."
 
 
+_WORDS = {"str": "text", "list": "list", "dict": "mapping", "int": "number", "float": "number", "bool": "truth value"}
+
+
 def _shown(value: Any) -> str:
-    return (
-        "empty"
-        if value is None
-        else f"{value!r} ({_kind(value)})"
-        if isinstance(value, (str, list, dict))
-        else repr(value)
-    )
+    if value is None:
+        return "empty"
+    return f"{value!r} ({_kind(value)})" if isinstance(value, (str, list, dict)) else repr(value)
 
 
 def _kind(value: Any) -> str:
-    return {
-        "str": "text",
-        "list": "list",
-        "dict": "mapping",
-        "int": "number",
-        "float": "number",
-        "bool": "truth value",
-    }.get(type(value).__name__, type(value).__name__)
+    return _WORDS.get(type(value).__name__, type(value).__name__)
 
 
 def json_schema() -> dict[str, Any]:
