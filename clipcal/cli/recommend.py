@@ -78,8 +78,7 @@ def recommend(
         else:
             from clipcal.cli import showing
 
-            show = showing.show_recommendation if transfer is None else showing.show_moved
-            show(evidence, recommendation, display)
+            showing.show_recommendation(evidence, recommendation, display, moved=transfer is not None)
             if recommendation.max_norm is not None:
                 showing.show_snippet(recommendation, evidence.run, display)
             showing.show_tables(evidence, replayed, culprits, display)

@@ -48,24 +48,17 @@ def present(display: Display, spoken: Callable[[], Iterable[str]], drawn: Callab
     console.show(out, drawn(paper))
 
 
-def show_recommendation(evidence: Evidence, r: Recommendation, display: Display) -> None:
-    trace, norms = evidence.trace, evidence.norms
+def show_recommendation(evidence: Evidence, r: Recommendation, display: Display, *, moved: bool = False) -> None:
+    """``moved``: to another batch, whose steps were not seen, so there are no pictures of them."""
+    trace, norms = evidence.trace, evidence.norms[:0] if moved else evidence.norms
+
+    def spoken() -> list[str]:
+        left_out = plainview.course(r, trace, norms)[:1] if moved else []
+        return [line for line in plainview.recommendation(r, trace, norms) if line not in left_out]
+
     present(
-        display,
-        lambda: plainview.recommendation(r, trace, norms),
-        lambda paper: console.recommendation(r, trace, norms, width=paper.width, ascii=paper.ascii),
+        display, spoken, lambda paper: console.recommendation(r, trace, norms, width=paper.width, ascii=paper.ascii)
     )
-
-
-def show_moved(evidence: Evidence, r: Recommendation, display: Display) -> None:
-    """The answer without pictures: the steps are those of another batch, and none were seen at this one."""
-    trace, none = evidence.trace, evidence.norms[:0]
-
-    def spoken() -> Iterable[str]:
-        lines = plainview.recommendation(r, trace, none)
-        return (line for line in lines if line != plainview.course(r, trace, none)[0])
-
-    present(display, spoken, lambda paper: console.recommendation(r, trace, none, width=paper.width, ascii=paper.ascii))
 
 
 def show_tables(

@@ -77,7 +77,7 @@ def run_profile(
     if run.info.status == "interrupted":
         note(
             f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, "
-            f"`{source.resuming(run.folder)}` goes on with it."
+            f"`{source.resuming(run.folder)}` continues it."
         )
         raise typer.Exit(Exit.INTERRUPTED)
     display.note(f"wrote {run.folder}")

@@ -73,7 +73,7 @@ class Findings:
 
 
 def examine(on_test: Callable[[], None] = lambda: None) -> Findings:
-    """Everything. Imports torch, and runs a script of a few steps, of which ``on_test`` is told before."""
+    """Everything. Imports torch, and runs a script of a few steps; ``on_test`` is called before that."""
     torch, known, faults = facts.torch_here(), None, None
     problems = [found for p in facts.needed() if (found := _problem_of(p)) is not None]
     self_test = None

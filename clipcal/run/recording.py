@@ -24,7 +24,7 @@ class Recording:
     """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. The norms of ``num_ranks`` ranks are
     kept too, where the steps have them. On ``resume``, steps that are there are compared, and where their layers or ranks are not,
     those are written again. ``run`` is None until something was written. Raises InputError, on ``resume`` already here, where the run
-    cannot be gone on with or not be written."""
+    cannot be resumed or not be written."""
 
     def __init__(
         self,
@@ -110,11 +110,11 @@ def rank_rows(steps: Sequence[Step]) -> NDArray[np.float32]:
 
 
 def _known_steps(folder: Path, info: RunInfo) -> Trace:
-    """The steps of the run that is to be gone on with. Raises InputError where it cannot be; touches nothing."""
+    """The steps of the run that is to be resumed. Raises InputError where it cannot be; touches nothing."""
     was = open_run(folder).info
     if was.fingerprint != info.fingerprint:
         raise InputError(
-            f"{folder}: was profiled from another spec (or another --seed), so it cannot be gone on with. "
+            f"{folder}: was profiled from another spec (or another --seed), so it cannot be resumed. "
             "Profile into another directory with --out, or replace it with --force."
         )
     if was.environment != info.environment:
@@ -125,9 +125,7 @@ def _known_steps(folder: Path, info: RunInfo) -> Trace:
     path = Run(folder, was).trace
     trace = read_trace(path) if path.exists() and b"\n" in path.read_bytes() else trace_of([])
     if not np.array_equal(trace.step, np.arange(len(trace))):
-        raise InputError(
-            f"{path}: has lines that cannot be read, so its steps cannot be gone on with. Profile again with --force."
-        )
+        raise InputError(f"{path}: has lines that cannot be read, so it cannot be resumed. Profile again with --force.")
     if len(trace) >= info.steps or was.status == "stopped":
         raise InputError(
             f"{folder}: nothing is left to do ({len(trace)} steps, {was.status}). Ask for more with --steps, or go on "

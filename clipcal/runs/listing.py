@@ -33,7 +33,7 @@ class Row:
     ``max_norm`` is the threshold that training chose (``chosen`` names the candidate), or else the one that was read;
     ``verified_at`` the one that ``verification`` is about. ``recorded`` are the steps of the trace that a threshold is read
     from, of ``steps`` that were asked for (0: nobody said how many). ``unreadable`` are the files of the run that cannot
-    be read, and ``problem`` says so in a sentence; ``next`` is a command that goes on from here.
+    be read, and ``problem`` says so in a sentence; ``next`` is a command to continue with.
     """
 
     path: str

@@ -96,7 +96,7 @@ class Script:
 
 
 def from_source(source: Source, *, record: Path | str = "run.json", **changes: Any) -> Script:
-    """The script of a run, of which ``record`` tells. Raises InputError where it lacks something that a script needs."""
+    """The script of a run; ``record`` is its run.json. Raises InputError where it lacks something that a script needs."""
     assert isinstance(source, ScriptSource)
     if source.missing is not None:
         raise InputError(
