@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +12,12 @@ from clipcal.cli import options
 from clipcal.cli.answering import print_json, said_no
 from clipcal.cli.options import Display, RunOptions, ScriptOptions
 from clipcal.cli.sources import read_source
+from clipcal.errors import InputError
 
 if TYPE_CHECKING:
     from clipcal.run.directory import Run
+    from clipcal.sources.script import Script
+    from clipcal.sources.spec import Spec
 
 
 def profile(
@@ -48,17 +52,16 @@ def profile(
     )
     with said_no():
         what, folder = read_source(source, asked, command="profile")
-        from clipcal.cli import scaling
         from clipcal.cli.steps import curves, run_profile
 
-        probed = None if scale is None else scaling.scale_of(scale, what, folder, asked)
+        probed = None if scale is None else _scale_of(scale, what, folder, asked)
         with curves(tensorboard, folder, display) as board:
             run = None
             if probed is not None:
-                run = scaling.profiled_already(probed[0], folder, probed[1], asked)
+                run = _profiled_already(probed[0], folder, probed[1], asked)
             run = run or run_profile(what, folder, asked, display, board)
         if probed is not None:
-            scaling.run_probe(probed[0], run, probed[1], asked, display)
+            _run_probe(probed[0], run, probed[1], asked, display)
         answer = _summary(run)
         if json:
             print_json(answer)
@@ -68,6 +71,59 @@ def profile(
                 f"largest {answer['largest']:.4g} at step {answer['largest_step']}"
             )
             display.note(f"next: clipcal recommend {run.folder}")
+
+
+def _scale_of(text: str, source: Spec | Script, folder: Path, asked: RunOptions) -> tuple[Spec, int]:
+    """The spec, and how many times its batch the probe takes. Raises InputError, before anything is trained, where it cannot be taken."""
+    from clipcal.recommendation.scaling.probed import LARGEST_PROBE, times_of
+    from clipcal.run.directory import is_run, open_run
+    from clipcal.sources.script import Script
+    from clipcal.training.probing import check_known, refuse
+
+    times = times_of(text, most=LARGEST_PROBE)
+    if isinstance(source, Script):
+        raise InputError(
+            "--scale trains a spec a second time with a larger batch, and this is a script, which is run as it is. Write a spec "
+            "(`clipcal init`), or profile the script at the larger batch itself."
+        )
+    refuse(source)
+    if asked.resume and not asked.force and is_run(folder):
+        check_known(open_run(folder), times)
+    return source, times
+
+
+def _profiled_already(spec: Spec, folder: Path, times: int, asked: RunOptions) -> Run | None:
+    """The run that is resumed, where all its steps are there and a probe alone is wanted. Raises InputError where that is there too."""
+    from clipcal.run.directory import open_run
+    from clipcal.training.probing import check_known, has_all
+
+    if not asked.resume or not has_all(folder, spec):
+        return None
+    run = open_run(folder)
+    known = check_known(run, times)
+    if known is not None and len(known.step) >= spec.steps:
+        raise InputError(
+            f"{folder}: nothing is left to do ({len(known.step)} steps, and as many at {times} times the batch). Ask for more with --steps, "
+            f"or go on with `clipcal recommend {folder} --scale batch={4 * times}`."
+        )
+    return run
+
+
+def _run_probe(spec: Spec, run: Run, times: int, asked: RunOptions, display: Display) -> None:
+    """Take the probe of a run, with progress as for the profile."""
+    from clipcal.cli.steps import profile_view
+    from clipcal.training.probing import probe
+
+    if run.info.guard is not None:
+        raise InputError(
+            f"{run.folder}: is lost at once without clipping, so no probe was taken: its norms say nothing of another batch. The profile is "
+            "kept; profile at the larger batch itself."
+        )
+    display.note(f"profiling again at {times} times the batch")
+    threads = asked.threads or run.info.threads
+    with profile_view(spec, display) as (stopping, on_steps, _):
+        probe(spec, run, times=times, threads=threads, on_steps=on_steps, should_stop=stopping)
+    display.note(f"wrote {run.scale}")
 
 
 def _summary(run: Run) -> dict[str, Any]:

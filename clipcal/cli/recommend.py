@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clipcal.cli import options
@@ -41,17 +43,14 @@ def recommend(
             raise InputError(
                 f"--for prints the snippet alone, so there is no place for {given}. Ask for one or the other."
             )
-        times = None
-        if scale is not None:
-            from clipcal.cli.scaling import moved_to, moving_to
-
-            times = moving_to(scale, {"--compare": compare, "--layers": layers, "--plot": plot})
+        others = {"--compare": compare, "--layers": layers, "--plot": plot}
+        times = None if scale is None else _moving_to(scale, others)
         options.check_plot(plot)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         recommendation = evidence.recommend()
         transfer: dict[str, Any] | None = None
         if times is not None:
-            evidence, recommendation, transfer = moved_to(evidence, recommendation, times)
+            evidence, recommendation, transfer = _moved_to(evidence, recommendation, times)
         culprits: Culprits | None = None
         replayed: tuple[Replayed, ...] = ()
         if layers:
@@ -83,6 +82,33 @@ def recommend(
                 showing.show_snippet(recommendation, evidence.run, display)
             showing.show_tables(evidence, replayed, culprits, display)
     finish(yes=recommendation.max_norm is not None)
+
+
+def _moving_to(text: str, others: Mapping[str, object]) -> int:
+    """How many times the batch a recommendation is wanted for. Raises InputError beside ``others`` that are given."""
+    from clipcal.recommendation.scaling.probed import times_of
+
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise InputError(
+            f"--scale moves the threshold to another batch, and {' and '.join(given)} shows the steps of the profile's own. Ask for one "
+            "or the other."
+        )
+    return times_of(text)
+
+
+def _moved_to(
+    evidence: Evidence, recommendation: Recommendation, times: int
+) -> tuple[Evidence, Recommendation, dict[str, Any] | None]:
+    """The same for ``times`` the batch, and what it was moved by. Where there is no threshold there is nothing to move."""
+    from clipcal.recommendation.scaling.moving import move, named, probe_of
+
+    probed = probe_of(evidence)
+    if recommendation.max_norm is None:
+        return evidence, recommendation, None
+    assert evidence.run is not None
+    moved = move(recommendation, evidence.norms, probed, times)
+    return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
 
 
 def save(run: Run, recommendation: Recommendation, display: Display) -> None:

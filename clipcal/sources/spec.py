@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from clipcal.errors import InputError, SpecError, nearest, nearest_path
 from clipcal.run.source import Source, SpecSource
-from clipcal.sources.ranks import called
+from clipcal.sources.ranks import ranks_here
 from clipcal.sources.targets import near_target
 
 Place = tuple[int, int]
@@ -127,7 +127,9 @@ class Spec:
 
     def resuming(self, folder: Path) -> str:
         """What continues a run of it that was cut short."""
-        return shlex.join([*called(), "profile", str(self.file), "--out", str(folder), "--resume"])
+        ranks = ranks_here()
+        launched = [] if ranks is None else ["torchrun", "--nproc-per-node", str(ranks.world), "-m"]
+        return shlex.join([*launched, "clipcal", "profile", str(self.file), "--out", str(folder), "--resume"])
 
     @property
     def fingerprint(self) -> str:

@@ -117,7 +117,14 @@ def test_a_source_is_read_by_its_keys_in_one_module() -> None:
 
 
 def test_every_error_ends_with_a_code_of_the_table() -> None:
-    codes = {InputError: 2, SpecError: 2, MissingPackage: 2, UserCodeError: 4, RankLost: 4, ClipcalError: 1}
+    codes: dict[type[ClipcalError], int] = {
+        InputError: 2,
+        SpecError: 2,
+        MissingPackage: 2,
+        UserCodeError: 4,
+        RankLost: 4,
+        ClipcalError: 1,
+    }
     assert {error: error.exit_code for error in codes} == codes
     assert OutputLost("standard output", BrokenPipeError(32, "Broken pipe")).exit_code == 141
     assert OutputLost("standard output", OSError(28, "No space left on device")).exit_code == 2
