@@ -56,12 +56,10 @@ def profile(
 
         probed = None if scale is None else _scale_of(scale, what, folder, asked)
         with curves(tensorboard, folder, display) as board:
-            run = None
-            if probed is not None:
-                run = _profiled_already(probed[0], folder, probed[1], asked)
+            run = None if probed is None else _profiled_already(*probed, folder, asked)
             run = run or run_profile(what, folder, asked, display, board)
         if probed is not None:
-            _run_probe(probed[0], run, probed[1], asked, display)
+            _run_probe(*probed, run, asked, display)
         answer = _summary(run)
         if json:
             print_json(answer)
@@ -92,7 +90,7 @@ def _scale_of(text: str, source: Spec | Script, folder: Path, asked: RunOptions)
     return source, times
 
 
-def _profiled_already(spec: Spec, folder: Path, times: int, asked: RunOptions) -> Run | None:
+def _profiled_already(spec: Spec, times: int, folder: Path, asked: RunOptions) -> Run | None:
     """The run that is resumed, where all its steps are there and a probe alone is wanted. Raises InputError where that is there too."""
     from clipcal.run.directory import open_run
     from clipcal.training.probing import check_known, has_all
@@ -109,7 +107,7 @@ def _profiled_already(spec: Spec, folder: Path, times: int, asked: RunOptions) -
     return run
 
 
-def _run_probe(spec: Spec, run: Run, times: int, asked: RunOptions, display: Display) -> None:
+def _run_probe(spec: Spec, times: int, run: Run, asked: RunOptions, display: Display) -> None:
     """Take the probe of a run, with progress as for the profile."""
     from clipcal.cli.steps import profile_view
     from clipcal.training.probing import probe

@@ -31,16 +31,11 @@ class SourceCommand(TyperCommand):
             script = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
             meant = difflib.get_close_matches(str(option), getattr(e, "possibilities", None) or [], cutoff=0.75)
             if type(e).__name__ == "NoSuchOption" and not meant and script is not None and "--" not in words:
-                example = shlex.join(["clipcal", str(self.name), words[script], "--", *_after(words, str(option))])
+                own = next((i for i, word in enumerate(words) if word.startswith(str(option))), len(words))
+                example = shlex.join(["clipcal", str(self.name), words[script], "--", *words[own:]])
                 e.message = f"No such option: {option}. A script's own arguments go after --: {example}"  # type: ignore[attr-defined]
                 e.possibilities = None  # type: ignore[attr-defined]
             raise
-
-
-def _after(words: list[str], option: str) -> list[Any]:
-    """From the unknown option on."""
-    at = next((i for i, word in enumerate(words) if word.startswith(option)), len(words))
-    return words[at:]
 
 
 def read_source(words: list[str], asked: RunOptions, *, command: str) -> tuple[Spec | Script, Path]:

@@ -199,23 +199,21 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
 
 def saved_by(run: Run) -> Saved:
     """The records beside a run's trace. One that is damaged does not keep the others from being listed."""
+    choice: Choice | None = None
+    found: dict[str, dict[str, Any] | None] = {}
     problems: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    for path in (run.choice, run.verification, run.recommendation):  # what is said last is to be mended first
+    try:
+        choice = read_choice(run)
+    except InputError as e:
+        problems[run.choice.name] = str(e)
+    for path in (run.verification, run.recommendation):  # the problem that stands last is to be mended first
+        command = shlex.join(["clipcal", _WRITTEN_BY[path.name], str(run.folder)])
         try:
-            if path == run.choice:
-                found[path.name] = read_choice(run)
-                continue
-            command = shlex.join(["clipcal", _WRITTEN_BY[path.name], str(run.folder)])
             found[path.name] = read_record(path, todo=f"`{command}` writes it anew.")
         except InputError as e:
             problems[path.name] = str(e)
-    return Saved(
-        recommendation=found.get("recommendation.json"),
-        verification=found.get("verification.json"),
-        choice=found.get("choice.json"),
-        problems=problems,
-    )
+    read, verified = found.get(run.recommendation.name), found.get(run.verification.name)
+    return Saved(recommendation=read, verification=verified, choice=choice, problems=problems)
 
 
 def _threshold(record: dict[str, Any] | None) -> float | None:

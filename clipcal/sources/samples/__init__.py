@@ -132,12 +132,12 @@ def write_sample(sample: Sample, place: Path, *, force: bool = False) -> list[Pa
             fresh = path not in there
             write_whole(path, wanted[path], then="No new file is left.")
             written += [path] if fresh else []
-    except OSError as e:
-        _take_back(written)
+    except (OSError, InputError) as e:
+        for file in written:
+            file.unlink(missing_ok=True)
+        if isinstance(e, InputError):
+            raise
         raise InputError(f"{path.parent}: cannot be made ({e.strerror or e}). Name another folder.") from None
-    except InputError:
-        _take_back(written)
-        raise
     return list(wanted)
 
 
@@ -146,8 +146,3 @@ def _holds(path: Path, content: bytes) -> bool:
         return path.is_file() and path.read_bytes() == content
     except OSError:
         return False
-
-
-def _take_back(written: list[Path]) -> None:
-    for path in written:
-        path.unlink(missing_ok=True)
