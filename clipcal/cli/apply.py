@@ -28,6 +28,7 @@ Framework = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write it. Without, the change is only shown.")]
 
 
+@options.flags()
 def apply(
     source: options.RunOrLog,
     config: Config,
@@ -37,22 +38,20 @@ def apply(
     tag: options.Tag = None,
     run: options.WhichRun = None,
     pattern: options.Pattern = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Write the threshold into a config file.
 
     Shows the change as a diff, and makes it with --yes; comments and order stay as they are.
     """
-    display = Display(plain=plain, json=json, quiet=quiet)
     with said_no():
         from clipcal.frameworks import applying
         from clipcal.recommendation.evidence import load
 
         recommendation = load(source, tag=tag, run=run, pattern=pattern).recommend()
         if recommendation.max_norm is None:
-            if json:
+            if display.json:
                 print_json(_as_dict(config, None, recommendation, written=False))
                 finish(yes=False)
             stop(f"no threshold to write: {recommendation.reasons[0]}", Exit.NO)
@@ -66,7 +65,7 @@ def apply(
         )
         if yes:
             applying.write(plan)
-        if json:
+        if display.json:
             print_json(_as_dict(config, plan, recommendation, written=yes and not plan.unchanged))
             return
         from clipcal.cli.showing import present

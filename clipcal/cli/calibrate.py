@@ -6,37 +6,25 @@ from contextlib import ExitStack
 
 from clipcal.cli import options
 from clipcal.cli.answering import HOLDS, finish, print_json, said_no
-from clipcal.cli.options import ArmOptions, Display, RunOptions, ScriptOptions
+from clipcal.cli.options import ArmOptions, Display, RunOptions
 from clipcal.cli.recommend import save
 from clipcal.cli.sources import read_source
 
 
+@options.flags(
+    "source steps seed seeds device out other threads jobs optimizer scratch trackers tensorboard plain json force quiet"
+)
 def calibrate(
     source: options.Source,
-    steps: options.Steps = None,
-    seed: options.Seed = None,
-    seeds: options.Seeds = 3,
-    device: options.Device = None,
-    out: options.Out = None,
-    other: options.Others = None,
-    threads: options.Threads = None,
-    jobs: options.Jobs = None,
-    optimizer: options.Optimizer = None,
-    scratch: options.Scratch = False,
-    trackers: options.Trackers = False,
+    asked: RunOptions,
+    arms: ArmOptions,
+    display: Display,
     tensorboard: options.TensorBoard = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Profile, recommend, and let training choose the threshold.
 
     The candidates are trained from the same seeds, and on one more seed where it stays open which is best. Ends with a threshold, its evidence, and the snippet to paste. Exit code 3 where the answer is no.
     """
-    display = Display(plain=plain, json=json, quiet=quiet)
-    script = ScriptOptions(optimizer=optimizer, scratch=scratch, trackers=trackers)
-    asked = RunOptions(out=out, steps=steps, seed=seed, device=device, threads=threads, force=force, script=script)
     with said_no(), ExitStack() as opened:
         what, folder = read_source(source, asked, command="calibrate")
         from clipcal.cli import showing
@@ -49,20 +37,19 @@ def calibrate(
         evidence = load(run.folder)
         recommendation = evidence.recommend()
         save(run, recommendation, display)
-        if not json:
+        if not display.json:
             showing.show_recommendation(evidence, recommendation, display)
         outcome = None
         if recommendation.max_norm is not None:
-            if not json:
+            if not display.json:
                 print(flush=True)
-            arms = ArmOptions(others=other or [], seeds=seeds, jobs=jobs)
             outcome = run_choose(run, recommendation, arms, display, board)
             recommendation = load(run.folder).recommend()
             save(run, recommendation, display)
         if board:
             board.recommend(recommendation)
         verification = outcome.verification if outcome else None
-        if json:
+        if display.json:
             print_json(
                 {
                     "schema": "clipcal.calibration/1",

@@ -18,6 +18,7 @@ Follow = Annotated[
 ]
 
 
+@options.flags()
 def check(
     source: options.RunOrLog,
     max_norm: InUse = None,
@@ -26,20 +27,18 @@ def check(
     run: options.WhichRun = None,
     pattern: options.Pattern = None,
     plot: options.Plot = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Say whether a threshold that is in use still fits.
 
     How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit.
     """
-    display = Display(plain=plain, json=json, quiet=quiet)
     with said_no(interrupted="stopped"):
         from clipcal.checking import check as checked
         from clipcal.recommendation.evidence import load
 
-        if follow and json:
+        if follow and display.json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
         if follow and plot is not None:
             raise InputError("--follow watches and --plot draws one picture: ask for one or the other.")
@@ -51,7 +50,7 @@ def check(
             from clipcal.views.terminal.following import follow as watch
 
             gone = reader_gone()
-            out = stdout_console(plain=plain)
+            out = stdout_console(plain=display.plain)
             watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
             raise typer.Exit(Exit.BROKEN_PIPE)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
@@ -61,7 +60,7 @@ def check(
 
             draw_check(evidence, answer, plot)
             display.note(f"wrote {plot}")
-        if json:
+        if display.json:
             print_json(answer.as_dict())
         else:
             from clipcal.cli.showing import show_check

@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Display:
-    """How an answer is shown: in words alone (``plain``), or as one JSON object; ``quiet``: without progress and notes."""
-
-    plain: bool = False
-    json: bool = False
-    quiet: bool = False
-
-    def note(self, text: str) -> None:
-        """A line for stderr."""
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScriptOptions:
-    """How a script is watched: which of its optimizers, whether in an empty folder, and whether its trackers stay on."""
-
-    optimizer: str | None
-    scratch: bool
-    trackers: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a source is profiled, and where to. None: as the source says. ``resume`` continues the run that is there."""
-
-    out: Path | None
-    steps: int | None
-    seed: int | None
-    device: str | None
-    threads: int | None
-    force: bool
-    script: ScriptOptions
-    resume: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmOptions:
-    """Which arms are trained, and how. ``others`` are further thresholds; ``steps`` None: as many as the profile has."""
-
-    others: list[float]
-    seeds: int
-    jobs: int | None
-    steps: int | None = None
-    executor: str = "local"
-    arm_gpus: float | None = None
-    force: bool = False
-
 
 Source = Annotated[
     list[str],
@@ -179,6 +131,91 @@ Scratch = Annotated[
 Trackers = Annotated[
     bool, typer.Option("--trackers", help="Leave a script's trackers and the Hugging Face hub on (W&B and others).")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """How an answer is shown: in words alone (``plain``), or as one JSON object; ``quiet``: without progress and notes."""
+
+    plain: Plain = False
+    json: Json = False
+    quiet: Quiet = False
+
+    def note(self, text: str) -> None:
+        """A line for stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a source is profiled, and where to. None: as the source says. ``optimizer``, ``scratch`` and ``trackers`` are for scripts."""
+
+    out: Out = None
+    steps: Steps = None
+    seed: Seed = None
+    device: Device = None
+    threads: Threads = None
+    optimizer: Optimizer = None
+    scratch: Scratch = False
+    trackers: Trackers = False
+    resume: Resume = False
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmOptions:
+    """Which arms are trained, and how. ``other`` are further thresholds; ``steps`` None: as many as the profile has."""
+
+    other: Others = None
+    seeds: Seeds = 3
+    steps: Steps = None
+    jobs: Jobs = None
+    executor: Executor = "local"
+    arm_gpus: ArmGpus = None
+    force: Force = False
+
+
+Command = Callable[..., None]
+
+
+def flags(order: str = "") -> Callable[[Command], Command]:
+    """A command that takes objects of the kinds above -> the same with a flag for each of their fields, as typer needs it.
+
+    ``order`` are the names of its parameters as the help lists them; a field that is not among them keeps its default. Without, the fields
+    stand where their object does.
+    """
+
+    def expanded(command: Command) -> Command:
+        kinds: dict[str, Any] = {}
+        known: dict[str, inspect.Parameter] = {}
+        own: list[str] = []
+        hints = get_type_hints(command, include_extras=True)
+        for name, parameter in inspect.signature(command).parameters.items():
+            if not is_dataclass(hints[name]):
+                known[name] = parameter.replace(annotation=hints[name])
+                own.append(name)
+                continue
+            kinds[name] = hints[name]
+            inner = get_type_hints(hints[name], include_extras=True)
+            for f in fields(kinds[name]):
+                known[f.name] = parameter.replace(name=f.name, default=f.default, annotation=inner[f.name])
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            objects = {
+                name: kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+                for name, kind in kinds.items()
+            }
+            command(**objects, **{name: given[name] for name in own})
+
+        chosen = [known[name] for name in order.split() or known]
+        called.__dict__["__signature__"] = inspect.Signature(chosen)
+        called.__annotations__ = {parameter.name: parameter.annotation for parameter in chosen}
+        return called
+
+    return expanded
 
 
 def check_plot(plot: Path | None) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from clipcal.cli import options
 from clipcal.cli.answering import print_json, said_no
-from clipcal.cli.options import Display, RunOptions, ScriptOptions
+from clipcal.cli.options import Display, RunOptions
 from clipcal.cli.sources import read_source
 from clipcal.errors import InputError
 
@@ -20,36 +18,21 @@ if TYPE_CHECKING:
     from clipcal.sources.spec import Spec
 
 
+@options.flags(
+    "source steps seed device out threads optimizer scratch trackers resume scale tensorboard plain json force quiet"
+)
 def profile(
     source: options.Source,
-    steps: options.Steps = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    out: options.Out = None,
-    threads: options.Threads = None,
-    optimizer: options.Optimizer = None,
-    scratch: options.Scratch = False,
-    trackers: options.Trackers = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")
-    ] = False,
+    asked: RunOptions,
+    display: Display,
     scale: options.Scale = None,
     tensorboard: options.TensorBoard = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Record the gradient norms of N unclipped steps.
 
     Trains with clipping off, for as many optimizer steps as the spec or --steps says, into a run directory. A script is run as it
     is, in processes of its own, and ended after that many steps.
     """
-    display = Display(plain=plain, json=json, quiet=quiet)
-    script = ScriptOptions(optimizer=optimizer, scratch=scratch, trackers=trackers)
-    asked = RunOptions(
-        out=out, steps=steps, seed=seed, device=device, threads=threads, force=force, script=script, resume=resume
-    )
     with said_no():
         what, folder = read_source(source, asked, command="profile")
         from clipcal.cli.steps import curves, run_profile
@@ -61,7 +44,7 @@ def profile(
         if probed is not None:
             _run_probe(*probed, run, asked, display)
         answer = _summary(run)
-        if json:
+        if display.json:
             print_json(answer)
         else:
             print(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipcal.run.directory import Run
 
 
+@options.flags()
 def recommend(
     source: options.RunOrLog,
     framework: options.For = None,
@@ -29,12 +30,10 @@ def recommend(
     pattern: options.Pattern = None,
     scale: options.ScaleTo = None,
     plot: options.Plot = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Read a threshold from a run or any training log, with reasons."""
-    display = Display(plain=plain, json=json, quiet=quiet)
     with said_no():
         from clipcal.recommendation.evidence import load
 
@@ -68,7 +67,7 @@ def recommend(
 
             draw_recommendation(evidence, recommendation, plot)
             display.note(f"wrote {plot}")
-        if json:
+        if display.json:
             asked: dict[str, Any] = {"comparison": replayed} if replayed else {}
             asked |= {"transfer": transfer} if times is not None else {}
             print_json(recommendation.as_dict() | asked | ({"layers": culprits.as_dict()} if culprits else {}))

@@ -11,6 +11,7 @@ import typer
 
 from clipcal.cli import options
 from clipcal.cli.answering import print_json, said_no
+from clipcal.cli.options import Display
 from clipcal.errors import InputError
 
 Places = Annotated[
@@ -22,9 +23,8 @@ Places = Annotated[
 ]
 
 
-def runs(
-    places: Places = None, plain: options.Plain = False, json: options.Json = False, quiet: options.Quiet = False
-) -> None:
+@options.flags()
+def runs(places: Places = None, *, display: Display) -> None:
     """List the runs below a folder, the newest first, or compare two.
 
     What each came to, how old it is, and whether its spec or script has changed since.
@@ -37,7 +37,6 @@ def runs(
                 f"`{shlex.join(['clipcal', 'runs', str(given[0].parent)])}` lists those beside the first."
             )
         now = datetime.datetime.now(datetime.UTC)
-        display = options.Display(plain=plain, json=json, quiet=quiet)
         if len(given) == 2:
             _compare(given[0], given[1], now, display)
         else:
@@ -48,7 +47,7 @@ def _usual() -> Path:
     return Path("runs") if Path("runs").is_dir() else Path()
 
 
-def _list(folder: Path, now: datetime.datetime, display: options.Display) -> None:
+def _list(folder: Path, now: datetime.datetime, display: Display) -> None:
     from clipcal.runs.listing import SCHEMA, list_runs
 
     rows = list_runs(folder, now=now)
@@ -69,7 +68,7 @@ def _list(folder: Path, now: datetime.datetime, display: options.Display) -> Non
     )
 
 
-def _compare(a: Path, b: Path, now: datetime.datetime, display: options.Display) -> None:
+def _compare(a: Path, b: Path, now: datetime.datetime, display: Display) -> None:
     from clipcal.runs.comparing import compare_runs
     from clipcal.runs.listing import SCHEMA
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,10 @@ def read_source(words: list[str], asked: RunOptions, *, command: str) -> tuple[S
         return replace(script, steps=_steps_of(folder, asked) or script.steps), folder
     if len(words) > 1:
         raise InputError(f"{first}: a spec takes no arguments of its own (found {words[1]!r}). Its values stand in it.")
-    given = next((name for name, value in asdict(asked.script).items() if value), None)
+    flags = {"--optimizer": asked.optimizer, "--scratch": asked.scratch, "--trackers": asked.trackers}
+    given = next((flag for flag, value in flags.items() if value), None)
     if given:
-        raise InputError(f"--{given} is for scripts, and {first} is a spec, which says by itself what is trained.")
+        raise InputError(f"{given} is for scripts, and {first} is a spec, which says by itself what is trained.")
     from clipcal.sources.spec import load_spec
 
     spec = load_spec(first, steps=asked.steps, seed=asked.seed, device=asked.device)
@@ -85,5 +86,7 @@ def _read_script(words: list[str], asked: RunOptions) -> Script:
         steps=STEPS if asked.steps is None else asked.steps,
         seed=asked.seed or 0,
         threads=asked.threads,
-        **asdict(asked.script),
+        optimizer=asked.optimizer,
+        scratch=asked.scratch,
+        trackers=asked.trackers,
     )

@@ -130,7 +130,7 @@ def _arms_view(
 def run_verify(
     run: Run, recommendation: Recommendation, arms: ArmOptions, display: Display, board: Board | None
 ) -> Verification:
-    max_norm, others = recommendation.max_norm, arms.others
+    max_norm, others = recommendation.max_norm, arms.other or []
     if max_norm is None:
         if not others:
             stop(
@@ -170,4 +170,4 @@ def run_choose(
 
     with _arms_view(run, None, display, board) as (on_plan, on_progress):
         trials = Trials(run, jobs=arms.jobs, on_plan=on_plan, on_progress=on_progress)
-        return choosing.choose(trials, recommendation, others=arms.others, seeds=arms.seeds)
+        return choosing.choose(trials, recommendation, others=arms.other or [], seeds=arms.seeds)

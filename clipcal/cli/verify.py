@@ -11,30 +11,19 @@ from clipcal.cli.recommend import save
 from clipcal.errors import InputError
 
 
+@options.flags("run other seeds steps jobs executor arm_gpus plot tensorboard plain json force quiet")
 def verify(
     run: options.RunArg,
-    other: options.Others = None,
-    seeds: options.Seeds = 3,
-    steps: options.Steps = None,
-    jobs: options.Jobs = None,
-    executor: options.Executor = "local",
-    arm_gpus: options.ArmGpus = None,
+    arms: ArmOptions,
+    display: Display,
     plot: options.Plot = None,
     tensorboard: options.TensorBoard = None,
-    plain: options.Plain = False,
-    json: options.Json = False,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Train again, clipped beside unclipped.
 
     From the same seeds, weights and batches as the profile. Where training is lost, a tenth of the learning rate is tried
     too. Exit code 3 where clipping costs something or training is lost all the same.
     """
-    display = Display(plain=plain, json=json, quiet=quiet)
-    arms = ArmOptions(
-        others=other or [], seeds=seeds, jobs=jobs, steps=steps, executor=executor, arm_gpus=arm_gpus, force=force
-    )
     with said_no(), ExitStack() as opened:
         from clipcal.cli.steps import curves, run_verify
         from clipcal.recommendation.evidence import load
@@ -52,7 +41,7 @@ def verify(
             )
         board = opened.enter_context(curves(tensorboard, evidence.run.folder, display))
         save(evidence.run, recommendation, display)
-        if json and recommendation.max_norm is None and not other:
+        if display.json and recommendation.max_norm is None and not arms.other:
             reasons = list(recommendation.reasons)
             nothing: dict[str, object] = {
                 "schema": SCHEMA,
@@ -66,7 +55,7 @@ def verify(
         verification = run_verify(evidence.run, recommendation, arms, display, board)
         if board:
             board.recommend(recommendation)
-        if json:
+        if display.json:
             print_json(verification.as_dict())
         else:
             from clipcal.cli.showing import show_verification
