@@ -211,7 +211,7 @@ def flags(order: str = "") -> Callable[[Command], Command]:
             command(**objects, **{name: given[name] for name in own})
 
         chosen = [known[name] for name in order.split() or known]
-        called.__dict__["__signature__"] = inspect.Signature(chosen)
+        vars(called)["__signature__"] = inspect.Signature(chosen)
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in chosen}
         return called
 

@@ -6,7 +6,7 @@ A source is read here and nowhere else by its keys. It is written back as it was
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -165,11 +165,7 @@ class WatchSource(Source):
         return f"{super().shown(here)} (watched)"
 
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {
-    "spec": SpecSource,
-    "script": ScriptSource,
-    "watch": WatchSource,
-}
+KINDS: Mapping[str, type[Source]] = {"spec": SpecSource, "script": ScriptSource, "watch": WatchSource}
 
 
 def source_of(record: Mapping[str, Any]) -> Source:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from clipcal.errors import InputError, SpecError, nearest, nearest_path
+from clipcal.run.records import Method
 from clipcal.run.source import Source, SpecSource
 from clipcal.sources.ranks import ranks_here
 from clipcal.sources.targets import near_target
@@ -63,7 +64,7 @@ class _Strict(BaseModel):
 
 
 class ClipSpec(_Strict):
-    method: Literal["norm", "value", "per_tensor"] = "norm"
+    method: Method = "norm"
     """norm: clip_grad_norm_ over all parameters. value: clip_grad_value_. per_tensor: each tensor by its own norm."""
     norm_type: float = Field(default=2.0, gt=0)
     """The p of the norm; 2.0 is what every framework clips by, .inf the largest element."""
