@@ -10,13 +10,11 @@ from rich.text import Text
 
 from clipcal.cli.options import Display
 from clipcal.errors import InputError
-from clipcal.frameworks.pasting import framework_of, snippet_of
-from clipcal.frameworks.snippets import SNIPPETS
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence
 from clipcal.run.directory import Run
 from clipcal.verification.answer import Verification
-from clipcal.views.terminal import checkview, console, plainview, tables
+from clipcal.views.terminal import console, plainview, tables
 
 if TYPE_CHECKING:
     from clipcal.checking.answer import Check
@@ -98,6 +96,8 @@ def show_verification(run: Run, verification: Verification, display: Display) ->
 
 
 def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
+    from clipcal.views.terminal import checkview
+
     trace, norms = evidence.trace, evidence.norms
     present(
         display,
@@ -107,6 +107,9 @@ def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
 
 
 def show_snippet(recommendation: Recommendation, run: Run | None, display: Display) -> None:
+    from clipcal.frameworks.pasting import framework_of, snippet_of
+    from clipcal.frameworks.snippets import SNIPPETS
+
     name = framework_of(run)
     others = sorted(SNIPPETS.keys() - {name}, key=lambda other: (other not in USUAL, other))
     try:
