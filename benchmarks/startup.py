@@ -36,6 +36,7 @@ COMMANDS = ("--help", "recommend --help", "recommend", "recommend --json", "reco
 def make_run(folder: Path) -> Path:
     """A run of 1,000 steps with a decaying loss, log-normal norms and a spike at every hundredth step or so."""
     from clipcal.run.directory import Replacement, RunInfo
+    from clipcal.run.source import source_of
     from clipcal.run.step import Step
     from clipcal.run.trace import AppendOnly, lines_of
 
@@ -53,7 +54,7 @@ def make_run(folder: Path) -> Path:
     }
     info = RunInfo(
         name="made",
-        source=source,
+        source=source_of(source),
         fingerprint="",
         steps=STEPS,
         seeds=[SEED],

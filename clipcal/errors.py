@@ -1,13 +1,25 @@
-"""Everything that clipcal says no with: one small tree of errors, each with its exit code.
+"""Everything that clipcal says no with, and every exit code that it ends with.
+
+    exit code             who ends with it
+      0  YES              a command that did what was asked, and whose answer is not no
+      1  OUR_BUG          Python, at an exception that is not in the tree below
+      2  BAD_INPUT        InputError, OutputLost where the disk is full; typer, at a flag that it does not know
+      3  NO               recommend without a threshold, verify and calibrate that do not hold, check that does not fit, apply without a
+                          threshold, doctor with a problem: all through ``cli.answering``'s ``finish`` or ``stop``
+      4  USER_CODE        UserCodeError
+    130  INTERRUPTED      Ctrl-C, or SIGTERM
+    141  BROKEN_PIPE      OutputLost where nobody reads stdout any more
 
     ClipcalError
-    ├── InputError          2   bad usage or input: a flag, a file, a run directory
-    │   ├── SpecError       2   the same, with a place in the spec: file:line:column
-    │   └── MissingPackage  2   what was asked for needs a package that is not installed; an ImportError too
-    └── UserCodeError       4   the user's own training code raised; carries its traceback without clipcal's frames
-        └── RankLost        4   another process of the training is gone
+    ├── InputError          bad usage or input: a flag, a file, a run directory
+    │   ├── SpecError       the same, with a place in the spec: file:line:column
+    │   └── MissingPackage  what was asked for needs a package that is not installed; an ImportError too
+    ├── UserCodeError       the user's own training code raised; carries its traceback without clipcal's frames
+    │   └── RankLost        another process of the training is gone
+    └── OutputLost          the answer could not be written
 
-Only ``clipcal.cli.main`` catches them. A message is one short paragraph: what is wrong, where, what was expected, what to try.
+Only ``clipcal.cli.main`` and ``clipcal.cli.answering`` turn them into exit codes. A message is one short paragraph: what is wrong, where,
+what was expected, what to try.
 """
 
 from __future__ import annotations
@@ -17,19 +29,32 @@ import errno
 import importlib.util
 import sys
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
+
+
+class Exit(IntEnum):
+    """The exit codes; the table at the top of this file says who ends with which."""
+
+    YES = 0
+    OUR_BUG = 1
+    BAD_INPUT = 2
+    NO = 3
+    USER_CODE = 4
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141  # what a shell gives a program that SIGPIPE ended
 
 
 class ClipcalError(Exception):
     """The root. ``exit_code`` is what the command line ends with."""
 
-    exit_code = 1
+    exit_code = Exit.OUR_BUG
 
 
 class InputError(ClipcalError):
     """Bad usage or input: the user can put it right by changing a flag, a file or a path."""
 
-    exit_code = 2
+    exit_code = Exit.BAD_INPUT
 
 
 class SpecError(InputError):
@@ -49,7 +74,7 @@ class UserCodeError(ClipcalError):
     ``user_traceback`` is its formatted traceback, without clipcal's frames, ready to print.
     """
 
-    exit_code = 4
+    exit_code = Exit.USER_CODE
 
     def __init__(self, message: str, user_traceback: str = "") -> None:
         super().__init__(message, user_traceback)
@@ -62,6 +87,16 @@ class UserCodeError(ClipcalError):
 
 class RankLost(UserCodeError):
     """One of several ranks is gone, and with it the training of all."""
+
+
+class OutputLost(ClipcalError):
+    """The answer could not be written; ``reason`` is the operating system's, None where nobody reads it any more."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        gone = error.errno == errno.EPIPE
+        self.reason = None if gone else error.strerror or str(error)
+        self.exit_code = Exit.BROKEN_PIPE if gone else Exit.BAD_INPUT
+        super().__init__(f"{name}: cannot be written ({error.strerror or error}).")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

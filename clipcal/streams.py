@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from clipcal.errors import ClipcalError
+from clipcal.errors import OutputLost
 
 
 @contextlib.contextmanager
@@ -89,20 +89,6 @@ def interruptible() -> Iterator[Interrupt]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-BROKEN_PIPE = 141
-"""The exit code that a shell gives a program which SIGPIPE ended."""
-
-
-class OutputLost(ClipcalError):
-    """The answer could not be written; ``reason`` is the operating system's, None where nobody reads it any more."""
-
-    def __init__(self, name: str, error: OSError) -> None:
-        gone = error.errno == errno.EPIPE
-        self.reason = None if gone else error.strerror or str(error)
-        self.exit_code = BROKEN_PIPE if gone else 2
-        super().__init__(f"{name}: cannot be written ({error.strerror or error}).")
 
 
 def watch() -> None:

@@ -13,6 +13,7 @@ from clipcal.arms.pool import Arm, arm_name
 from clipcal.run.directory import Run, RunInfo
 from clipcal.run.jsonfile import write_json
 from clipcal.run.layers import LayersWriter
+from clipcal.run.source import source_of
 from clipcal.run.step import Step
 from clipcal.run.trace import lines_of, read_trace
 from clipcal.verification.judging import judge
@@ -70,7 +71,9 @@ def make_run(
         writer.append((np.sqrt(shares) * norms[:, None]).astype(np.float32))
         writer.close()
     info: dict[str, Any] = {
-        "source": {"kind": "spec", "path": "spec.yaml", "folder": ".", "cwd": ".", "text": SPEC, "overrides": {}},
+        "source": source_of(
+            {"kind": "spec", "path": "spec.yaml", "folder": ".", "cwd": ".", "text": SPEC, "overrides": {}}
+        ),
         "fingerprint": "sha256:0",
         "steps": norms.size,
         "seeds": [0],

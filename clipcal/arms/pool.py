@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from clipcal.errors import InputError
+from clipcal.run.source import Source
 
 if TYPE_CHECKING:
     from clipcal.run.step import Step
@@ -74,7 +75,7 @@ def arm_of(max_norm: float | None, seed: int, lr_scale: float = 1.0) -> Arm:
 
 
 def train_arms(
-    source: Mapping[str, Any],
+    source: Source,
     arms: Sequence[tuple[Arm, Path]],
     *,
     steps: int,
@@ -106,7 +107,7 @@ def train_arms(
     )
     try:
         with _interrupts_wait():
-            waiting = {pool.submit(_train_arm, dict(source), arm, path, steps, device) for arm, path in arms}
+            waiting = {pool.submit(_train_arm, source, arm, path, steps, device) for arm, path in arms}
         while waiting:
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
             _drain(queue, report)
@@ -222,7 +223,7 @@ def _end_with_parent() -> None:
 
 
 def train_in_turn(
-    source: Mapping[str, Any],
+    source: Source,
     arms: Sequence[tuple[Arm, Path]],
     *,
     steps: int,
@@ -242,7 +243,7 @@ def train_in_turn(
         train_arm(spec, arm, rule, path, device, report)
 
 
-def _train_arm(source: Mapping[str, Any], arm: Arm, path: Path, steps: int, device: str) -> None:
+def _train_arm(source: Source, arm: Arm, path: Path, steps: int, device: str) -> None:
     train_in_turn(source, [(arm, path)], steps=steps, device=device, report=_QUEUE.put)
 
 

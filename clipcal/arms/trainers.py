@@ -80,12 +80,12 @@ def trainer_of(run: Run, options: ArmOptions) -> Trainer:
     name = options.executor
     if name not in EXECUTORS:
         raise InputError(f"--executor {name}: expected {' or '.join(EXECUTORS)}.{nearest(name, EXECUTORS)}")
-    if "kind" not in run.info.source:
+    kind = run.info.source.kind
+    if kind is None:
         raise InputError(
             f"{run.folder / 'run.json'}: its 'source.kind' is missing (expected one of {', '.join(TRAINERS)}), so it cannot be trained again. "
             "Profile again into another directory with --out."
         )
-    kind = str(run.info.source["kind"])
     if kind not in TRAINERS:
         raise InputError(
             f"{run.folder}: was recorded during a training of its own, so it cannot be trained again. Profile a spec or a script "

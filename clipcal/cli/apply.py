@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipcal.cli.answering import NO, print_json, said_no, stop
-from clipcal.cli.options import Json, Pattern, Plain, Quiet, RunOrLog, Tag, WhichRun
-from clipcal.cli.steps import read
+from clipcal.cli import options
+from clipcal.cli.answering import finish, print_json, said_no, stop
+from clipcal.cli.options import Display
+from clipcal.errors import Exit
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,32 +20,26 @@ if TYPE_CHECKING:
 
 SCHEMA = "clipcal.apply/1"
 
-Config = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="The YAML, JSON or TOML file to change.", show_default=False)
-]
-Key = Annotated[
-    str | None,
-    typer.Option("--key", help="Where the threshold goes, such as trainer.gradient_clip_val.", show_default=False),
-]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML, JSON or TOML file to change.")]
+Key = Annotated[str | None, typer.Option("--key", help="Where the threshold goes, such as trainer.gradient_clip_val.")]
 Framework = Annotated[
-    str | None,
-    typer.Option("--for", help="The framework that the file is for, where it does not show.", show_default=False),
+    str | None, typer.Option("--for", help="The framework that the file is for, where it does not show.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write it. Without, the change is only shown.")]
 
 
+@options.flags()
 def apply(
-    source: RunOrLog,
+    source: options.RunOrLog,
     config: Config,
     key: Key = None,
     framework: Framework = None,
     yes: Yes = False,
-    tag: Tag = None,
-    run: WhichRun = None,
-    pattern: Pattern = None,
-    plain: Plain = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    tag: options.Tag = None,
+    run: options.WhichRun = None,
+    pattern: options.Pattern = None,
+    *,
+    display: Display,
 ) -> None:
     """Write the threshold into a config file.
 
@@ -52,15 +47,14 @@ def apply(
     """
     with said_no():
         from clipcal.frameworks import applying
-        from clipcal.views.terminal.console import note, show, stdout_console
-        from clipcal.views.words import printable
+        from clipcal.recommendation.evidence import load
 
-        _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
+        recommendation = load(source, tag=tag, run=run, pattern=pattern).recommend()
         if recommendation.max_norm is None:
-            if json:
+            if display.json:
                 print_json(_as_dict(config, None, recommendation, written=False))
-                raise typer.Exit(NO)
-            stop(f"no threshold to write: {recommendation.reasons[0]}", NO)
+                finish(yes=False)
+            stop(f"no threshold to write: {recommendation.reasons[0]}", Exit.NO)
         plan = applying.plan(
             config,
             max_norm=recommendation.max_norm,
@@ -71,22 +65,24 @@ def apply(
         )
         if yes:
             applying.write(plan)
-        if json:
+        if display.json:
             print_json(_as_dict(config, plan, recommendation, written=yes and not plan.unchanged))
             return
+        from clipcal.cli.showing import present
+        from clipcal.views.terminal import plainview
+        from clipcal.views.terminal.console import note
+        from clipcal.views.words import printable
+
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
-        if plain:
-            from clipcal.views.terminal import plainview
-
-            plainview.say(plainview.changes(plan))
-        else:
-            show(stdout_console(), map(_coloured, applying.diff(plan).splitlines()))
+        present(
+            display, lambda: plainview.changes(plan), lambda paper: map(_coloured, applying.diff(plan).splitlines())
+        )
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
-        elif yes and not quiet:
-            note(f"wrote {config}")
-        elif not yes:
+        elif yes:
+            display.note(f"wrote {config}")
+        else:
             note("nothing was written; write it with --yes")
 
 

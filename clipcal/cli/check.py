@@ -6,31 +6,29 @@ from typing import Annotated
 
 import typer
 
-from clipcal.cli.answering import NO, print_json, said_no
-from clipcal.cli.options import Json, Pattern, Plain, Plot, Quiet, RunOrLog, Tag, WhichRun
-from clipcal.errors import InputError
-from clipcal.streams import BROKEN_PIPE, reader_gone
+from clipcal.cli import options
+from clipcal.cli.answering import finish, print_json, said_no
+from clipcal.cli.options import Display
+from clipcal.errors import Exit, InputError
+from clipcal.streams import reader_gone
 
-InUse = Annotated[
-    float | None,
-    typer.Option("--max-norm", help="The threshold in use.  [default: what the log says]", show_default=False),
-]
+InUse = Annotated[float | None, typer.Option("--max-norm", help="The threshold in use.  [default: what the log says]")]
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Watch a log that is being written, and judge it again as it grows.")
 ]
 
 
+@options.flags()
 def check(
-    source: RunOrLog,
+    source: options.RunOrLog,
     max_norm: InUse = None,
     follow: Follow = False,
-    tag: Tag = None,
-    run: WhichRun = None,
-    pattern: Pattern = None,
-    plot: Plot = None,
-    plain: Plain = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    tag: options.Tag = None,
+    run: options.WhichRun = None,
+    pattern: options.Pattern = None,
+    plot: options.Plot = None,
+    *,
+    display: Display,
 ) -> None:
     """Say whether a threshold that is in use still fits.
 
@@ -40,14 +38,11 @@ def check(
         from clipcal.checking import check as checked
         from clipcal.recommendation.evidence import load
 
-        if follow and json:
+        if follow and display.json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
         if follow and plot is not None:
             raise InputError("--follow watches and --plot draws one picture: ask for one or the other.")
-        if plot is not None:
-            from clipcal.views.image.saving import check_file
-
-            check_file(plot)
+        options.check_plot(plot)
         if follow and str(source) == "-":
             raise InputError("--follow watches a log as it grows and needs a file: standard input is read to its end.")
         if follow:
@@ -55,29 +50,20 @@ def check(
             from clipcal.views.terminal.following import follow as watch
 
             gone = reader_gone()
-            out = stdout_console(plain=plain)
+            out = stdout_console(plain=display.plain)
             watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
-            raise typer.Exit(BROKEN_PIPE)
+            raise typer.Exit(Exit.BROKEN_PIPE)
         evidence = load(source, tag=tag, run=run, pattern=pattern)
         answer = checked(evidence, max_norm)
         if plot is not None:
             from clipcal.views.image.pictures import draw_check
-            from clipcal.views.terminal.console import note
 
             draw_check(evidence, answer, plot)
-            if not quiet:
-                note(f"wrote {plot}")
-        if json:
+            display.note(f"wrote {plot}")
+        if display.json:
             print_json(answer.as_dict())
-        elif plain:
-            from clipcal.views.terminal import plainview
-
-            plainview.say(plainview.check(answer, evidence.trace, evidence.norms))
         else:
-            from clipcal.views.figures.course import course
-            from clipcal.views.terminal import answers, console
+            from clipcal.cli.showing import show_check
 
-            out = console.stdout_console()
-            width, ascii = console.picture_width(out), console.is_ascii(out)
-            console.show(out, answers.check(answer, course(evidence, answer.recommendation), width=width, ascii=ascii))
-    raise typer.Exit(0 if answer.fits else NO)
+            show_check(evidence, answer, display)
+    finish(yes=bool(answer.fits))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clipcal.cli.answering import print_json, said_no
-from clipcal.cli.options import Force, Json, Quiet
+from clipcal.cli.options import Display, Force, Json, Quiet
 from clipcal.errors import InputError
 
 SCHEMA = "clipcal.init/1"
@@ -20,10 +19,7 @@ STARTER_FILE = Path("clipcal.yaml")
 def init(
     path: Annotated[
         Path | None,
-        typer.Argument(
-            help="Where to write it; with --sample a folder, or the spec's file.  [default: clipcal.yaml]",
-            show_default=False,
-        ),
+        typer.Argument(help="Where to write it; with --sample a folder, or the spec's file.  [default: clipcal.yaml]"),
     ] = None,
     sample: Annotated[
         str | None,
@@ -31,7 +27,6 @@ def init(
             "--sample",
             metavar="NAME",
             help="Write the spec and the model of a shipped sample, such as char-lstm; a wrong name lists all.",
-            show_default=False,
         ),
     ] = None,
     schema: Annotated[
@@ -42,6 +37,7 @@ def init(
     quiet: Quiet = False,
 ) -> None:
     """Write a commented starter spec, or with --sample one that trains."""
+    display = Display(json=json, quiet=quiet)
     with said_no():
         if schema:
             if sample is not None:
@@ -50,12 +46,12 @@ def init(
 
             print_json(json_schema())
         elif sample is not None:
-            _sample(sample, path, json=json, force=force, quiet=quiet)
+            _sample(sample, path or Path(), display, force=force)
         else:
-            _starter(path or STARTER_FILE, json=json, force=force, quiet=quiet)
+            _starter(path or STARTER_FILE, display, force=force)
 
 
-def _starter(path: Path, *, json: bool, force: bool, quiet: bool) -> None:
+def _starter(path: Path, display: Display, *, force: bool) -> None:
     from clipcal.sources.starter import STARTER
 
     try:
@@ -65,26 +61,22 @@ def _starter(path: Path, *, json: bool, force: bool, quiet: bool) -> None:
         raise InputError(f"{path}: is there already. Name another path, or replace it with --force.") from None
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror}). Name another path.") from None
-    if json:
+    if display.json:
         print_json({"schema": SCHEMA, "path": str(path), "written": True})
-    if not quiet:
-        print(f"wrote {path}; put your model and data in it, then: clipcal calibrate {path}", file=sys.stderr)
+    display.note(f"wrote {path}; put your model and data in it, then: clipcal calibrate {path}")
 
 
-def _sample(name: str, path: Path | None, *, json: bool, force: bool, quiet: bool) -> None:
-    from clipcal.sources.samples.finding import sample
-    from clipcal.sources.samples.writing import write_sample
+def _sample(name: str, path: Path, display: Display, *, force: bool) -> None:
+    from clipcal.sources.samples import sample, write_sample
 
     found = sample(name)
-    files = write_sample(found, path or Path(), force=force)
-    if json:
+    files = write_sample(found, path, force=force)
+    if display.json:
         answer = {"schema": SCHEMA, "path": str(files[0]), "written": True}
         print_json(answer | {"sample": found.name, "files": [str(file) for file in files]})
-    if quiet:
-        return
-    print(f"wrote {', '.join(map(str, files))}; next: clipcal calibrate {shlex.quote(str(files[0]))}", file=sys.stderr)
+    display.note(f"wrote {', '.join(map(str, files))}; next: clipcal calibrate {shlex.quote(str(files[0]))}")
     if found.missing:
-        print(
-            f"note: {found.name} imports {', '.join(found.missing)}, which is not installed. Run pip install 'clipcal[samples]'",
-            file=sys.stderr,
+        packages = ", ".join(found.missing)
+        display.note(
+            f"note: {found.name} imports {packages}, which is not installed. Run pip install 'clipcal[samples]'"
         )

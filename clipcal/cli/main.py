@@ -21,7 +21,7 @@ from clipcal.cli.report import report
 from clipcal.cli.runs import runs
 from clipcal.cli.sources import SourceCommand
 from clipcal.cli.verify import verify
-from clipcal.errors import has_torch
+from clipcal.errors import OutputLost, has_torch
 from clipcal.sources.ranks import ranks_here
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def _run() -> None:
             app()
         finally:
             streams.flush()
-    except streams.OutputLost as e:
+    except OutputLost as e:
         if e.reason is not None:  # `clipcal recommend RUN | head -1` is no error to speak of
             print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_code)

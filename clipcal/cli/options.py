@@ -1,9 +1,14 @@
-"""The options and arguments that several commands share."""
+"""The options and arguments that several commands share, and what they are together."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -13,22 +18,17 @@ Source = Annotated[
         metavar="SOURCE",
         help="What to train: a YAML spec (`clipcal init` writes one), a script with its arguments after --, or after -- a whole "
         "command: `-- torchrun --nproc-per-node 2 train.py`.",
-        show_default=False,
     ),
 ]
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 RunOrLog = Annotated[
     Path,
     typer.Argument(
         metavar="RUN|LOG",
         help="A run directory, or a training log as its framework wrote it; - reads one from standard input.",
-        show_default=False,
     ),
 ]
-Tag = Annotated[
-    str | None,
-    typer.Option("--tag", help="Which gradient norm of the log, where it holds several.", show_default=False),
-]
+Tag = Annotated[str | None, typer.Option("--tag", help="Which gradient norm of the log, where it holds several.")]
 WhichRun = Annotated[
     int | None,
     typer.Option(
@@ -41,7 +41,6 @@ Pattern = Annotated[
         "--pattern",
         metavar="REGEX",
         help="For text in no known format: a regular expression with the groups norm and, if you like, step, loss, lr.",
-        show_default=False,
     ),
 ]
 Steps = Annotated[
@@ -50,9 +49,7 @@ Steps = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the first run.  [default: the spec's]")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train each arm with.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the spec's]")]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The run directory.  [default: runs/<name>]", show_default=False)
-]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run directory.  [default: runs/<name>]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Plain = Annotated[
@@ -69,7 +66,6 @@ TensorBoard = Annotated[
         "--tensorboard",
         metavar="DIR",
         help="Also write the curves there, live, as TensorBoard event files: a run each for the profile and the arms.",
-        show_default=False,
     ),
 ]
 Plot = Annotated[
@@ -78,7 +74,6 @@ Plot = Annotated[
         "--plot",
         metavar="FILE",
         help="Also draw it for a paper, as .png, .svg or .pdf. Needs matplotlib: the extra plots.",
-        show_default=False,
     ),
 ]
 Scale = Annotated[
@@ -87,16 +82,12 @@ Scale = Annotated[
         "--scale",
         metavar="batch=K",
         help="Of a spec: train it once more with K (2 to 16) times the batch, so that `recommend --scale` can move the threshold.",
-        show_default=False,
     ),
 ]
 ScaleTo = Annotated[
     str | None,
     typer.Option(
-        "--scale",
-        metavar="batch=M",
-        help="For M times the batch of the run, which was profiled with --scale.",
-        show_default=False,
+        "--scale", metavar="batch=M", help="For M times the batch of the run, which was profiled with --scale."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -120,13 +111,9 @@ ArmGpus = Annotated[
 ]
 Others = Annotated[
     list[float] | None,
-    typer.Option(
-        "--max-norm", metavar="FLOAT", help="Another threshold to train beside; may be repeated.", show_default=False
-    ),
+    typer.Option("--max-norm", metavar="FLOAT", help="Another threshold to train beside; may be repeated."),
 ]
-For = Annotated[
-    str | None, typer.Option("--for", help="Print only the snippet for this framework.", show_default=False)
-]
+For = Annotated[str | None, typer.Option("--for", help="Print only the snippet for this framework.")]
 Compare = Annotated[
     bool, typer.Option("--compare", help="Also show what the rules that others use would have clipped.")
 ]
@@ -136,7 +123,6 @@ Optimizer = Annotated[
     typer.Option(
         "--optimizer",
         help="Of a script with several: which one, by its number or class.  [default: the one with most parameters]",
-        show_default=False,
     ),
 ]
 Scratch = Annotated[
@@ -145,3 +131,96 @@ Scratch = Annotated[
 Trackers = Annotated[
     bool, typer.Option("--trackers", help="Leave a script's trackers and the Hugging Face hub on (W&B and others).")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut short, or make it longer.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """How an answer is shown: in words alone (``plain``), or as one JSON object; ``quiet``: without progress and notes."""
+
+    plain: Plain = False
+    json: Json = False
+    quiet: Quiet = False
+
+    def note(self, text: str) -> None:
+        """A line for stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a source is profiled, and where to. None: as the source says. ``optimizer``, ``scratch`` and ``trackers`` are for scripts."""
+
+    out: Out = None
+    steps: Steps = None
+    seed: Seed = None
+    device: Device = None
+    threads: Threads = None
+    optimizer: Optimizer = None
+    scratch: Scratch = False
+    trackers: Trackers = False
+    resume: Resume = False
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmOptions:
+    """Which arms are trained, and how. ``other`` are further thresholds; ``steps`` None: as many as the profile has."""
+
+    other: Others = None
+    seeds: Seeds = 3
+    steps: Steps = None
+    jobs: Jobs = None
+    executor: Executor = "local"
+    arm_gpus: ArmGpus = None
+    force: Force = False
+
+
+Command = Callable[..., None]
+
+
+def flags(order: str = "") -> Callable[[Command], Command]:
+    """A command that takes objects of the kinds above -> the same with a flag for each of their fields, as typer needs it.
+
+    ``order`` are the names of its parameters as the help lists them; a field that is not among them keeps its default. Without, the fields
+    stand where their object does.
+    """
+
+    def expanded(command: Command) -> Command:
+        kinds: dict[str, Any] = {}
+        known: dict[str, inspect.Parameter] = {}
+        own: list[str] = []
+        hints = get_type_hints(command, include_extras=True)
+        for name, parameter in inspect.signature(command).parameters.items():
+            if not is_dataclass(hints[name]):
+                known[name] = parameter.replace(annotation=hints[name])
+                own.append(name)
+                continue
+            kinds[name] = hints[name]
+            inner = get_type_hints(hints[name], include_extras=True)
+            for f in fields(kinds[name]):
+                known[f.name] = parameter.replace(name=f.name, default=f.default, annotation=inner[f.name])
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            objects = {
+                name: kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+                for name, kind in kinds.items()
+            }
+            command(**objects, **{name: given[name] for name in own})
+
+        chosen = [known[name] for name in order.split() or known]
+        vars(called)["__signature__"] = inspect.Signature(chosen)
+        called.__annotations__ = {parameter.name: parameter.annotation for parameter in chosen}
+        return called
+
+    return expanded
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raise InputError, before anything is read or trained, where no picture could be drawn there."""
+    if plot is not None:
+        from clipcal.views.image.saving import check_file
+
+        check_file(plot)

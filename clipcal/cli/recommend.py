@@ -2,81 +2,129 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import typer
+from clipcal.cli import options
+from clipcal.cli.answering import finish, print_json, said_no, stop
+from clipcal.cli.options import Display
+from clipcal.errors import Exit, InputError
 
-from clipcal.cli.answering import NO, print_json, said_no
-from clipcal.cli.options import (
-    Compare,
-    For,
-    Json,
-    LayersToo,
-    Pattern,
-    Plain,
-    Plot,
-    Quiet,
-    RunOrLog,
-    ScaleTo,
-    Tag,
-    WhichRun,
-)
-from clipcal.cli.scaling import moved_to, moving_to, show_moved
-from clipcal.cli.showing import compared, show_one_snippet, show_recommendation, show_snippet, show_tables
-from clipcal.cli.steps import read, save
-from clipcal.errors import InputError
+if TYPE_CHECKING:
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.recommendation.culprits import Culprits
+    from clipcal.recommendation.evidence import Evidence
+    from clipcal.recommendation.replay import Replayed
+    from clipcal.run.directory import Run
 
 
+@options.flags()
 def recommend(
-    source: RunOrLog,
-    framework: For = None,
-    compare: Compare = False,
-    layers: LayersToo = False,
-    tag: Tag = None,
-    run: WhichRun = None,
-    pattern: Pattern = None,
-    scale: ScaleTo = None,
-    plot: Plot = None,
-    plain: Plain = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    source: options.RunOrLog,
+    framework: options.For = None,
+    compare: options.Compare = False,
+    layers: options.LayersToo = False,
+    tag: options.Tag = None,
+    run: options.WhichRun = None,
+    pattern: options.Pattern = None,
+    scale: options.ScaleTo = None,
+    plot: options.Plot = None,
+    *,
+    display: Display,
 ) -> None:
     """Read a threshold from a run or any training log, with reasons."""
     with said_no():
+        from clipcal.recommendation.evidence import load
+
         if framework is not None and (compare or layers):
             given = " and ".join(["--compare"] * compare + ["--layers"] * layers)
             raise InputError(
                 f"--for prints the snippet alone, so there is no place for {given}. Ask for one or the other."
             )
-        times = None if scale is None else moving_to(scale, {"--compare": compare, "--layers": layers, "--plot": plot})
-        if plot is not None:
-            from clipcal.views.image.saving import check_file
-
-            check_file(plot)
-        evidence, recommendation = read(source, tag=tag, run=run, pattern=pattern)
-        moved = None
+        others = {"--compare": compare, "--layers": layers, "--plot": plot}
+        times = None if scale is None else _moving_to(scale, others)
+        options.check_plot(plot)
+        evidence = load(source, tag=tag, run=run, pattern=pattern)
+        recommendation = evidence.recommend()
+        transfer: dict[str, Any] | None = None
         if times is not None:
-            evidence, recommendation, moved = moved_to(evidence, recommendation, times)
-        replayed, culprits = compared(evidence, recommendation, compare=compare, layers=layers)
+            evidence, recommendation, transfer = _moved_to(evidence, recommendation, times)
+        culprits: Culprits | None = None
+        replayed: tuple[Replayed, ...] = ()
+        if layers:
+            from clipcal.recommendation.culprits import culprits as culprits_of
+
+            culprits = culprits_of(evidence, recommendation)
+        if compare:
+            from clipcal.recommendation.replay import replay
+
+            replayed = replay(evidence.norms, recommendation)
         if evidence.run is not None and times is None:
-            save(evidence.run, recommendation, quiet=quiet)
+            save(evidence.run, recommendation, display)
         if plot is not None:
             from clipcal.views.image.pictures import draw_recommendation
-            from clipcal.views.terminal.console import note
 
             draw_recommendation(evidence, recommendation, plot)
-            if not quiet:
-                note(f"wrote {plot}")
-        if json:
+            display.note(f"wrote {plot}")
+        if display.json:
             asked: dict[str, Any] = {"comparison": replayed} if replayed else {}
-            asked |= {"transfer": moved} if times is not None else {}
+            asked |= {"transfer": transfer} if times is not None else {}
             print_json(recommendation.as_dict() | asked | ({"layers": culprits.as_dict()} if culprits else {}))
         elif framework is not None:
-            show_one_snippet(framework, evidence, recommendation)
+            _paste(framework, evidence, recommendation)
         else:
-            show = show_recommendation if moved is None else show_moved
-            show(evidence, recommendation, plain=plain)
+            from clipcal.cli import showing
+
+            showing.show_recommendation(evidence, recommendation, display, moved=transfer is not None)
             if recommendation.max_norm is not None:
-                show_snippet(recommendation, evidence.run, plain=plain)
-            show_tables(evidence, replayed, culprits, plain=plain)
-    raise typer.Exit(0 if recommendation.max_norm is not None else NO)
+                showing.show_snippet(recommendation, evidence.run, display)
+            showing.show_tables(evidence, replayed, culprits, display)
+    finish(yes=recommendation.max_norm is not None)
+
+
+def _moving_to(text: str, others: Mapping[str, object]) -> int:
+    """How many times the batch a recommendation is wanted for. Raises InputError beside ``others`` that are given."""
+    from clipcal.recommendation.scaling.probed import times_of
+
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise InputError(
+            f"--scale moves the threshold to another batch, and {' and '.join(given)} shows the steps of the profile's own. Ask for one "
+            "or the other."
+        )
+    return times_of(text)
+
+
+def _moved_to(
+    evidence: Evidence, recommendation: Recommendation, times: int
+) -> tuple[Evidence, Recommendation, dict[str, Any] | None]:
+    """The same for ``times`` the batch, and what it was moved by. Where there is no threshold there is nothing to move."""
+    from clipcal.recommendation.scaling.moving import move, named, probe_of
+
+    probed = probe_of(evidence)
+    if recommendation.max_norm is None:
+        return evidence, recommendation, None
+    assert evidence.run is not None
+    moved = move(recommendation, evidence.norms, probed, times)
+    return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
+
+
+def save(run: Run, recommendation: Recommendation, display: Display) -> None:
+    """Keep a recommendation in its run, which may lie where nothing can be written."""
+    from clipcal.run.jsonfile import write_json
+
+    try:
+        write_json(run.recommendation, recommendation.as_dict())
+    except InputError as e:
+        display.note(f"note: {e}")
+
+
+def _paste(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:
+    from clipcal.frameworks.pasting import snippet_of
+    from clipcal.frameworks.snippets import resolve
+
+    resolve(framework)
+    if recommendation.max_norm is None:
+        stop(f"no threshold to paste: {recommendation.reasons[0]}", Exit.NO)
+    print(snippet_of(framework, recommendation, evidence.run))

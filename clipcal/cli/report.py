@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clipcal.cli import options
 from clipcal.cli.answering import print_json, said_no
-from clipcal.cli.options import Force, Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
 
 PageFile = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="The file.  [default: RUN/report.html; LOG.report.html]", show_default=False),
+    Path | None, typer.Option("--out", "-o", help="The file.  [default: RUN/report.html; LOG.report.html]")
 ]
 
 
 def report(
-    source: RunOrLog,
+    source: options.RunOrLog,
     out: PageFile = None,
-    tag: Tag = None,
-    run: WhichRun = None,
-    pattern: Pattern = None,
-    json: Json = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    tag: options.Tag = None,
+    run: options.WhichRun = None,
+    pattern: options.Pattern = None,
+    json: options.Json = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write one self-contained HTML page: the answer, the snippet, the pictures and the evidence.
 
@@ -40,5 +38,5 @@ def report(
             print_json({"schema": "clipcal.report/1", "path": str(path), "verdict": r.verdict, "max_norm": r.max_norm})
         else:
             print(path)
-            if not quiet:
-                print(f"wrote {path}: {path.stat().st_size / 1e6:.2f} MB, open it in any browser", file=sys.stderr)
+            megabytes = path.stat().st_size / 1e6
+            options.Display(quiet=quiet).note(f"wrote {path}: {megabytes:.2f} MB, open it in any browser")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from clipcal.cli.answering import said_no
-from clipcal.cli.options import Json, Plain, Quiet
+from clipcal.cli import options
+from clipcal.cli.answering import print_json, said_no
+from clipcal.cli.options import Display
 from clipcal.errors import InputError
 
 Places = Annotated[
@@ -18,12 +19,12 @@ Places = Annotated[
     typer.Argument(
         metavar="FOLDER | RUN RUN",
         help="A folder with runs in it, or two run directories to compare.  [default: runs, or else the working directory]",
-        show_default=False,
     ),
 ]
 
 
-def runs(places: Places = None, plain: Plain = False, json: Json = False, quiet: Quiet = False) -> None:
+@options.flags()
+def runs(places: Places = None, *, display: Display) -> None:
     """List the runs below a folder, the newest first, or compare two.
 
     What each came to, how old it is, and whether its spec or script has changed since.
@@ -37,55 +38,50 @@ def runs(places: Places = None, plain: Plain = False, json: Json = False, quiet:
             )
         now = datetime.datetime.now(datetime.UTC)
         if len(given) == 2:
-            _compare(given[0], given[1], now, plain=plain, json=json)
+            _compare(given[0], given[1], now, display)
         else:
-            _list(given[0] if given else _usual(), now, plain=plain, json=json)
+            _list(given[0] if given else _usual(), now, display)
 
 
 def _usual() -> Path:
     return Path("runs") if Path("runs").is_dir() else Path()
 
 
-def _list(folder: Path, now: datetime.datetime, *, plain: bool, json: bool) -> None:
+def _list(folder: Path, now: datetime.datetime, display: Display) -> None:
     from clipcal.runs.listing import SCHEMA, list_runs
 
     rows = list_runs(folder, now=now)
-    if json:
-        _answer({"schema": SCHEMA, "folder": str(folder), "runs": [row.as_dict() for row in rows]})
+    if display.json:
+        print_json({"schema": SCHEMA, "folder": str(folder), "runs": [row.as_dict() for row in rows]})
         return
-    from clipcal.views.terminal import console, plainview
+    from clipcal.cli.showing import present
     from clipcal.views.terminal import listing as listview
+    from clipcal.views.terminal import plainview
 
-    if plain or not rows:
-        plainview.say(listview.spoken(rows) if rows else listview.no_runs(str(folder)))
+    if not rows:
+        plainview.say(listview.no_runs(str(folder)))
         return
-    out = console.stdout_console()
-    width, ascii = out.width if out.is_terminal else None, console.is_ascii(out)
-    console.show(out, listview.runs(rows, width=width, ascii=ascii))
+    present(
+        display,
+        lambda: listview.spoken(rows),
+        lambda paper: listview.runs(rows, width=paper.table_width, ascii=paper.ascii),
+    )
 
 
-def _compare(a: Path, b: Path, now: datetime.datetime, *, plain: bool, json: bool) -> None:
+def _compare(a: Path, b: Path, now: datetime.datetime, display: Display) -> None:
     from clipcal.runs.comparing import compare_runs
     from clipcal.runs.listing import SCHEMA
 
     found = compare_runs(a, b, now=now)
-    if json:
+    if display.json:
         both = [found.a.as_dict(), found.b.as_dict()]
-        _answer({"schema": SCHEMA, "runs": both, "comparison": found.as_dict()})
+        print_json({"schema": SCHEMA, "runs": both, "comparison": found.as_dict()})
         return
+    from clipcal.cli.showing import present
     from clipcal.views.terminal import comparison as comparisonview
-    from clipcal.views.terminal import console, plainview
 
-    if plain:
-        plainview.say(comparisonview.spoken(found))
-        return
-    out = console.stdout_console()
-    width, ascii = out.width if out.is_terminal else None, console.is_ascii(out)
-    console.show(out, comparisonview.comparison(found, width=width, ascii=ascii))
-
-
-def _answer(value: dict[str, Any]) -> None:
-    from clipcal.run.jsonfile import dumps
-
-    # a folder's name may hold bytes that are no text, and nothing could be printed with them
-    print(dumps(value, indent=1).encode("utf-8", "replace").decode())
+    present(
+        display,
+        lambda: comparisonview.spoken(found),
+        lambda paper: comparisonview.comparison(found, width=paper.table_width, ascii=paper.ascii),
+    )

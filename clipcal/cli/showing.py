@@ -1,108 +1,118 @@
-"""Answers -> stdout, as tall and wide as the terminal allows."""
+"""Answers -> stdout: in words, or drawn as tall and wide as the terminal allows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipcal.cli.answering import NO, stop
+from rich.text import Text
+
+from clipcal.cli.options import Display
 from clipcal.errors import InputError
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.evidence import Evidence
+from clipcal.run.directory import Run
+from clipcal.verification.answer import Verification
+from clipcal.views.figures.course import course
+from clipcal.views.terminal import answers, console, plainview, tables
 
 if TYPE_CHECKING:
-    from clipcal.recommendation.answer import Recommendation
+    from clipcal.checking.answer import Check
     from clipcal.recommendation.culprits import Culprits
-    from clipcal.recommendation.evidence import Evidence
     from clipcal.recommendation.replay import Replayed
-    from clipcal.run.directory import Run
-    from clipcal.verification.answer import Verification
     from clipcal.verification.choosing import Outcome
 
 USUAL = ("accelerate", "deepspeed", "huggingface", "keras", "lightning")
 """Frameworks that are named first below a snippet."""
 
 
-def show_recommendation(evidence: Evidence, recommendation: Recommendation, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import answers, console
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """What is drawn on. ``table_width`` is None in a pipe, where no line is cut."""
 
-    if plain:
-        from clipcal.views.terminal import plainview
+    width: int
+    table_width: int | None
+    ascii: bool
 
-        plainview.say(plainview.recommendation(recommendation, evidence.trace, evidence.norms))
+
+def present(display: Display, spoken: Callable[[], Iterable[str]], drawn: Callable[[Paper], Iterable[Text]]) -> None:
+    """Print the sentences of ``spoken`` or the lines of ``drawn``."""
+    if display.plain:
+        plainview.say(spoken())
         return
-    from clipcal.views.figures.course import course
-
     out = console.stdout_console()
-    width, ascii = console.picture_width(out), console.is_ascii(out)
-    drawn = course(evidence, recommendation)
-    console.show(out, answers.recommendation(recommendation, drawn, width=width, ascii=ascii))
+    table_width = out.width if out.is_terminal else None
+    paper = Paper(width=console.picture_width(out), table_width=table_width, ascii=console.is_ascii(out))
+    console.show(out, drawn(paper))
 
 
-def compared(
-    evidence: Evidence, recommendation: Recommendation, *, compare: bool, layers: bool
-) -> tuple[tuple[Replayed, ...], Culprits | None]:
-    replayed: tuple[Replayed, ...] = ()
-    found = None
-    if layers:
-        from clipcal.recommendation.culprits import culprits
+def show_recommendation(evidence: Evidence, r: Recommendation, display: Display, *, moved: bool = False) -> None:
+    """``moved``: to another batch, whose steps were not seen, so there are no pictures of them."""
+    trace, norms = evidence.trace, evidence.norms[:0] if moved else evidence.norms
 
-        found = culprits(evidence, recommendation)
-    if compare:
-        from clipcal.recommendation.replay import replay
+    def spoken() -> list[str]:
+        left_out = plainview.course(r, trace, norms)[:1] if moved else []
+        return [line for line in plainview.recommendation(r, trace, norms) if line not in left_out]
 
-        replayed = replay(evidence.norms, recommendation)
-    return replayed, found
+    def drawn(paper: Paper) -> list[Text]:
+        steps = None if moved else course(evidence, r)
+        return answers.recommendation(r, steps, width=paper.width, ascii=paper.ascii)
+
+    present(display, spoken, drawn)
 
 
 def show_tables(
-    evidence: Evidence, replayed: tuple[Replayed, ...], culprits: Culprits | None, *, plain: bool = False
+    evidence: Evidence, replayed: tuple[Replayed, ...], culprits: Culprits | None, display: Display
 ) -> None:
-    from clipcal.views.terminal import console, tables
-
-    if plain:
-        from clipcal.views.terminal import plainview
-
-        plainview.say(plainview.comparison(replayed, method=evidence.method) if replayed else [])
-        plainview.say(plainview.layers(culprits) if culprits is not None else [])
-        return
-    out = console.stdout_console()
-    width, ascii = out.width if out.is_terminal else None, console.is_ascii(out)
     if replayed:
-        console.show(out, tables.comparison(replayed, method=evidence.method, width=width, ascii=ascii))
+        present(
+            display,
+            lambda: plainview.comparison(replayed, method=evidence.method),
+            lambda paper: tables.comparison(
+                replayed, method=evidence.method, width=paper.table_width, ascii=paper.ascii
+            ),
+        )
     if culprits is not None:
-        console.show(out, tables.layers(culprits, width=width, ascii=ascii))
+        present(
+            display,
+            lambda: plainview.layers(culprits),
+            lambda paper: tables.layers(culprits, width=paper.table_width, ascii=paper.ascii),
+        )
 
 
-def show_choice(run: Run, outcome: Outcome, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import answers, console
-
-    if outcome.race is None:
-        return
-    if plain:
-        from clipcal.views.terminal import plainview
-
-        plainview.say(plainview.choice(outcome.choice, method=run.info.method))
-    else:
-        out = console.stdout_console()
-        console.show(out, answers.choice(outcome.choice, method=run.info.method, ascii=console.is_ascii(out)))
+def show_choice(run: Run, outcome: Outcome, display: Display) -> None:
+    if outcome.race is not None:
+        present(
+            display,
+            lambda: plainview.choice(outcome.choice, method=run.info.method),
+            lambda paper: answers.choice(outcome.choice, method=run.info.method, ascii=paper.ascii),
+        )
 
 
-def show_verification(run: Run, verification: Verification, *, plain: bool = False) -> None:
-    from clipcal.views.terminal import answers, console
-
-    if plain:
-        from clipcal.views.terminal import plainview
-
-        plainview.say(plainview.verification(verification, method=run.info.method))
-        return
-    out = console.stdout_console()
-    console.show(out, answers.verification(verification, method=run.info.method, ascii=console.is_ascii(out)))
+def show_verification(run: Run, verification: Verification, display: Display) -> None:
+    present(
+        display,
+        lambda: plainview.verification(verification, method=run.info.method),
+        lambda paper: answers.verification(verification, method=run.info.method, ascii=paper.ascii),
+    )
 
 
-def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool = False) -> None:
+def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
+    trace, norms = evidence.trace, evidence.norms
+    present(
+        display,
+        lambda: plainview.check(answer, trace, norms),
+        lambda paper: answers.check(
+            answer, course(evidence, answer.recommendation), width=paper.width, ascii=paper.ascii
+        ),
+    )
+
+
+def show_snippet(recommendation: Recommendation, run: Run | None, display: Display) -> None:
     from clipcal.frameworks.pasting import framework_of, snippet_of
     from clipcal.frameworks.snippets import SNIPPETS
-    from clipcal.views.terminal import answers, console
 
-    out = console.stdout_console()
     name = framework_of(run)
     others = sorted(SNIPPETS.keys() - {name}, key=lambda other: (other not in USUAL, other))
     try:
@@ -110,19 +120,4 @@ def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool
     except InputError:  # it cannot be said in that framework's words
         name, text = "pytorch", snippet_of("pytorch", recommendation, run)
     title = "PyTorch" if name == "pytorch" else SNIPPETS[name].title
-    if plain:
-        from clipcal.views.terminal import plainview
-
-        plainview.say(plainview.pasted(title, text, others))
-    else:
-        console.show(out, answers.pasted(title, text, others))
-
-
-def show_one_snippet(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:
-    from clipcal.frameworks.pasting import snippet_of
-    from clipcal.frameworks.snippets import resolve
-
-    resolve(framework)
-    if recommendation.max_norm is None:
-        stop(f"no threshold to paste: {recommendation.reasons[0]}", NO)
-    print(snippet_of(framework, recommendation, evidence.run))
+    present(display, lambda: plainview.pasted(title, text, others), lambda paper: answers.pasted(title, text, others))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
+from clipcal.cli.options import RunOptions
 from clipcal.errors import InputError, need_torch
 
 if TYPE_CHECKING:
@@ -30,112 +31,62 @@ class SourceCommand(TyperCommand):
             script = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
             meant = difflib.get_close_matches(str(option), getattr(e, "possibilities", None) or [], cutoff=0.75)
             if type(e).__name__ == "NoSuchOption" and not meant and script is not None and "--" not in words:
-                example = shlex.join(["clipcal", str(self.name), words[script], "--", *_after(words, str(option))])
+                own = next((i for i, word in enumerate(words) if word.startswith(str(option))), len(words))
+                example = shlex.join(["clipcal", str(self.name), words[script], "--", *words[own:]])
                 e.message = f"No such option: {option}. A script's own arguments go after --: {example}"  # type: ignore[attr-defined]
                 e.possibilities = None  # type: ignore[attr-defined]
             raise
 
 
-def _after(words: list[str], option: str) -> list[Any]:
-    """From the unknown option on."""
-    at = next((i for i, word in enumerate(words) if word.startswith(option)), len(words))
-    return words[at:]
-
-
-def read_source(
-    words: list[str],
-    out: Path | None,
-    *,
-    steps: int | None,
-    seed: int | None,
-    device: str | None,
-    threads: int | None,
-    optimizer: str | None,
-    scratch: bool,
-    trackers: bool,
-    command: str,
-    resume: bool = False,
-) -> tuple[Spec | Script, Path]:
-    """What ``command`` is to train, and the run directory. A run that is gone on with keeps the number of steps that it was
-    begun with, unless the spec wants more. Raises InputError."""
+def read_source(words: list[str], asked: RunOptions, *, command: str) -> tuple[Spec | Script, Path]:
+    """What ``command`` is to train, and the run directory. A run that is resumed keeps the number of steps that it was begun with, unless
+    the spec wants more. Raises InputError."""
     first = Path(words[0])
     if first.suffix.lower() not in (".yaml", ".yml"):
-        script = _read_script(words, steps, seed, device, threads, optimizer, scratch, trackers)
-        folder = out or Path("runs") / script.name
-        if resume and steps is None and (known := _steps_of(folder)):
-            script = replace(script, steps=known)
-        return script, folder
+        script = _read_script(words, asked)
+        folder = asked.out or Path("runs") / script.name
+        return replace(script, steps=_steps_of(folder, asked) or script.steps), folder
     if len(words) > 1:
         raise InputError(f"{first}: a spec takes no arguments of its own (found {words[1]!r}). Its values stand in it.")
-    flags = {"--optimizer": optimizer, "--scratch": scratch, "--trackers": trackers}
+    flags = {"--optimizer": asked.optimizer, "--scratch": asked.scratch, "--trackers": asked.trackers}
     given = next((flag for flag, value in flags.items() if value), None)
     if given:
         raise InputError(f"{given} is for scripts, and {first} is a spec, which says by itself what is trained.")
     from clipcal.sources.spec import load_spec
 
-    spec = load_spec(first, steps=steps, seed=seed, device=device)
+    spec = load_spec(first, steps=asked.steps, seed=asked.seed, device=asked.device)
     need_torch(f"`clipcal {command}` of a spec")
-    folder = out or Path("runs") / spec.name
-    if resume and steps is None and (_steps_of(folder) or 0) > spec.fields.steps:
-        spec = load_spec(first, steps=_steps_of(folder), seed=seed, device=device)
+    folder = asked.out or Path("runs") / spec.name
+    begun = _steps_of(folder, asked)
+    if begun is not None and begun > spec.steps:
+        spec = load_spec(first, steps=begun, seed=asked.seed, device=asked.device)
     return spec, folder
 
 
-def _steps_of(folder: Path) -> int | None:
-    """How many steps a run was to have; None where that cannot be read."""
+def _steps_of(folder: Path, asked: RunOptions) -> int | None:
+    """How many steps the run that is resumed was to have; None where that cannot be read, or is asked for."""
+    if not asked.resume or asked.steps is not None:
+        return None
     from clipcal.run.directory import is_run, open_run
 
     return open_run(folder).info.steps or None if is_run(folder) else None
 
 
-def _read_script(
-    words: list[str],
-    steps: int | None,
-    seed: int | None,
-    device: str | None,
-    threads: int | None,
-    optimizer: str | None,
-    scratch: bool,
-    trackers: bool,
-) -> Script:
+def _read_script(words: list[str], asked: RunOptions) -> Script:
     from clipcal.sources.script import STEPS, from_words
 
-    if device is not None:
+    if asked.device is not None:
         raise InputError(
-            f"--device {device}: a script picks its device by itself; say so in its own arguments, after --."
+            f"--device {asked.device}: a script picks its device by itself; say so in its own arguments, after --."
         )
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps {steps}: expected a number greater than 0.")
+    if asked.steps is not None and asked.steps < 1:
+        raise InputError(f"--steps {asked.steps}: expected a number greater than 0.")
     return from_words(
         words,
-        steps=STEPS if steps is None else steps,
-        seed=seed or 0,
-        optimizer=optimizer,
-        scratch=scratch,
-        trackers=trackers,
-        threads=threads,
-    )
-
-
-def prepare(source: Spec | Script) -> None:
-    """Have the process that workers are forked from import torch while this one profiles."""
-    from clipcal.sources.script import Script
-
-    if not isinstance(source, Script):
-        from clipcal.arms.pool import warm_up
-        from clipcal.training.building import pick_device
-
-        warm_up(str(pick_device(source.fields.device)))
-
-
-def resuming(source: Spec | Script, folder: Path) -> str:
-    from clipcal.sources.ranks import called
-    from clipcal.sources.script import Script
-
-    if not isinstance(source, Script):
-        return shlex.join([*called(), "profile", str(source.file), "--out", str(folder), "--resume"])
-    is_file = source.words[0].endswith(".py")
-    before, after = (source.words[:1], source.words[1:]) if is_file else ((), source.words)
-    return shlex.join(
-        ["clipcal", "profile", *before, "--out", str(folder), "--resume", *(["--", *after] if after else [])]
+        steps=STEPS if asked.steps is None else asked.steps,
+        seed=asked.seed or 0,
+        threads=asked.threads,
+        optimizer=asked.optimizer,
+        scratch=asked.scratch,
+        trackers=asked.trackers,
     )

@@ -1,228 +1,173 @@
-"""The steps that commands are made of: profile, read a threshold, verify, choose."""
+"""The steps that commands are made of: profile, verify, choose, each with its progress on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clipcal.cli.answering import INTERRUPTED, NO, stop
-from clipcal.cli.sources import resuming
-from clipcal.errors import InputError, need_torch
+from clipcal.arms import pool
+from clipcal.cli.answering import stop
+from clipcal.cli.options import ArmOptions, Display, RunOptions
+from clipcal.errors import Exit, need_torch
+from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.run.directory import Run, is_run
+from clipcal.run.recording import OnSteps
+from clipcal.sources.ranks import ranks_here
+from clipcal.sources.script import Script
+from clipcal.streams import Interrupt, interruptible, prints_to_stderr
+from clipcal.verification.answer import Verification
+from clipcal.views.terminal import live
+from clipcal.views.terminal.console import note, stderr_console
 
 if TYPE_CHECKING:
-    from clipcal.arms.trainers import ArmOptions
-    from clipcal.recommendation.answer import Recommendation
-    from clipcal.recommendation.evidence import Evidence
-    from clipcal.run.directory import Run
-    from clipcal.sources.script import Script
+    from clipcal.arms.trials import Trials
     from clipcal.sources.spec import Spec
-    from clipcal.verification.answer import Verification
     from clipcal.verification.choosing import Outcome
     from clipcal.views.tensorboard.curves import Board
 
 
+def prepare(source: Spec | Script) -> None:
+    """Have the process that workers are forked from import torch while this one profiles."""
+    if not isinstance(source, Script):
+        from clipcal.training.building import pick_device
+
+        pool.warm_up(str(pick_device(source.fields.device)))
+
+
 @contextlib.contextmanager
-def curves(logdir: Path | None, folder: Path, *, quiet: bool) -> Iterator[Board | None]:
+def curves(logdir: Path | None, folder: Path, display: Display) -> Iterator[Board | None]:
     """What writes the curves of a run for TensorBoard, where they are wanted. Raises InputError where it could not."""
     if logdir is None:
         yield None
         return
     from clipcal.views.tensorboard.curves import Board
-    from clipcal.views.terminal.console import note
 
-    board = Board(logdir, folder, (lambda text: None) if quiet else note)
-    try:
+    with contextlib.closing(Board(logdir, folder, display.note)) as board:
         yield board
-    finally:
-        board.close()
 
 
 def run_profile(
-    source: Spec | Script,
-    folder: Path,
-    *,
-    force: bool,
-    resume: bool,
-    threads: int | None,
-    quiet: bool,
-    plain: bool = False,
-    board: Board | None = None,
+    source: Spec | Script, folder: Path, asked: RunOptions, display: Display, board: Board | None = None
 ) -> Run:
-    from clipcal.run.directory import is_run
-    from clipcal.sources.ranks import ranks_here
-    from clipcal.sources.script import Script
-    from clipcal.streams import interruptible, prints_to_stderr
-    from clipcal.views.terminal import live
-    from clipcal.views.terminal.console import note, stderr_console
-
     ranks = ranks_here()
-    # torchrun has started all processes again after it lost one: what they recorded before is gone on with
-    resume = resume or (ranks is not None and ranks.restarts > 0 and is_run(folder))
-    console = stderr_console(plain=plain)
-    is_script = isinstance(source, Script)
-    total = source.steps if isinstance(source, Script) else source.fields.steps
-    with (
-        _nothing_is_written(folder),
-        interruptible() as asked,
-        prints_to_stderr(),
-        # what a script prints itself would tear a live view
-        live.profile_view(console, total, asked=asked, quiet=quiet, plain=is_script, spoken=plain) as (
-            on_steps,
-            on_guard,
-        ),
-    ):
+    # torchrun has started all processes again after it lost one: what they recorded before is continued
+    resume = asked.resume or (ranks is not None and ranks.restarts > 0 and is_run(folder))
+    with _nothing_is_written(folder), profile_view(source, display) as (stopping, on_steps, on_guard):
         if board:
             on_steps, on_guard = board.of_profile(on_steps, on_guard)
-        options: dict[str, Any] = {"force": force, "resume": resume, "on_steps": on_steps, "on_guard": on_guard}
-        options |= {"should_stop": asked, "command": sys.argv}
+        how: dict[str, Any] = {"force": asked.force, "resume": resume, "on_steps": on_steps, "on_guard": on_guard}
+        how |= {"should_stop": stopping, "command": sys.argv}
         if isinstance(source, Script):
             from clipcal.scripts.profiling import profile
             from clipcal.training.keeping import Profiling
 
-            run = profile(source, folder, Profiling(**options))
+            run = profile(source, folder, Profiling(**how))
         else:
             from clipcal.training.profiling import profile as profile_spec
 
-            run = profile_spec(source, folder, threads=threads, **options)
-    if not quiet:
-        for text in run.info.notes:
-            note(f"note: {text}")
-        if run.info.status == "stopped":
-            note(f"stopped early: {run.info.reason}")
+            run = profile_spec(source, folder, threads=asked.threads, **how)
+    for text in run.info.notes:
+        display.note(f"note: {text}")
+    if run.info.status == "stopped":
+        display.note(f"stopped early: {run.info.reason}")
     if run.info.status == "interrupted":
         note(
             f"{run.info.reason}; {run.folder} keeps every step. `clipcal recommend {run.folder}` reads it, "
-            f"`{resuming(source, run.folder)}` goes on with it."
+            f"`{source.resuming(run.folder)}` continues it."
         )
-        raise typer.Exit(INTERRUPTED)
-    if not quiet:
-        note(f"wrote {run.folder}")
+        raise typer.Exit(Exit.INTERRUPTED)
+    display.note(f"wrote {run.folder}")
     return run
 
 
-def read(
-    source: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None
-) -> tuple[Evidence, Recommendation]:
-    from clipcal.recommendation.evidence import load
-
-    evidence = load(source, tag=tag, run=run, pattern=pattern)
-    return evidence, evidence.recommend()
-
-
-def save(run: Run, recommendation: Recommendation, *, quiet: bool) -> None:
-    from clipcal.run.jsonfile import write_json
-
-    try:
-        write_json(run.recommendation, recommendation.as_dict())
-    except InputError as e:
-        if not quiet:
-            print(f"note: {e}", file=sys.stderr)
+@contextlib.contextmanager
+def profile_view(source: Spec | Script, display: Display) -> Iterator[tuple[Interrupt, OnSteps, OnGuard]]:
+    """Progress while a source trains; Ctrl-C asks it to stop, and what it prints goes to stderr."""
+    console = stderr_console(plain=display.plain)
+    is_script = isinstance(source, Script)  # what it prints itself would tear a live view
+    with (
+        interruptible() as stopping,
+        prints_to_stderr(),
+        live.profile_view(
+            console, source.steps, asked=stopping, quiet=display.quiet, plain=is_script, spoken=display.plain
+        ) as (on_steps, on_guard),
+    ):
+        yield stopping, on_steps, on_guard
 
 
 @contextlib.contextmanager
 def _nothing_is_written(folder: Path) -> Iterator[None]:
-    from clipcal.run.directory import is_run
-
     before = is_run(folder)
     try:
         yield
     except KeyboardInterrupt:
         if not before and not is_run(folder):
-            stop("interrupted before anything was recorded; nothing was written", INTERRUPTED)
+            stop("interrupted before anything was recorded; nothing was written", Exit.INTERRUPTED)
         raise
 
 
 @contextlib.contextmanager
-def _arms_are_kept(run: Run) -> Iterator[None]:
+def _trials(run: Run, arms: ArmOptions, display: Display, board: Board | None) -> Iterator[Trials]:
+    """What trains the arms of a run, with progress while it does; Ctrl-C says what is kept of them."""
+    from clipcal.arms import trainers
+    from clipcal.arms.trials import Trials
+
+    view = live.arms_view(stderr_console(plain=display.plain), arms.steps or run.info.steps, quiet=display.quiet)
     try:
-        yield
+        with view as (on_plan, on_progress):
+            if board:
+                on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
+            options = trainers.ArmOptions(
+                steps=arms.steps,
+                jobs=arms.jobs,
+                executor=arms.executor,
+                arm_gpus=arms.arm_gpus,
+                force=arms.force,
+                on_plan=on_plan,
+                on_progress=on_progress,
+            )
+            yield Trials(run, options)
     except KeyboardInterrupt:
         stop(
             f"interrupted; {run.folder} keeps the profile and the arms that had ended. `clipcal verify {run.folder}` trains the rest for "
             "the recommended threshold.",
-            INTERRUPTED,
+            Exit.INTERRUPTED,
         )
 
 
 def run_verify(
-    run: Run,
-    recommendation: Recommendation,
-    others: list[float],
-    seeds: int,
-    options: ArmOptions,
-    *,
-    quiet: bool,
-    spaced: bool,
-    plain: bool = False,
-    board: Board | None = None,
+    run: Run, recommendation: Recommendation, arms: ArmOptions, display: Display, board: Board | None
 ) -> Verification:
-    from clipcal.arms.pool import warm_up
-
-    max_norm = recommendation.max_norm
+    max_norm, others = recommendation.max_norm, arms.other or []
     if max_norm is None:
         if not others:
             stop(
                 f"nothing to verify: {recommendation.reasons[0]} Give a threshold with --max-norm to try one all the same.",
-                NO,
+                Exit.NO,
             )
         max_norm, *others = others
-    if spaced:
-        print(flush=True)
-    if run.info.source.get("kind") == "spec":
+    if run.info.source.needs_torch:
         need_torch("`clipcal verify` of a spec's run")
-        if options.executor == "local":
-            warm_up(run.info.device)
-    from clipcal.arms.trials import Trials
+        if arms.executor == "local":
+            pool.warm_up(run.info.device)
     from clipcal.verification.verifying import verified
-    from clipcal.views.terminal import live
-    from clipcal.views.terminal.console import stderr_console
 
-    with (
-        _arms_are_kept(run),
-        live.arms_view(stderr_console(plain=plain), options.steps or run.info.steps, quiet=quiet) as (
-            on_plan,
-            on_progress,
-        ),
-    ):
-        if board:
-            on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
-        trials = Trials(run, replace(options, on_plan=on_plan, on_progress=on_progress))
-        return verified(trials, max_norm=max_norm, others=others, seeds=seeds)
+    with _trials(run, arms, display, board) as trials:
+        return verified(trials, max_norm=max_norm, others=others, seeds=arms.seeds)
 
 
 def run_choose(
-    run: Run,
-    recommendation: Recommendation,
-    others: list[float],
-    seeds: int,
-    jobs: int | None,
-    *,
-    quiet: bool,
-    spaced: bool,
-    plain: bool = False,
-    board: Board | None = None,
+    run: Run, recommendation: Recommendation, arms: ArmOptions, display: Display, board: Board | None
 ) -> Outcome:
-    from clipcal.arms.pool import warm_up
-
-    if spaced:
-        print(flush=True)
-    if run.info.source.get("kind") == "spec":
-        warm_up(run.info.device)
-    from clipcal.arms.trainers import ArmOptions
-    from clipcal.arms.trials import Trials
+    if run.info.source.needs_torch:
+        pool.warm_up(run.info.device)
     from clipcal.verification import choosing
-    from clipcal.views.terminal import live
-    from clipcal.views.terminal.console import stderr_console
 
-    view = live.arms_view(stderr_console(plain=plain), run.info.steps, quiet=quiet)
-    with _arms_are_kept(run), view as (on_plan, on_progress):
-        if board:
-            on_plan, on_progress = board.of_arms(run, on_plan, on_progress)
-        trials = Trials(run, ArmOptions(jobs=jobs, on_plan=on_plan, on_progress=on_progress))
-        return choosing.choose(trials, recommendation, others=others, seeds=seeds)
+    with _trials(run, arms, display, board) as trials:
+        return choosing.choose(trials, recommendation, others=arms.other or [], seeds=arms.seeds)

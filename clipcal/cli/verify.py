@@ -4,44 +4,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import typer
-
-from clipcal.cli.answering import NO, print_json, said_no
-from clipcal.cli.options import (
-    ArmGpus,
-    Executor,
-    Force,
-    Jobs,
-    Json,
-    Others,
-    Plain,
-    Plot,
-    Quiet,
-    RunArg,
-    Seeds,
-    Steps,
-    TensorBoard,
-)
-from clipcal.cli.showing import show_verification
-from clipcal.cli.steps import curves, read, run_verify, save
+from clipcal.cli import options
+from clipcal.cli.answering import HOLDS, finish, print_json, said_no
+from clipcal.cli.options import ArmOptions, Display
+from clipcal.cli.recommend import save
 from clipcal.errors import InputError
-from clipcal.verification.answer import SCHEMA
 
 
+@options.flags("run other seeds steps jobs executor arm_gpus plot tensorboard plain json force quiet")
 def verify(
-    run: RunArg,
-    other: Others = None,
-    seeds: Seeds = 3,
-    steps: Steps = None,
-    jobs: Jobs = None,
-    executor: Executor = "local",
-    arm_gpus: ArmGpus = None,
-    plot: Plot = None,
-    tensorboard: TensorBoard = None,
-    plain: Plain = False,
-    json: Json = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    run: options.RunArg,
+    arms: ArmOptions,
+    display: Display,
+    plot: options.Plot = None,
+    tensorboard: options.TensorBoard = None,
 ) -> None:
     """Train again, clipped beside unclipped.
 
@@ -49,24 +25,24 @@ def verify(
     too. Exit code 3 where clipping costs something or training is lost all the same.
     """
     with said_no(), ExitStack() as opened:
-        if plot is not None:
-            from clipcal.views.image.saving import check_file
+        from clipcal.cli.steps import curves, run_verify
+        from clipcal.recommendation.evidence import load
+        from clipcal.run.directory import open_run
+        from clipcal.verification.answer import SCHEMA
 
-            check_file(plot)
+        options.check_plot(plot)
         if run.is_dir():
-            from clipcal.run.directory import open_run
-
             open_run(run)  # not a log in it: that cannot be trained again
-        evidence, recommendation = read(run)
+        evidence = load(run)
+        recommendation = evidence.recommend()
         if evidence.run is None:
             raise InputError(
                 f"{run}: is a trace or a log by itself, which cannot be trained again. Name a run directory."
             )
-        from clipcal.arms.trainers import ArmOptions
-
-        board = opened.enter_context(curves(tensorboard, evidence.run.folder, quiet=quiet))
-        save(evidence.run, recommendation, quiet=quiet)
-        if json and recommendation.max_norm is None and not other:
+        board = opened.enter_context(curves(tensorboard, evidence.run.folder, display))
+        save(evidence.run, recommendation, display)
+        if display.json and recommendation.max_norm is None and not arms.other:
+            reasons = list(recommendation.reasons)
             nothing: dict[str, object] = {
                 "schema": SCHEMA,
                 "verdict": None,
@@ -74,30 +50,20 @@ def verify(
                 "arms": [],
                 "comparison": None,
             }
-            print_json(nothing | {"reasons": list(recommendation.reasons)})
-            raise typer.Exit(NO)
-        verification = run_verify(
-            evidence.run,
-            recommendation,
-            other or [],
-            seeds,
-            ArmOptions(steps=steps, jobs=jobs, executor=executor, arm_gpus=arm_gpus, force=force),
-            quiet=quiet,
-            spaced=False,
-            plain=plain,
-            board=board,
-        )
+            print_json({**nothing, "reasons": reasons})
+            finish(yes=False)
+        verification = run_verify(evidence.run, recommendation, arms, display, board)
         if board:
             board.recommend(recommendation)
-        if json:
+        if display.json:
             print_json(verification.as_dict())
         else:
-            show_verification(evidence.run, verification, plain=plain)
+            from clipcal.cli.showing import show_verification
+
+            show_verification(evidence.run, verification, display)
         if plot is not None:  # last: what was trained is told, whatever becomes of the picture
             from clipcal.views.image.pictures import draw_verification
-            from clipcal.views.terminal.console import note
 
             draw_verification(evidence.run, plot)
-            if not quiet:
-                note(f"wrote {plot}")
-    raise typer.Exit(0 if verification.verdict in ("holds", "no_difference") else NO)
+            display.note(f"wrote {plot}")
+    finish(yes=verification.verdict in HOLDS)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from functools import lru_cache
-
-import yaml
 
 from clipcal._version import __version__
 from clipcal.frameworks.snippets import SNIPPETS, provenance, snippet
@@ -15,7 +12,7 @@ from clipcal.run.directory import Run
 
 def framework_of(run: Run | None) -> str:
     """The framework that the run's script lets clip, where that was seen."""
-    name = str(run.info.source.get("framework")) if run is not None else ""
+    name = run.info.source.framework if run is not None else None
     return name if name in SNIPPETS else "pytorch"
 
 
@@ -39,25 +36,13 @@ def _provenance(recommendation: Recommendation, run: Run | None) -> str:
             steps=recommendation.steps,
             date=datetime.date.today().isoformat(),
         )
-    batch, accumulate = _batch(str(run.info.source.get("text", "")))
+    batch, accumulate = run.info.source.batch
     return provenance(
         version=__version__,
-        source=str(run.info.source.get("path", run.folder)),
+        source=run.info.source.path_or(run.folder),
         steps=recommendation.steps,
         batch_size=batch,
         accumulate=accumulate,
         num_ranks=run.info.world_size,
         date=run.info.started,
     )
-
-
-@lru_cache(maxsize=8)  # a report has a snippet for every framework, and reading YAML takes longer than all the rest
-def _batch(spec: str) -> tuple[int | None, int]:
-    """The batch size and the accumulated micro-batches that the spec of a run names; a spec that cannot be read names none."""
-    try:
-        fields = yaml.safe_load(spec)
-        size, accumulate = fields["data"].get("batch_size"), fields.get("accumulate", 1)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        return None, 1
-    whole = [isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (size, accumulate)]
-    return size if whole[0] else None, accumulate if whole[1] else 1

@@ -18,29 +18,14 @@ from typing import Any
 
 from clipcal.errors import InputError, is_full, nearest_path
 from clipcal.run.jsonfile import number, write_json
-from clipcal.run.kinds import is_arm_name, wrong
-from clipcal.run.records import FORMAT_NAME, FORMAT_VERSION, SOURCES, Method, read_record
+from clipcal.run.records import FORMAT_NAME, FORMAT_VERSION, SOURCES, Method, is_arm_name, read_record, wrong
 from clipcal.run.records import Status as Status
+from clipcal.run.source import Source, source_of
 
-_OWN = (
-    "run.json",
-    "trace.jsonl",
-    "layers.f32",
-    "layers.f32.partial",
-    "ranks.f32",
-    "ranks.f32.partial",
-    "guarded.jsonl",
-    "guarded-layers.f32",
-    "guarded-ranks.f32",
-    "guarded.jsonl.partial",
-    "guarded-layers.f32.partial",
-    "guarded-ranks.f32.partial",
-    "scale.jsonl",
-    "recommendation.json",
-    "choice.json",
-    "verification.json",
-    "report.html",
-)
+_GROWING = ("layers.f32", "ranks.f32", "guarded.jsonl", "guarded-layers.f32", "guarded-ranks.f32")
+"""Files that may be written anew beside the old one, as NAME.partial."""
+_RECORDS = ("run.json", "recommendation.json", "choice.json", "verification.json", "report.html")
+_OWN = (*_RECORDS, "trace.jsonl", "scale.jsonl", *_GROWING, *(f"{name}.partial" for name in _GROWING))
 _ASIDE = ".replaced"
 
 
@@ -48,13 +33,12 @@ _ASIDE = ".replaced"
 class RunInfo:
     """What run.json says: enough to train the same arm again, anywhere the user's code is.
 
-    ``source`` is ``{"kind": "spec", "path", "folder", "cwd", "text", "overrides"}``; ``status`` is "running" also for a
-    run that was killed; ``reason`` says why a run stopped before ``steps``; ``guard`` is the threshold of the guarded trace, and
-    ``in_use`` that of a script's own clipping, where it was watched.
+    ``status`` is "running" also for a run that was killed; ``reason`` says why a run stopped before ``steps``; ``guard`` is the
+    threshold of the guarded trace, and ``in_use`` that of a script's own clipping, where it was watched.
     """
 
     name: str
-    source: dict[str, Any]
+    source: Source
     fingerprint: str
     steps: int
     seeds: list[int]
@@ -80,6 +64,20 @@ class RunInfo:
         """What must be equal for two arms to be equal bit for bit."""
         return self.device, self.threads, self.world_size, self.platform, tuple(sorted(self.versions.items()))
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as run.json has them."""
+        return dataclasses.asdict(self) | {"source": dict(self.source.record)}
+
+
+class _InRun:
+    """A file of a run by its name: ``run.trace`` is its path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: Run, owner: type[Run]) -> Path:
+        return run.folder / self._name
+
 
 @dataclass(frozen=True)
 class Run:
@@ -88,45 +86,16 @@ class Run:
     folder: Path
     info: RunInfo
 
-    @property
-    def trace(self) -> Path:
-        return self.folder / "trace.jsonl"
-
-    @property
-    def layers(self) -> Path:
-        return self.folder / "layers.f32"
-
-    @property
-    def ranks(self) -> Path:
-        return self.folder / "ranks.f32"
-
-    @property
-    def guarded(self) -> Path:
-        return self.folder / "guarded.jsonl"
-
-    @property
-    def guarded_layers(self) -> Path:
-        return self.folder / "guarded-layers.f32"
-
-    @property
-    def guarded_ranks(self) -> Path:
-        return self.folder / "guarded-ranks.f32"
-
-    @property
-    def scale(self) -> Path:
-        return self.folder / "scale.jsonl"
-
-    @property
-    def choice(self) -> Path:
-        return self.folder / "choice.json"
-
-    @property
-    def recommendation(self) -> Path:
-        return self.folder / "recommendation.json"
-
-    @property
-    def verification(self) -> Path:
-        return self.folder / "verification.json"
+    trace = _InRun("trace.jsonl")
+    layers = _InRun("layers.f32")
+    ranks = _InRun("ranks.f32")
+    guarded = _InRun("guarded.jsonl")
+    guarded_layers = _InRun("guarded-layers.f32")
+    guarded_ranks = _InRun("guarded-ranks.f32")
+    scale = _InRun("scale.jsonl")
+    choice = _InRun("choice.json")
+    recommendation = _InRun("recommendation.json")
+    verification = _InRun("verification.json")
 
     def arm(self, name: str, seed: int) -> Path:
         """The trace of an arm. Raises InputError for a name that leads elsewhere."""
@@ -137,7 +106,7 @@ class Run:
     def save(self, **changes: Any) -> Run:
         """Write run.json with these fields changed."""
         info = dataclasses.replace(self.info, **changes)
-        write_json(self.folder / "run.json", {"schema": f"{FORMAT_NAME}/{FORMAT_VERSION}"} | dataclasses.asdict(info))
+        write_json(self.folder / "run.json", {"schema": f"{FORMAT_NAME}/{FORMAT_VERSION}"} | info.as_dict())
         return Run(self.folder, info)
 
 
@@ -181,12 +150,12 @@ def open_run(folder: Path | str) -> Run:
     assert raw is not None
     if "schema" not in raw:  # somebody else's: every version of ours has written it
         raise InputError(f"{path}: its 'schema' is missing, so it is no run's record of clipcal's. {alone}")
-    source = raw["source"]
-    found = wrong(source, SOURCES.get(source.get("kind"), {}), within="source")
+    source = source_of(raw["source"])
+    found = wrong(source.record, SOURCES.get(source.kind or "", {}), within="source")
     if found is not None:
         raise InputError(f"{path}: {found}. {alone}")
     known = {f.name for f in dataclasses.fields(RunInfo)}
-    fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"])}
+    fields = {k: v for k, v in raw.items() if k in known} | {"norm_type": number(raw["norm_type"]), "source": source}
     fields |= {k: None if raw.get(k) is None else number(raw[k]) for k in ("guard", "in_use")}
     return Run(folder, RunInfo(**fields))
 
@@ -202,28 +171,26 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
     if not is_run(folder):
         raise InputError(f"{folder}: holds other files and no run; name another directory with --out.")
     if not force:
+        state, further = _told(folder)
         raise InputError(
-            f"{folder}: already holds a run ({_state(folder)}). Read it with `clipcal recommend {folder}`, {_further(folder)}, "
+            f"{folder}: already holds a run ({state}). Read it with `clipcal recommend {folder}`, {further}, "
             "replace it with --force, or write elsewhere with --out."
         )
 
 
-def _further(folder: Path) -> str:
-    """What can be done with a run that is there, by how it ended."""
-    with contextlib.suppress(InputError):
-        if open_run(folder).info.status in ("complete", "stopped"):
-            return f"train its threshold with `clipcal verify {folder}`, make it longer with --resume and more --steps"
-    return f"go on with it by `clipcal profile` with --resume and --out {folder}"
-
-
-def _state(folder: Path) -> str:
+def _told(folder: Path) -> tuple[str, str]:
+    """How far the run that is there came, and what can be done with it."""
+    further = f"continue it by `clipcal profile` with --resume and --out {folder}"
     try:
-        info = open_run(folder).info
-        recorded = (folder / "trace.jsonl").read_bytes().count(b"\n") if (folder / "trace.jsonl").exists() else 0
+        run = open_run(folder)
+        recorded = run.trace.read_bytes().count(b"\n") if run.trace.exists() else 0
     except (InputError, OSError):
-        return "its run.json cannot be read"
-    state = {"running": "cut short or still running", "complete": "complete"}.get(info.status, info.status)
-    return f"{recorded} of {info.steps} steps, {state}"
+        return "its run.json cannot be read", further
+    status = run.info.status
+    if status in ("complete", "stopped"):
+        further = f"train its threshold with `clipcal verify {folder}`, make it longer with --resume and more --steps"
+    state = "cut short or still running" if status == "running" else status
+    return f"{recorded} of {run.info.steps} steps, {state}", further
 
 
 def _bring_back(folder: Path) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.run.kinds import wrong
-from clipcal.run.records import ROWS_HEADER
+from clipcal.run.records import ROWS_HEADER, wrong
 from clipcal.run.trace import AppendOnly
 
 FORMAT = "clipcal.layers/1"
@@ -101,12 +100,10 @@ class RowsFile:
 
     def repeat(self, rows: NDArray[np.float32]) -> None:
         """The rows of steps that are known."""
-        if self._rebuilt is None or not len(rows):
-            return
-        if self._writer is None:
-            self._rebuilt.unlink(missing_ok=True)
-            self._writer = LayersWriter(self._rebuilt, self.names, self.norm_type)
-        self._writer.append(rows)
+        if self._rebuilt is not None and len(rows):
+            if self._writer is None:
+                self._rebuilt.unlink(missing_ok=True)
+            self._write(self._rebuilt, rows)
 
     def cut(self) -> None:
         """Make the file ready for what comes after the known steps. Raises OSError."""
@@ -120,8 +117,11 @@ class RowsFile:
 
     def append(self, rows: NDArray[np.float32]) -> None:
         """The rows of steps that are new."""
+        self._write(self.path, rows)
+
+    def _write(self, path: Path, rows: NDArray[np.float32]) -> None:
         if self._writer is None:
-            self._writer = LayersWriter(self.path, self.names, self.norm_type)
+            self._writer = LayersWriter(path, self.names, self.norm_type)
         self._writer.append(rows)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ stays as it is until then."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class Recording:
     """``write`` takes steps and their rows of per-tensor norms; ``close`` says how the run ended. The norms of ``num_ranks`` ranks are
     kept too, where the steps have them. On ``resume``, steps that are there are compared, and where their layers or ranks are not,
     those are written again. ``run`` is None until something was written. Raises InputError, on ``resume`` already here, where the run
-    cannot be gone on with or not be written."""
+    cannot be resumed or not be written."""
 
     def __init__(
         self,
@@ -46,54 +46,53 @@ class Recording:
         if self._known is not None:
             _refuse_to_resume(here)
         known = 0 if self._known is None else len(self._known)
-        self._layers = RowsFile(here.layers, names, info.norm_type, known=known)
-        self._ranks = RowsFile(here.ranks, rank_names(num_ranks), 2.0, known=known) if num_ranks else None
+        self._beside = [RowsFile(here.layers, names, info.norm_type, known=known)]
+        if num_ranks:
+            self._beside.append(RowsFile(here.ranks, rank_names(num_ranks), 2.0, known=known))
 
     def write(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
         known = 0
         if self._known is not None:
             known = sum(s.step < len(self._known) for s in steps)
             _compare(self._known, steps[:known], self.info.device)
-            self._layers.repeat(rows[:known])
-            if self._ranks is not None:
-                self._ranks.repeat(rank_rows(steps[:known]))
+            for file, part in self._rows(steps[:known], rows[:known]):
+                file.repeat(part)
         if steps[known:]:
             self._append(steps[known:], rows[known:])
         self._on_steps(steps)
 
+    def _rows(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> Iterator[tuple[RowsFile, NDArray[np.float32]]]:
+        """The files beside the trace, each with its rows of these steps."""
+        yield self._beside[0], rows
+        for file in self._beside[1:]:
+            yield file, rank_rows(steps)
+
     def _append(self, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-        if self._trace is not None:
-            self._append_to(self._trace, steps, rows)
-        elif self._known is not None:
+        replacement = None
+        if self._trace is None and self._known is not None:
             try:
-                self.run = _reopen(self.folder, self.info, self._beside())
+                self.run = _reopen(self.folder, self.info, self._beside)
             except OSError as e:
                 raise cannot_write(self.folder, e, "What was recorded before is kept.") from None
-            self._append_to(None, steps, rows)
-        else:
+        elif self._trace is None:
             replacement = Replacement(self.folder, self.info, force=self._force)
-            try:
-                self._append_to(None, steps, rows)
-            except BaseException:
+        try:
+            # the trace comes last: whatever instant a process is killed at, the others hold at least its steps
+            for file, part in self._rows(steps, rows):
+                file.append(part)
+            self._trace = self._trace or AppendOnly(Run(self.folder, self.info).trace)
+            self._trace.append(lines_of(steps))
+        except BaseException:
+            if replacement is not None:
                 self._let_go()
                 replacement.undo()
-                raise
+            raise
+        if replacement is not None:
             replacement.keep()
             self.run = replacement.run
 
-    def _append_to(self, trace: AppendOnly | None, steps: Sequence[Step], rows: NDArray[np.float32]) -> None:
-        # the trace comes last: whatever instant a process is killed at, the others hold at least its steps
-        self._layers.append(rows)
-        if self._ranks is not None:
-            self._ranks.append(rank_rows(steps))
-        self._trace = trace or AppendOnly(Run(self.folder, self.info).trace)
-        self._trace.append(lines_of(steps))
-
-    def _beside(self) -> list[RowsFile]:
-        return [self._layers] if self._ranks is None else [self._layers, self._ranks]
-
     def _let_go(self) -> None:
-        for file in (*self._beside(), self._trace):
+        for file in (*self._beside, self._trace):
             if file is not None:
                 file.close()
         self._trace = None
@@ -110,11 +109,11 @@ def rank_rows(steps: Sequence[Step]) -> NDArray[np.float32]:
 
 
 def _known_steps(folder: Path, info: RunInfo) -> Trace:
-    """The steps of the run that is to be gone on with. Raises InputError where it cannot be; touches nothing."""
+    """The steps of the run that is to be resumed. Raises InputError where it cannot be; touches nothing."""
     was = open_run(folder).info
     if was.fingerprint != info.fingerprint:
         raise InputError(
-            f"{folder}: was profiled from another spec (or another --seed), so it cannot be gone on with. "
+            f"{folder}: was profiled from another spec (or another --seed), so it cannot be resumed. "
             "Profile into another directory with --out, or replace it with --force."
         )
     if was.environment != info.environment:
@@ -125,9 +124,7 @@ def _known_steps(folder: Path, info: RunInfo) -> Trace:
     path = Run(folder, was).trace
     trace = read_trace(path) if path.exists() and b"\n" in path.read_bytes() else trace_of([])
     if not np.array_equal(trace.step, np.arange(len(trace))):
-        raise InputError(
-            f"{path}: has lines that cannot be read, so its steps cannot be gone on with. Profile again with --force."
-        )
+        raise InputError(f"{path}: has lines that cannot be read, so it cannot be resumed. Profile again with --force.")
     if len(trace) >= info.steps or was.status == "stopped":
         raise InputError(
             f"{folder}: nothing is left to do ({len(trace)} steps, {was.status}). Ask for more with --steps, or go on "

@@ -7,39 +7,109 @@ version may write more. docs/format.md says what the fields mean.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from clipcal.errors import InputError
-from clipcal.run.kinds import (
-    ANYTHING,
-    ARM_NAME,
-    COUNT,
-    FLAG,
-    NUMBER,
-    NUMBER_OR_NULL,
-    POSITIVE,
-    POSITIVE_COUNT,
-    SEEDS,
-    STEP,
-    TEXT,
-    THRESHOLD,
-    TWO_ENDS,
-    Kind,
-    is_count,
-    is_p,
-    is_text,
-    kind,
-    list_of,
-    maybe,
-    object_of,
-    one_of,
-    or_null,
-    shown,
-    values_of,
-    wrong,
-)
+from clipcal.run.jsonfile import number
+
+_LONGEST_NAME = 120
+"""Characters of an arm's name: with its seed and ending it has to fit into a file's 255 bytes."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a field has to be. ``inner`` are the fields of an object, ``each`` is the kind of a list's items or of an object's values;
+    ``required`` is False for a field that may be absent, ``nullable`` True for one that may be null."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+    inner: Mapping[str, Kind] | None = None
+    each: Kind | None = None
+    required: bool = True
+    nullable: bool = False
+
+
+def is_arm_name(name: str) -> bool:
+    """Whether a file of the run can be called so: an arm's name must not lead out of the run's folder."""
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and not set(name) & set("/\\") and name[0] != "."
+
+
+def is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:  # half a surrogate pair: it could be neither printed nor written
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        number(value)
+    except (ValueError, OverflowError):
+        return False
+    return value is not None
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and number(value) > 0
+
+
+def is_p(value: Any) -> bool:
+    """The p of a norm, which the header of rows has as text: JSON has no infinity."""
+    try:
+        return isinstance(value, str) and float(value) > 0
+    except ValueError:
+        return False
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def one_of(words: Sequence[str]) -> Kind:
+    return Kind(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words)
+
+
+def list_of(each: Kind) -> Kind:
+    return Kind(f"a list, each of it {each.expected}", lambda v: isinstance(v, list), each=each)
+
+
+def object_of(inner: Mapping[str, Kind]) -> Kind:
+    return Kind("an object", lambda v: isinstance(v, dict), inner=inner)
+
+
+def values_of(each: Kind) -> Kind:
+    return Kind(f"an object, each value {each.expected}", lambda v: isinstance(v, dict), each=each)
+
+
+def or_null(one: Kind) -> Kind:
+    return replace(one, expected=f"{one.expected}, or null", nullable=True)
+
+
+def maybe(one: Kind) -> Kind:
+    return replace(one, required=False)
+
+
+TEXT = Kind("text", is_text)
+FLAG = Kind("true or false", lambda v: isinstance(v, bool))
+COUNT = Kind("a whole number from 0 on", is_count)
+POSITIVE_COUNT = Kind("a whole number from 1 on", lambda v: is_count(v) and v > 0)
+NUMBER = Kind("a number", _is_number)
+NUMBER_OR_NULL = or_null(NUMBER)
+POSITIVE = Kind("a number greater than 0", _is_positive)
+THRESHOLD = Kind("a finite number greater than 0", lambda v: _is_positive(v) and math.isfinite(number(v)))
+STEP = Kind("a whole number", _is_step)
+ANYTHING = Kind("anything", lambda v: True)
+ARM_NAME = Kind("a name without a path in it", lambda v: isinstance(v, str) and is_arm_name(v))
+SEEDS = Kind("a list of at least one seed", lambda v: isinstance(v, list) and bool(v), each=COUNT)
+TWO_ENDS = Kind("two numbers", lambda v: isinstance(v, list) and len(v) == 2, each=NUMBER)
 
 FORMAT_NAME = "clipcal.run"
 FORMAT_VERSION = 1
@@ -56,11 +126,11 @@ SPEC_SOURCE: Mapping[str, Kind] = {
     "overrides": values_of(ANYTHING),
 }
 SCRIPT_SOURCE: Mapping[str, Kind] = {
-    "words": Kind(expected="a list of at least one word", holds=lambda v: isinstance(v, list) and bool(v), each=TEXT),
+    "words": Kind("a list of at least one word", lambda v: isinstance(v, list) and bool(v), each=TEXT),
     "cwd": TEXT,
     "steps": COUNT,
     "seed": COUNT,
-    "optimizer": kind("a number, a class's name, or null", lambda v: v is None or is_count(v) or is_text(v)),
+    "optimizer": Kind("a number, a class's name, or null", lambda v: v is None or is_count(v) or is_text(v)),
     "scratch": FLAG,
     "trackers": FLAG,
     "threads": or_null(POSITIVE_COUNT),
@@ -141,12 +211,12 @@ STEP_LINE: Mapping[str, Kind] = {
 }
 ROWS_HEADER: Mapping[str, Kind] = {
     "format": TEXT,
-    "norm_type": kind("a number greater than 0, as text", is_p),
+    "norm_type": Kind("a number greater than 0, as text", is_p),
     "names": list_of(TEXT),
 }
 SCALE_HEADER: Mapping[str, Kind] = {
     "schema": one_of(("clipcal.scale/1",)),
-    "batch": kind("a whole number from 2 on", lambda v: is_count(v) and v > 1),
+    "batch": Kind("a whole number from 2 on", lambda v: is_count(v) and v > 1),
     "reduction": one_of(("mean", "sum", "unknown")),
     "batch_norm": maybe(FLAG),
 }
@@ -205,3 +275,36 @@ def newer(path: Path, name: str, version: int, newest: int) -> str:
         f"{path}: written by a newer clipcal ({name.removeprefix('clipcal.')} format {version}; this one reads up to {newest}). "
         "Upgrade with `pip install -U clipcal`; the file is left as it is."
     )
+
+
+def wrong(value: Mapping[str, Any], table: Mapping[str, Kind], *, within: str = "") -> str | None:
+    """Which field of an object is not what it has to be, as the middle of a sentence; None where all are."""
+    return next(_wrong_in(value, table, within), None)
+
+
+def _wrong_in(value: Mapping[str, Any], table: Mapping[str, Kind], within: str) -> Iterator[str]:
+    for name, kind in table.items():
+        where = f"{within}.{name}" if within else name
+        if name in value:
+            yield from _wrong_at(value[name], kind, where)
+        elif kind.required:
+            yield f"its {where!r} is missing (expected {kind.expected})"
+
+
+def _wrong_at(value: Any, kind: Kind, where: str) -> Iterator[str]:
+    if value is None and kind.nullable:
+        return
+    if not kind.holds(value):
+        yield f"its {where!r} is {shown(value)} (expected {kind.expected})"
+        return
+    if kind.inner is not None:
+        yield from _wrong_in(value, kind.inner, where)
+    if kind.each is not None:
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in inner:
+            yield from _wrong_at(item, kind.each, f"{where}.{key}" if isinstance(value, dict) else f"{where}[{key}]")
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -43,12 +43,12 @@ class Step:
             return None
         if any(math.isnan(norm) for norm in self.rank_norms):
             return math.nan
-        ordered = sorted(self.rank_norms)
-        middle = len(ordered) // 2
-        median = (ordered[middle] + ordered[~middle]) / 2
-        if median == 0:
-            return math.inf if ordered[-1] > 0 else math.nan
-        return ordered[-1] / median
+        from statistics import median  # few trainings have ranks, and it imports much
+
+        middle, largest = median(self.rank_norms), max(self.rank_norms)
+        if middle == 0:
+            return math.inf if largest > 0 else math.nan
+        return largest / middle
 
     def line(self) -> str:
         row: dict[str, Any] = {

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
 from clipcal.run.jsonfile import number
-from clipcal.run.kinds import wrong
-from clipcal.run.records import STEP_LINE
+from clipcal.run.records import STEP_LINE, wrong
 from clipcal.run.step import Step
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from clipcal.arms.pool import arm_name
 from clipcal.errors import InputError
-from clipcal.run.directory import Run, is_run, open_run
+from clipcal.run.directory import Run, RunInfo, is_run, open_run
 from clipcal.run.jsonfile import number, plain
+from clipcal.run.source import ScriptSource, source_of
 from clipcal.run.trace import read_trace
 from clipcal.runs.listing import Row, row_of, saved_by
 from clipcal.runs.sourcediff import Moved, asked_optimizer, moved, moved_keys, moved_words
@@ -80,41 +81,47 @@ def _open(folder: Path) -> Run:
 
 def _settings(a: Run, b: Run) -> tuple[bool | None, tuple[Moved, ...]]:
     """Whether both train the same way, and what was asked for and differs."""
-    one, other = a.info.source, b.info.source
-    kinds = str(one.get("kind", "unknown")), str(other.get("kind", "unknown"))
+    kinds = [run.info.source.kind or "unknown" for run in (a, b)]
     asked = moved(_asked(a), _asked(b))
     if kinds[0] != kinds[1]:
         return False, (Moved(field="kind", a=kinds[0], b=kinds[1]), *asked)
-    if kinds[0] == "spec":
-        keys = tuple(m for m in moved_keys(one, other) if m.field not in _OF_THE_RUN)
-        same_method = a.info.method == b.info.method
-        return a.info.fingerprint == b.info.fingerprint and same_method, (*keys, *asked)
-    if kinds[0] == "script":
-        words = moved_words(_words(one), _words(other))
-        own = ("optimizer", "scratch", "trackers", "cwd")
-        fields = moved({k: one.get(k) for k in own}, {k: other.get(k) for k in own})
-        same = a.info.fingerprint == b.info.fingerprint
-        alike = not words and a.info.seeds == b.info.seeds  # then it is the text that the fingerprints differ in
-        wanted = asked_optimizer(a.info), asked_optimizer(b.info)
-        if not same and alike and wanted[0] == wanted[1]:
-            text = Moved(field="the script's text", a=a.info.fingerprint, b=b.info.fingerprint)
-            return False, (text, *fields, *asked)
-        return same or (None if alike and not fields else False), (*words, *fields, *asked)
-    keys = moved({k: one.get(k) for k in ("path", "argv")}, {k: other.get(k) for k in ("path", "argv")})
-    shapes = a.info.fingerprint == b.info.fingerprint
-    parameters = () if shapes else (Moved(field="parameters", a=a.info.num_parameters, b=b.info.num_parameters),)
-    return (False if keys or not shapes else None), (*keys, *parameters, *asked)
+    same, found = _COMPARED.get(kinds[0], _others)(a.info, b.info)
+    return same, (*found, *asked)
 
 
 def _asked(run: Run) -> dict[str, Any]:
-    flags = run.info.source.get("overrides")
-    asked = {"steps": run.info.steps, "seeds": run.info.seeds}
-    return asked | ({"overrides": flags} if isinstance(flags, dict) and flags else {})
+    flags = run.info.source.overrides
+    return {"steps": run.info.steps, "seeds": run.info.seeds} | ({"overrides": flags} if flags else {})
 
 
-def _words(source: Mapping[str, Any]) -> list[str]:
-    words = source.get("words")
-    return list(map(str, words)) if isinstance(words, list) else []
+def _specs(a: RunInfo, b: RunInfo) -> tuple[bool | None, tuple[Moved, ...]]:
+    keys = tuple(m for m in moved_keys(a.source, b.source) if m.field not in _OF_THE_RUN)
+    return a.fingerprint == b.fingerprint and a.method == b.method, keys
+
+
+def _scripts(a: RunInfo, b: RunInfo) -> tuple[bool | None, tuple[Moved, ...]]:
+    one, other = a.source, b.source
+    assert isinstance(one, ScriptSource)
+    assert isinstance(other, ScriptSource)
+    words, fields = moved_words(one.words, other.words), moved(one.settings(), other.settings())
+    same = a.fingerprint == b.fingerprint
+    alike = not words and a.seeds == b.seeds  # then it is the text that the fingerprints differ in
+    if not same and alike and asked_optimizer(a) == asked_optimizer(b):
+        return False, (Moved(field="the script's text", a=a.fingerprint, b=b.fingerprint), *fields)
+    return same or (None if alike and not fields else False), (*words, *fields)
+
+
+def _others(a: RunInfo, b: RunInfo) -> tuple[bool | None, tuple[Moved, ...]]:
+    keys = moved(a.source.settings(), b.source.settings())
+    shapes = a.fingerprint == b.fingerprint
+    parameters = () if shapes else (Moved(field="parameters", a=a.num_parameters, b=b.num_parameters),)
+    return (False if keys or not shapes else None), (*keys, *parameters)
+
+
+_COMPARED: Mapping[str, Callable[[RunInfo, RunInfo], tuple[bool | None, tuple[Moved, ...]]]] = {
+    "spec": _specs,
+    "script": _scripts,
+}
 
 
 def _machine(run: Run, versions: Set[str]) -> dict[str, Any]:
@@ -131,7 +138,7 @@ def _machine(run: Run, versions: Set[str]) -> dict[str, Any]:
 def _results(run: Run, row: Row) -> dict[str, Any]:
     saved = saved_by(run)
     read = saved.recommendation or {}
-    stable, spikes = _part(read, "stable"), _part(read, "spikes")
+    stable, spikes = read.get("stable") or {}, read.get("spikes") or {}
     profiled = None
     with contextlib.suppress(InputError):
         profiled = final_loss(read_trace(run.trace).loss)
@@ -155,11 +162,6 @@ def _results(run: Run, row: Row) -> dict[str, Any]:
         "final_loss_unclipped": unclipped,
         "final_loss_clipped": clipped,
     }
-
-
-def _part(read: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part = read.get(key)
-    return part if isinstance(part, dict) else {}
 
 
 def _final_losses(verification: Mapping[str, Any], max_norm: float | None) -> tuple[float | None, float | None]:
@@ -211,7 +213,7 @@ def _source(rows: tuple[Row, Row], same: bool | None, settings: tuple[Moved, ...
     a, b = rows
     if a.kind != b.kind:
         return f"one is of a {a.kind}, the other of a {b.kind}"
-    noun = {"spec": "spec", "script": "command", "watch": "watched script"}.get(str(a.kind), "source")
+    noun = source_of({"kind": a.kind}).noun
     moved_there = tuple(m for m in settings if not m.field.startswith("overrides."))
     if moved_there:
         return f"the {noun} differs in {_listed(moved_there)}"

@@ -18,7 +18,7 @@ from clipcal.recommendation.evidence import read_choice
 from clipcal.run.directory import Run, is_run, open_run
 from clipcal.run.jsonfile import number, plain
 from clipcal.run.records import read_record
-from clipcal.runs.sourcediff import State, shown_source, source_now
+from clipcal.runs.sourcediff import State, source_now
 
 SCHEMA = "clipcal.runs/1"
 DEPTH = 3
@@ -33,7 +33,7 @@ class Row:
     ``max_norm`` is the threshold that training chose (``chosen`` names the candidate), or else the one that was read;
     ``verified_at`` the one that ``verification`` is about. ``recorded`` are the steps of the trace that a threshold is read
     from, of ``steps`` that were asked for (0: nobody said how many). ``unreadable`` are the files of the run that cannot
-    be read, and ``problem`` says so in a sentence; ``next`` is a command that goes on from here.
+    be read, and ``problem`` says so in a sentence; ``next`` is a command to continue with.
     """
 
     path: str
@@ -85,7 +85,7 @@ _WRITTEN_BY = {"verification.json": "verify", "recommendation.json": "recommend"
 def list_runs(folder: Path, *, now: datetime.datetime) -> list[Row]:
     """The runs in and below ``folder``, the newest first. Raises InputError where it is no folder."""
     if not os.path.lexists(folder):
-        near = nearest_path(folder, (p for p in _glob(folder.parent) if p.is_dir()), listed=0)
+        near = nearest_path(folder, (p for p in folder.parent.glob("*") if p.is_dir()), listed=0)
         raise InputError(f"{folder}: no such folder.{near} Expected one with runs in it; the default is runs.")
     if not folder.is_dir():
         raise InputError(
@@ -123,10 +123,6 @@ def _folders_in(place: Path) -> list[Path]:
                 if entry.is_dir() and not entry.name.startswith((".", "__pycache__", "node_modules")):
                     names.append(entry.name)
     return [place / name for name in sorted(names)]
-
-
-def _glob(folder: Path) -> list[Path]:
-    return list(folder.glob("*")) if folder.is_dir() else []
 
 
 def row_of(run: Run, *, now: datetime.datetime) -> Row:
@@ -169,20 +165,17 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
     guard = info.guard if run.guarded.exists() else None
     recorded = _lines(run.trace if guard is None else run.guarded)
     since = source_now(info)
-    saved, unreadable, problem, command = saved_by(run), [], None, None
+    saved = saved_by(run)
     read, verified, choice = saved.recommendation, saved.verification, saved.choice
-    if read is None and recorded:
-        command = shlex.join(["clipcal", "recommend", path])
-    for name, said in saved.problems.items():
-        unreadable.append(name)
+    verb, problem = "recommend" if read is None and recorded else None, None
+    if saved.problems:
+        name, problem = list(saved.problems.items())[-1]
         verb = _WRITTEN_BY.get(name)
-        command = shlex.join(["clipcal", verb, path]) if verb else None
-        problem = said
     return when, Row(
         path=path,
         name=info.name,
-        kind=str(info.source.get("kind", "unknown")),
-        source=shown_source(info, here=Path.cwd()),
+        kind=info.source.kind or "unknown",
+        source=info.source.shown(Path.cwd()),
         status=info.status,
         reason=info.reason,
         recorded=recorded,
@@ -198,32 +191,29 @@ def _known(run: Run, now: datetime.datetime) -> tuple[float, Row]:
         changed_keys=since.keys,
         started=info.started,
         age_seconds=_age(when, now),
-        unreadable=tuple(unreadable),
+        unreadable=tuple(saved.problems),
         problem=problem,
-        next=command,
+        next=shlex.join(["clipcal", verb, path]) if verb else None,
     )
 
 
 def saved_by(run: Run) -> Saved:
     """The records beside a run's trace. One that is damaged does not keep the others from being listed."""
+    choice: Choice | None = None
+    found: dict[str, dict[str, Any] | None] = {}
     problems: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    for path in (run.choice, run.verification, run.recommendation):  # what is said last is to be mended first
+    try:
+        choice = read_choice(run)
+    except InputError as e:
+        problems[run.choice.name] = str(e)
+    for path in (run.verification, run.recommendation):  # the problem that stands last is to be mended first
+        command = shlex.join(["clipcal", _WRITTEN_BY[path.name], str(run.folder)])
         try:
-            found[path.name] = read_choice(run) if path == run.choice else _read(run, path)
+            found[path.name] = read_record(path, todo=f"`{command}` writes it anew.")
         except InputError as e:
             problems[path.name] = str(e)
-    return Saved(
-        recommendation=found.get("recommendation.json"),
-        verification=found.get("verification.json"),
-        choice=found.get("choice.json"),
-        problems=problems,
-    )
-
-
-def _read(run: Run, path: Path) -> dict[str, Any] | None:
-    command = shlex.join(["clipcal", _WRITTEN_BY[path.name], str(run.folder)])
-    return read_record(path, todo=f"`{command}` writes it anew.")
+    read, verified = found.get(run.recommendation.name), found.get(run.verification.name)
+    return Saved(recommendation=read, verification=verified, choice=choice, problems=problems)
 
 
 def _threshold(record: dict[str, Any] | None) -> float | None:

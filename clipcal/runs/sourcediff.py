@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ import yaml
 
 from clipcal.errors import InputError
 from clipcal.run.directory import RunInfo
+from clipcal.run.source import ScriptSource, Source, SpecSource, source_of
+from clipcal.sources.script import from_source as script_of
 from clipcal.sources.spec import Spec, from_source
 
 State = Literal["same", "changed", "gone", "unknown"]
@@ -44,29 +47,12 @@ class SourceNow:
 
 def source_now(info: RunInfo) -> SourceNow:
     """Compare a run's source with the file that it came from. Reads files alone; imports nothing of the user's."""
-    kind = info.source.get("kind")
-    if kind == "spec":
-        return _spec_now(info)
-    return _script_now(info) if kind == "script" else SourceNow(state="unknown")
+    now = _NOW.get(info.source.kind or "")
+    return now(info) if now is not None else SourceNow(state="unknown")
 
 
-def shown_source(info: RunInfo, *, here: Path) -> str:
-    """What was trained, as it would be typed ``here``: the spec's file, or the words of a script."""
-    source = info.source
-    if source.get("kind") == "spec":
-        if source["cwd"] == str(here):
-            return str(source["path"])
-        file = _spec_file(source)
-        return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
-    if _is_script(source):
-        there = "" if source["cwd"] == str(here) else f" (in {source['cwd']})"
-        return shlex.join(map(str, source["words"])) + there
-    watched = " (watched)" if source.get("kind") == "watch" else ""
-    return f"{source.get('path', 'unknown')}{watched}"
-
-
-def moved_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Moved, ...]:
-    """Keys of two specs (their sources, as run.json has them) whose values are not the same, defaults filled in."""
+def moved_keys(a: Source, b: Source) -> tuple[Moved, ...]:
+    """Keys of two specs whose values are not the same, defaults filled in; of texts that are no specs, the keys as they stand there."""
     specs = _parsed(a), _parsed(b)
     if specs[0] is None or specs[1] is None:
         return moved(_read(a), _read(b))
@@ -114,17 +100,18 @@ def _options(words: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _spec_now(info: RunInfo) -> SourceNow:
+    assert isinstance(info.source, SpecSource)
     try:
-        text = _spec_file(info.source).read_text(encoding="utf-8")
+        text = info.source.file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return SourceNow(state="gone")
     except UnicodeDecodeError:
         return SourceNow(state="changed")
     except (OSError, ValueError):
         return SourceNow(state="unknown")
-    if text == info.source["text"]:
+    now = info.source.changed(text=text)
+    if now == info.source:
         return SourceNow(state="same")
-    now = info.source | {"text": text}
     spec = _parsed(now)
     # the fingerprint leaves out which method clips, and the threshold of one is none for another
     if spec is not None and spec.fingerprint == info.fingerprint and spec.fields.clip.method == info.method:
@@ -134,16 +121,12 @@ def _spec_now(info: RunInfo) -> SourceNow:
 
 
 def _script_now(info: RunInfo) -> SourceNow:
-    # scripts stand on the training side, though this module of theirs does not load torch
-    from clipcal.sources.script import from_source as script_of
-
-    if not _is_script(info.source):
-        return SourceNow(state="unknown")
+    assert isinstance(info.source, ScriptSource)
     try:
         script = script_of(info.source)
         there = (Path(script.cwd) / script.path).is_file()
         # run.json names the optimizer that was picked, and the fingerprint is of what was asked for
-        wanted = {asked_optimizer(info), info.source.get("optimizer")}
+        wanted = {asked_optimizer(info), info.source.optimizer}
         alike = any(replace(script, optimizer=o).fingerprint == info.fingerprint for o in wanted)
     except (InputError, OSError, ValueError, TypeError):
         return SourceNow(state="unknown")
@@ -152,49 +135,34 @@ def _script_now(info: RunInfo) -> SourceNow:
     return SourceNow(state="same" if alike else "changed")
 
 
+_NOW: Mapping[str, Callable[[RunInfo], SourceNow]] = {"spec": _spec_now, "script": _script_now}
+
+
 def asked_optimizer(info: RunInfo) -> int | str | None:
     """The --optimizer that a script was profiled with, as its fingerprint has it; None for none."""
-    given = None
     ours = info.command[: info.command.index("--")] if "--" in info.command else info.command
-    for i, word in enumerate(map(str, ours)):
-        if word.startswith("--optimizer="):
-            given = word.partition("=")[2]
-        elif word == "--optimizer" and i + 1 < len(ours):
-            given = str(ours[i + 1])
+    words = [part for word in map(str, ours) for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = next((value for flag, value in reversed([*pairwise(words)]) if flag == "--optimizer"), None)
     return int(given) if given is not None and given.isdigit() else given
 
 
-def _is_script(source: Mapping[str, Any]) -> bool:
-    words = source.get("words")
-    return (
-        source.get("kind") == "script"
-        and isinstance(words, list)
-        and bool(words)
-        and isinstance(source.get("cwd"), str)
-    )
-
-
-def _spec_file(source: Mapping[str, Any]) -> Path:
-    return Path(source["folder"]) / Path(source["path"]).name
-
-
-def _parsed(source: Mapping[str, Any]) -> Spec | None:
-    return _parse(json.dumps({k: source[k] for k in ("path", "folder", "cwd", "text", "overrides")}))
+def _parsed(source: Source) -> Spec | None:
+    return _parse(json.dumps(source.record))
 
 
 @lru_cache(maxsize=1024)
-def _parse(source: str) -> Spec | None:
+def _parse(record: str) -> Spec | None:
     """Many runs are of one spec, and reading YAML takes longer than all the rest."""
     try:
-        return from_source(json.loads(source))
+        return from_source(source_of(json.loads(record)))
     except (InputError, RecursionError):
         return None
 
 
-def _read(source: Mapping[str, Any]) -> Any:
+def _read(source: Source) -> Any:
     """The keys as they stand in the text, where it is no spec."""
     try:
-        return yaml.safe_load(source["text"])
+        return yaml.safe_load(source.text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
 

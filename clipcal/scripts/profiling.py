@@ -127,7 +127,7 @@ class _Keeper:
         picked = replace(self.script, optimizer=int(self._gathering.lead["number"]))
         ended_by_itself = end.status == "complete" and self._gathering.given < self.script.steps
         self.run = made.save(
-            source=picked.source() | {"framework": findings.framework(self._gathering)},
+            source=picked.source().changed(framework=findings.framework(self._gathering)),
             in_use=findings.in_use(self._gathering),
             steps=self._gathering.given if ended_by_itself else self.script.steps,
         )

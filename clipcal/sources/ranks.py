@@ -29,9 +29,3 @@ def ranks_here(environ: Mapping[str, str] = os.environ) -> Ranks | None:
     except (KeyError, ValueError):
         return None
     return found if found.world > 1 and "MASTER_ADDR" in environ else None
-
-
-def called(ranks: Ranks | None = None) -> list[str]:
-    """The words that call clipcal as this process was called, or on as many ``ranks``."""
-    ranks = ranks or ranks_here()
-    return ["clipcal"] if ranks is None else ["torchrun", "--nproc-per-node", str(ranks.world), "-m", "clipcal"]

@@ -8,15 +8,14 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError, nearest
 from clipcal.run.directory import is_run
-from clipcal.run.kinds import wrong
-from clipcal.run.records import SCRIPT_SOURCE
+from clipcal.run.source import ScriptSource, Source
 
 STEPS = 300
 """Optimizer steps to observe where nobody says how many: 200 after the warm-up are adequate."""
@@ -81,23 +80,29 @@ class Script:
             words = [_absolute(word, self.cwd) for word in words]
         return [sys.executable, *words] if self.words[0].endswith(".py") else words
 
-    def source(self) -> dict[str, Any]:
+    def source(self) -> ScriptSource:
         """What run.json keeps: enough to run it again."""
-        return {"kind": "script", "path": self.path} | asdict(self) | {"words": list(self.words)}
+        return ScriptSource.of(path=self.path, **asdict(self))
+
+    def resuming(self, folder: Path) -> str:
+        """What continues a run of it that was cut short."""
+        is_file = self.words[0].endswith(".py")
+        before, after = (self.words[:1], self.words[1:]) if is_file else ((), self.words)
+        options = ["--out", str(folder), "--resume"]
+        return shlex.join(["clipcal", "profile", *before, *options, *(["--", *after] if after else [])])
 
     def shown(self) -> str:
         return shlex.join(self.words)
 
 
-def from_source(source: Mapping[str, Any], *, record: Path | str = "run.json", **changes: Any) -> Script:
-    """The script of a run, of which ``record`` tells. Raises InputError where it lacks something that a script needs."""
-    found = wrong(source, SCRIPT_SOURCE, within="source")
-    if found is not None:
+def from_source(source: Source, *, record: Path | str = "run.json", **changes: Any) -> Script:
+    """The script of a run; ``record`` is its run.json. Raises InputError where it lacks something that a script needs."""
+    assert isinstance(source, ScriptSource)
+    if source.missing is not None:
         raise InputError(
-            f"{record}: {found}, so the script cannot be run again. Profile it again into another directory."
+            f"{record}: {source.missing}, so the script cannot be run again. Profile it again into another directory."
         )
-    fields = {k: source[k] for k in ("cwd", "steps", "seed", "optimizer", "scratch", "trackers", "threads")}
-    return replace(Script(words=tuple(source["words"]), **fields), **changes)
+    return replace(Script(**source.fields()), **changes)
 
 
 def from_words(words: Sequence[str], *, cwd: Path | None = None, **fields: Any) -> Script:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from clipcal.errors import InputError, SpecError, nearest, nearest_path
+from clipcal.run.records import Method
+from clipcal.run.source import Source, SpecSource
+from clipcal.sources.ranks import ranks_here
+from clipcal.sources.targets import near_target
 
 Place = tuple[int, int]
 KeyPath = tuple[str | int, ...]
@@ -32,11 +36,6 @@ def _target(value: Any) -> Any:
         hint = f" Did you mean '_target_' where it says {slip!r}?" if slip else ""
         raise ValueError(f"has no `_target_`, the import path of what to build.{hint}")
     return value
-
-
-def near_target(keys: Iterable[str]) -> str | None:
-    """The key that is likely a slip of ``_target_``."""
-    return next(iter(difflib.get_close_matches("_target_", map(str, keys), n=1, cutoff=0.7)), None)
 
 
 Target = Annotated[
@@ -65,7 +64,7 @@ class _Strict(BaseModel):
 
 
 class ClipSpec(_Strict):
-    method: Literal["norm", "value", "per_tensor"] = "norm"
+    method: Method = "norm"
     """norm: clip_grad_norm_ over all parameters. value: clip_grad_value_. per_tensor: each tensor by its own norm."""
     norm_type: float = Field(default=2.0, gt=0)
     """The p of the norm; 2.0 is what every framework clips by, .inf the largest element."""
@@ -124,6 +123,16 @@ class Spec:
         return self.fields.name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.stem).strip("-.") or "run"
 
     @property
+    def steps(self) -> int:
+        return self.fields.steps
+
+    def resuming(self, folder: Path) -> str:
+        """What continues a run of it that was cut short."""
+        ranks = ranks_here()
+        launched = [] if ranks is None else ["torchrun", "--nproc-per-node", str(ranks.world), "-m"]
+        return shlex.join([*launched, "clipcal", "profile", str(self.file), "--out", str(folder), "--resume"])
+
+    @property
     def fingerprint(self) -> str:
         """Equal for specs that train the same way: how long, where and under which name does not count."""
         trained = self.fields.model_dump(exclude={"name", "steps", "device"})
@@ -132,21 +141,11 @@ class Spec:
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
     def where(self, path: KeyPath) -> str:
-        while path and path not in self.places:
-            path = path[:-1]
-        line, column = self.places.get(path, (1, 1))
-        return f"{self.file}:{line}:{column}"
+        return _where(self.file, self.places, path)
 
-    def source(self) -> dict[str, Any]:
+    def source(self) -> SpecSource:
         """What run.json keeps, so that ``from_source`` gives this spec again."""
-        return {
-            "kind": "spec",
-            "path": str(self.file),
-            "folder": str(self.folder),
-            "cwd": str(self.cwd),
-            "text": self.text,
-            "overrides": self.overrides,
-        }
+        return SpecSource.of(path=self.file, folder=self.folder, cwd=self.cwd, text=self.text, overrides=self.overrides)
 
 
 def load_spec(path: Path | str, **overrides: Any) -> Spec:
@@ -168,28 +167,29 @@ def load_spec(path: Path | str, **overrides: Any) -> Spec:
     return parse_spec(text, file=file, folder=file.parent.resolve(), cwd=Path.cwd(), overrides=overrides)
 
 
-def from_source(source: Mapping[str, Any], **overrides: Any) -> Spec:
+def from_source(source: Source, **overrides: Any) -> Spec:
     """The spec that a run was made from, as it was then."""
-    return parse_spec(
-        source["text"],
-        file=Path(source["path"]),
-        folder=Path(source["folder"]),
-        cwd=Path(source["cwd"]),
-        overrides=source["overrides"] | overrides,
-    )
+    given = source.overrides | overrides
+    file, folder, cwd = Path(source.path), Path(source.folder), Path(source.cwd)
+    return parse_spec(source.text, file=file, folder=folder, cwd=cwd, overrides=given)
 
 
 def parse_spec(text: str, *, file: Path, folder: Path, cwd: Path, overrides: Mapping[str, Any]) -> Spec:
     data, places = _read_yaml(text, file)
     given = {k: v for k, v in overrides.items() if v is not None}
-    spec = Spec(
-        fields=Fields.model_construct(), file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places
-    )
     try:
         fields = Fields.model_validate(data | given)
     except ValidationError as e:
-        raise SpecError(_complaint(e, data | given, spec, given)) from None
+        raise SpecError(_complaint(e, lambda path: _where(file, places, path), given)) from None
     return Spec(fields=fields, file=file, folder=folder, cwd=cwd, text=text, overrides=given, places=places)
+
+
+def _where(file: Path, places: Mapping[KeyPath, Place], path: KeyPath) -> str:
+    """The place of a key, or of the nearest one around it that stands in the file."""
+    while path and path not in places:
+        path = path[:-1]
+    line, column = places.get(path, (1, 1))
+    return f"{file}:{line}:{column}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -229,9 +229,8 @@ def _read_yaml(text: str, file: Path) -> tuple[dict[str, Any], dict[KeyPath, Pla
             f"{file}:1:1: empty. A spec has at least `model`, `data` and `optimizer`; `clipcal init` writes one."
         )
     if not isinstance(data, dict):
-        raise SpecError(
-            f"{file}:1:1: holds {'text' if isinstance(data, str) else f'a {_kind(data)}'}; expected keys such as `model:`, `data:` and `optimizer:`."
-        )
+        found = "text" if isinstance(data, str) else f"a {_kind(data)}"
+        raise SpecError(f"{file}:1:1: holds {found}; expected keys such as `model:`, `data:` and `optimizer:`.")
     places: dict[KeyPath, Place] = {}
     _collect(node, (), places, file)
     return data, places
@@ -268,13 +267,12 @@ def _collect(
 _FLAGS = {"steps": "--steps", "seed": "--seed", "device": "--device"}
 
 
-def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, given: Mapping[str, Any]) -> str:
+def _complaint(error: ValidationError, where: Callable[[KeyPath], str], given: Mapping[str, Any]) -> str:
     """The first thing that is wrong, in a sentence; unknown keys first, since one of them often explains a missing one."""
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    e = errors[0]
-    path = tuple(p for p in e["loc"])
+    e = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = e["loc"]
     name = ".".join(str(p) for p in path)
-    place = spec.where(path)
+    place = where(path)
     if path and path[0] in given and path[0] in _FLAGS:
         place = _FLAGS[str(path[0])]
     if e["type"] == "extra_forbidden":
@@ -285,9 +283,9 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
     if e["type"] in ("value_error", "assertion_error"):
         reason = str(e["ctx"]["error"]) if "ctx" in e else e["msg"]
         if not path:  # of two keys at once: at the one that is likelier meant to go
-            place = spec.where(("training_step",))
+            place = where(("training_step",))
         elif isinstance(e["input"], dict) and (slip := near_target(e["input"])):
-            place = spec.where((*path, slip))
+            place = where((*path, slip))
         return f"{place}: `{name}` {reason}" if path else f"{place}: {reason}."
     expected = {
         "greater_than_equal": "expected a whole number of at least {ge}",
@@ -310,25 +308,17 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], spec: Spec, give
     return f"{place}: `{name}` is {_shown(e['input'])}; {expected.format(**limits)}."
 
 
+_WORDS = {"str": "text", "list": "list", "dict": "mapping", "int": "number", "float": "number", "bool": "truth value"}
+
+
 def _shown(value: Any) -> str:
-    return (
-        "empty"
-        if value is None
-        else f"{value!r} ({_kind(value)})"
-        if isinstance(value, (str, list, dict))
-        else repr(value)
-    )
+    if value is None:
+        return "empty"
+    return f"{value!r} ({_kind(value)})" if isinstance(value, (str, list, dict)) else repr(value)
 
 
 def _kind(value: Any) -> str:
-    return {
-        "str": "text",
-        "list": "list",
-        "dict": "mapping",
-        "int": "number",
-        "float": "number",
-        "bool": "truth value",
-    }.get(type(value).__name__, type(value).__name__)
+    return _WORDS.get(type(value).__name__, type(value).__name__)
 
 
 def json_schema() -> dict[str, Any]:

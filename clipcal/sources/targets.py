@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,7 @@ class Builder:
         """
         target = self._locate(config, at)
         if not callable(target):
-            raise SpecError(
-                f"{self._where((*at, '_target_'))}: `{config['_target_']}` is {a_kind(target)} and cannot be called."
-            )
+            raise SpecError(f"{self._named(config, at)} is {a_kind(target)} and cannot be called.")
         first = next(iter(_parameters(target)), "")
         if offers and first in offers:
             args = (offers[first],)
@@ -75,26 +73,25 @@ class Builder:
         if inspect.isroutine(target):
             return self._partial(target, config, at)
         if not callable(target):
-            raise SpecError(f"{self._where((*at, '_target_'))}: `{config['_target_']}` cannot be called.")
-        if not inspect.isclass(target) and not _arguments(config):
-            instance: Callable[..., Any] = target
-            return instance
-        built = self._call(target, config, at, ())
+            raise SpecError(f"{self._named(config, at)} cannot be called.")
+        as_it_is = not inspect.isclass(target) and not _arguments(config)
+        built: Callable[..., Any] = target if as_it_is else self._call(target, config, at, ())
         if not callable(built):
-            raise SpecError(
-                f"{self._where((*at, '_target_'))}: `{config['_target_']}` gave {a_kind(built)}, which cannot be called."
-            )
-        called: Callable[..., Any] = built
-        return called
+            raise SpecError(f"{self._named(config, at)} gave {a_kind(built)}, which cannot be called.")
+        return built
+
+    def _named(self, config: Mapping[str, Any], at: Path_, place: str | None = None) -> str:
+        """How an error begins: the place of a target, and its import path."""
+        return f"{place or self._where((*at, '_target_'))}: `{config['_target_']}`"
 
     def _value(self, value: Any, at: Path_) -> Any:
         """An argument: nested targets are built, lists and mappings searched for them."""
         if isinstance(value, Mapping):
             if "_target_" in value:
                 return self._nested(value, at)
-            for key in difflib.get_close_matches("_target_", map(str, value), n=1, cutoff=0.7):
-                if key.startswith("_") and key.endswith("_"):
-                    raise SpecError(f"{self._where((*at, key))}: unknown key {key!r}. Did you mean '_target_'?")
+            slip = near_target(value)
+            if slip is not None and slip.startswith("_") and slip.endswith("_"):
+                raise SpecError(f"{self._where((*at, slip))}: unknown key {slip!r}. Did you mean '_target_'?")
             return {k: self._value(v, (*at, k)) for k, v in value.items()}
         if isinstance(value, list):
             return [self._value(v, (*at, i)) for i, v in enumerate(value)]
@@ -139,41 +136,34 @@ class Builder:
                     self._wrong_argument(target, config, at, min(unknown))
                 missing = _missing(target, keywords, config, given=len(args))
                 if missing:
-                    names = ", ".join(repr(m) for m in missing)
-                    raise SpecError(
-                        f"{self._where((*at, '_target_'))}: `{config['_target_']}` needs {names}, which the spec does not give. "
-                        f"Add {'it' if len(missing) == 1 else 'them'} under `{_dotted(at)}`. It takes: {_listed(target)}."
-                    ) from None
-                raise SpecError(
-                    f"{self._where((*at, '_target_'))}: `{config['_target_']}` cannot be called like this: {e}. It takes: {_listed(target)}."
-                ) from None
+                    names, them = ", ".join(repr(m) for m in missing), "it" if len(missing) == 1 else "them"
+                    why = f"needs {names}, which the spec does not give. Add {them} under `{_dotted(at)}`"
+                else:
+                    why = f"cannot be called like this: {e}"
+                raise SpecError(f"{self._named(config, at)} {why}. It takes: {_listed(target)}.") from None
         try:
             return target(*args, **keywords)
         except InputError:
             raise
         except (Exception, SystemExit) as e:
-            place, hint = self._where((*at, "_target_")), ""
+            place, hint = None, ""
             quoted = next(_numbers_as_text(arguments | {"_args_": config.get("_args_", [])}, ()), None)
             if quoted is not None:
                 place = self._where((*at, *quoted[0]))
                 hint = (
-                    f" `{_dotted(quoted[0])}` is {quoted[1]!r}, which is text; a number has a point before its decimals, "
+                    f". `{_dotted(quoted[0])}` is {quoted[1]!r}, which is text; a number has a point before its decimals, "
                     "and is written without quotes."
                 )
+            named, kind = self._named(config, at, place), type(e).__name__
             if is_users(e.__traceback__):
-                raise UserCodeError(
-                    f"{place}: `{config['_target_']}` raised {type(e).__name__} while it was built: {e}{hint and '.' + hint}",
-                    trimmed_traceback(e),
-                ) from None
-            raise SpecError(
-                f"{place}: `{config['_target_']}` refuses its arguments: {type(e).__name__}: {e}{hint and '.' + hint}"
-            ) from None
+                text = f"{named} raised {kind} while it was built: {e}{hint}"
+                raise UserCodeError(text, trimmed_traceback(e)) from None
+            raise SpecError(f"{named} refuses its arguments: {kind}: {e}{hint}") from None
 
     def _wrong_argument(self, target: Callable[..., Any], config: Mapping[str, Any], at: Path_, name: str) -> None:
-        raise SpecError(
-            f"{self._where((*at, name))}: `{config['_target_']}` takes no argument {name!r}."
-            f"{nearest(name, [p for p in _parameters(target) if p not in ('args', 'kwargs')])}"
-        )
+        known = [p for p in _parameters(target) if p not in ("args", "kwargs")]
+        place = self._where((*at, name))
+        raise SpecError(f"{self._named(config, at, place)} takes no argument {name!r}.{nearest(name, known)}")
 
     def _locate(self, config: Mapping[str, Any], at: Path_) -> Any:
         path = config["_target_"]
@@ -198,9 +188,8 @@ class Builder:
                 try:
                     found = getattr(parent, name)
                 except AttributeError:
-                    known = [n for n in dir(parent) if not n.startswith("_")]
-                    what = f"module `{'.'.join(names[:i])}`" if inspect.ismodule(parent) else f"`{'.'.join(names[:i])}`"
-                    raise SpecError(f"{place}: {what} has no {name!r}.{_only_near(name, known)}") from None
+                    what = f"{'module ' * inspect.ismodule(parent)}`{'.'.join(names[:i])}`"
+                    raise SpecError(f"{place}: {what} has no {name!r}.{_only_near(name, _public(parent))}") from None
         return found
 
     def _import(self, module: str, place: str, path: str, parent: Any) -> Any:
@@ -210,9 +199,7 @@ class Builder:
             if isinstance(e, ModuleNotFoundError) and e.name == module:
                 last = module.rpartition(".")[2]
                 if parent is not None:
-                    known = _modules_in([Path(p) for p in parent.__path__]) | {
-                        n for n in dir(parent) if not n.startswith("_")
-                    }
+                    known = _modules_in([Path(p) for p in parent.__path__]) | set(_public(parent))
                     raise SpecError(
                         f"{place}: `{parent.__name__}` has no {last!r}, so `{path}` cannot be found.{_only_near(last, known)}"
                     ) from None
@@ -227,6 +214,15 @@ class Builder:
             ) from None
 
 
+def near_target(keys: Iterable[Any]) -> str | None:
+    """The key that is likely a slip of ``_target_``."""
+    return next(iter(difflib.get_close_matches("_target_", map(str, keys), n=1, cutoff=0.7)), None)
+
+
+def _public(owner: Any) -> list[str]:
+    return [name for name in dir(owner) if not name.startswith("_")]
+
+
 def _only_near(word: str, known: Sequence[str] | set[str]) -> str:
     """The nearest known word, but never the whole list: a package has hundreds of names."""
     hint = nearest(word, known)
@@ -234,15 +230,8 @@ def _only_near(word: str, known: Sequence[str] | set[str]) -> str:
 
 
 def _modules_in(folders: Sequence[Path]) -> set[str]:
-    names: set[str] = set()
-    for folder in folders:
-        if folder.is_dir():
-            for p in folder.iterdir():
-                if p.suffix == ".py":
-                    names.add(p.stem)
-                elif p.is_dir() and p.name.isidentifier():
-                    names.add(p.name)
-    return names
+    inside = [p for folder in folders if folder.is_dir() for p in folder.iterdir()]
+    return {p.stem for p in inside if p.suffix == ".py" or (p.is_dir() and p.name.isidentifier())}
 
 
 def _numbers_as_text(value: Any, at: Path_) -> Iterator[tuple[Path_, str]]:

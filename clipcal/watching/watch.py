@@ -19,6 +19,7 @@ from clipcal.hooks.listening import ClipCall, ClipSite, Listener, check, is_nest
 from clipcal.hooks.observing import Observer, kept, rank_and_world
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.recording import Recording
+from clipcal.run.source import WatchSource
 from clipcal.run.step import clip_scale
 from clipcal.training.loop import Observation
 from clipcal.training.profiling import environment
@@ -176,7 +177,7 @@ class Watch(Listener):
         shapes = [(name, tuple(p.shape)) for name, p in zip(self._names, self._params, strict=True)]
         return RunInfo(
             name=self.folder.name,
-            source={"kind": "watch", "path": script, "argv": [str(a) for a in sys.argv[1:]]},
+            source=WatchSource.of(path=script, argv=[str(a) for a in sys.argv[1:]]),
             fingerprint=hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
             steps=steps or 0,
             seeds=[0],

@@ -67,7 +67,7 @@ def read(run: Path) -> dict[str, Any]:
     rows = (opened.layers, opened.ranks, opened.guarded_layers, opened.guarded_ranks)
     shown = arms(opened)
     found = {
-        "info": opened.info,
+        "info": opened.info.as_dict(),
         "traces": traces,
         "rows": {path.name: _rows(path) for path in rows if path.exists()},
         "scale": _scale(opened.scale) if opened.scale.exists() else None,

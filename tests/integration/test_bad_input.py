@@ -1169,4 +1169,4 @@ def test_a_threshold_that_is_none_is_refused(clipcal: Clipcal, recorded: Path, v
 
 def test_our_own_frames_can_be_told_from_the_users() -> None:
     """The checks above look for this folder; it has to be where clipcal is."""
-    assert os.path.isfile(f"{OURS}cli/main.py")
+    assert os.path.isfile(f"{OURS}errors.py")

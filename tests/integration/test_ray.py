@@ -348,7 +348,7 @@ def test_code_is_sent_to_a_node_without_it(
     (project.folder / "weights.bin").write_bytes(b"data")
     orders = [
         Order(
-            source=info.source | {"text": info.source["text"].replace("toy.watched", factory)},
+            source=info.source.changed(text=info.source.text.replace("toy.watched", factory)),
             arm=Arm(name="max_norm=4", max_norm=4.0, seed=seed),
             steps=info.steps,
             device="cpu",

@@ -19,6 +19,7 @@ from conftest import Clipcal, Project, rows_of, snapshot
 from clipcal.errors import InputError
 from clipcal.run.directory import Replacement, RunInfo, open_run
 from clipcal.run.layers import read_layers
+from clipcal.run.source import Source
 from clipcal.run.trace import AppendOnly
 
 COUNTING = """
@@ -157,7 +158,7 @@ def test_a_replacement_on_a_full_disk_says_to_free_space(tmp_path: Path, monkeyp
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    info: dict[str, Any] = {"name": "x", "source": {}, "fingerprint": "", "steps": 1, "seeds": [0]}
+    info: dict[str, Any] = {"name": "x", "source": Source(), "fingerprint": "", "steps": 1, "seeds": [0]}
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(InputError, match=r"No space left on device\)\. Free some space, or choose another place"):
         Replacement(tmp_path / "run", RunInfo(**info, device="cpu", threads=1), force=False)

@@ -85,7 +85,7 @@ def test_as_its_users_write_it(tmp_path: Path, name: str) -> None:
     place = f"train.py:{line}" + (f" ({case.through})" if case.through else "")
     assert run.info.notes[0] == its_clipping(run, place, case.clip)
     assert run.info.in_use == case.clip
-    assert run.info.source["path"] == "train.py"
+    assert run.info.source.path == "train.py"
 
 
 def test_boring_model_of_lightning(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_two_ranks(tmp_path: Path, name: str) -> None:
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     run = check(Kind(tmp_path, "train.py", launch, steps=8), clip=1.0, force=0.5, real=name == "ddp")
     assert run.info.world_size == 2
-    assert run.info.source["path"] == "train.py"
+    assert run.info.source.path == "train.py"
     layers, trace = read_layers(run.layers), read_trace(run.trace)
     assert list(layers.names) == [f"{i}.{kind}" for i in (0, 2, 3) for kind in ("weight", "bias")]
     np.testing.assert_allclose(np.linalg.norm(layers.norms, axis=1), trace.grad_norm, rtol=1e-6)

@@ -13,6 +13,7 @@ from nursery import PYTHON, REAL
 
 from clipcal.run.directory import open_run
 from clipcal.run.layers import read_layers
+from clipcal.run.source import ScriptSource
 
 LOOP = """\
 import sys, torch
@@ -279,7 +280,8 @@ def test_any_command_line(project: Project, clipcal: Clipcal, launch: str) -> No
     words = {"module": (sys.executable, "-m", "pkg.train"), "shell": ("bash", "go.sh")}[launch]
     clipcal("profile", "-n", "15", "-o", "runs/any", "-q", "--", *words).ok()
     run = open_run(project.run("any"))
-    assert run.info.source["words"] == list(words)
+    assert isinstance(run.info.source, ScriptSource)
+    assert run.info.source.words == words
     assert len(rows_of(run.trace)) == 15
     if launch == "shell":  # nothing has to be said twice
         arms = clipcal("verify", "runs/any", "--max-norm", "0.5", "--seeds", "1", "--json", "-q").json()["arms"]

@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from clipcal.arms.pool import Arm
 from clipcal.run.directory import Run, RunInfo
+from clipcal.run.source import Source
 from clipcal.run.step import Step
 from clipcal.run.trace import read_trace
 from clipcal.views.tensorboard.curves import TEXT, Board
@@ -307,7 +308,7 @@ def test_steps_are_there_while_training_goes_on(tmp_path: Path) -> None:
 def test_an_arm_is_followed_while_its_trace_grows(tmp_path: Path) -> None:
     from clipcal.arms.pool import Progress
 
-    info = RunInfo(name="run", source={}, fingerprint="", steps=4, seeds=[0], device="cpu", threads=1)
+    info = RunInfo(name="run", source=Source(), fingerprint="", steps=4, seeds=[0], device="cpu", threads=1)
     run = Run(tmp_path / "run", info)
     arm = Arm(name="max_norm=0.5", max_norm=0.5, seed=1)
     path, lines = run.arm(arm.name, 1), [s.line() for s in steps([1.0, 2.0, 3.0, 4.0])]

@@ -119,9 +119,9 @@ def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
         "import clipcal.recommendation.evidence, clipcal.views.terminal.console, clipcal.frameworks.snippets, clipcal.logs, clipcal.views.terminal.following, clipcal.frameworks.applying",
         "import clipcal.views.html.writing",
         "import clipcal.sources.spec; clipcal.sources.spec.json_schema()",
-        "import clipcal.sources.samples.finding, clipcal.sources.samples.writing; clipcal.sources.samples.finding.samples()",
+        "import clipcal.sources.samples; clipcal.sources.samples.samples()",
         "import clipcal.runs.comparing, clipcal.views.terminal.comparison, clipcal.sources.script",
-        "import clipcal.doctor.examining, clipcal.doctor.view, clipcal.cli.doctor",
+        "import clipcal.doctor.examining, clipcal.cli.doctor",
         "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.arms.trainers, clipcal.views.terminal.live, clipcal.verification.choosing",
     ],
 )

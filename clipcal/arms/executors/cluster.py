@@ -51,7 +51,7 @@ class RayExecutor:
         if not arms:
             return
         source = self._info.source
-        folders = [Path(f) for f in dict.fromkeys((source["folder"], source["cwd"])) if Path(f).is_dir()]
+        folders = [Path(f) for f in dict.fromkeys((source.folder, source.cwd)) if Path(f).is_dir()]
         code = {str(f): digest_of(f) for f in folders}
         orders = [
             Order(

@@ -17,6 +17,7 @@ from typing import Any
 from clipcal.arms.executors.folders import digest_of, moved, unpack
 from clipcal.arms.pool import Arm, OnProgress, Progress, train_in_turn
 from clipcal.errors import ClipcalError, InputError, UserCodeError
+from clipcal.run.source import Source
 
 _UNPACKED: dict[str, Path] = {}
 
@@ -26,7 +27,7 @@ class Order:
     """One arm of the run with this ``source``. ``code`` is the digest of every folder that holds the user's code, where clipcal was
     started, and ``machine`` what that run was trained on."""
 
-    source: dict[str, Any]
+    source: Source
     arm: Arm
     steps: int
     device: str
@@ -81,8 +82,8 @@ def train_there(order: Order, node: str, fetch: Callable[[], bytes | None], repo
         pick_device(order.device)  # a node may have no GPU that torch sees, whatever it says that it has
         if any(digest_of(Path(folder)) != digest for folder, digest in order.code.items()):
             root = _root_of(order, node, fetch)
-        source = order.source | {key: _placed(order.source[key], root) for key in ("folder", "cwd")}
-        here = [_placed(order.cwd, root), source["cwd"], "."]
+        source = order.source.changed(folder=_placed(order.source.folder, root), cwd=_placed(order.source.cwd, root))
+        here = [_placed(order.cwd, root), source.cwd, "."]
         with (
             # as code that reads a file beside it expects
             contextlib.chdir(next(folder for folder in here if Path(folder).is_dir())),
@@ -119,7 +120,7 @@ def _root_of(order: Order, node: str, fetch: Callable[[], bytes | None]) -> Path
         data = fetch()
         if data is None:
             raise InputError(
-                f"The Ray node {node} does not have the code in {order.source['folder']}, and it is too large to be sent there. Put it on a "
+                f"The Ray node {node} does not have the code in {order.source.folder}, and it is too large to be sent there. Put it on a "
                 "disk that all nodes share, or move data out of its folder."
             )
         root = _own_folder() / f"code{len(_UNPACKED)}"

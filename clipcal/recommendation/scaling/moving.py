@@ -56,7 +56,7 @@ def probe_of(evidence: Evidence) -> Probed:
         raise InputError(
             f"{run.folder}: is lost at once without clipping, so its norms say nothing of another batch. Profile at the larger batch itself."
         )
-    if run.info.source.get("kind") != "spec":
+    if run.info.source.kind != "spec":
         raise InputError(
             f"{run.folder}: was profiled from a script, which is run as it is, at its own batch. Profile it at the larger batch, or give a spec to "
             "`clipcal profile SPEC --scale batch=2`."
@@ -64,15 +64,15 @@ def probe_of(evidence: Evidence) -> Probed:
     if not run.scale.exists():
         raise InputError(
             f"{run.folder}: has no probe at a larger batch, which --scale needs. Take one with "
-            f"`clipcal profile {Path(str(run.info.source['path']))} --out {run.folder} --resume --scale batch=2`."
+            f"`clipcal profile {Path(run.info.source.path)} --out {run.folder} --resume --scale batch=2`."
         )
     return read_probed(run.scale)
 
 
 def named(run: Run, times: int) -> Run:
     """The run as the source of a snippet's comment: the batch that stands there is not the one that the threshold is for."""
-    path = f"{run.info.source.get('path', run.folder)} (moved to {times} x its batch)"
-    return Run(run.folder, replace(run.info, source=run.info.source | {"path": path}))
+    path = f"{run.info.source.path_or(run.folder)} (moved to {times} x its batch)"
+    return Run(run.folder, replace(run.info, source=run.info.source.changed(path=path)))
 
 
 def _moved(r: Recommendation, t: Transfer, probed: Probed, taken: Taken) -> Recommendation:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
 from clipcal.run.jsonfile import dumps, number
-from clipcal.run.kinds import wrong
-from clipcal.run.records import SCALE_HEADER, SCALE_LINE
+from clipcal.run.records import SCALE_HEADER, SCALE_LINE, wrong
 
 SCHEMA = "clipcal.scale/1"
 LARGEST_PROBE = 16  # times the batch: as many backward passes a step

@@ -9,6 +9,7 @@ import sys
 import torch
 
 from clipcal.errors import ClipcalError, RankLost, UserCodeError
+from clipcal.run.source import source_of
 from clipcal.sources.spec import from_source
 from clipcal.sources.targets import importable_from
 from clipcal.training.gradnorm import ClipRule
@@ -27,7 +28,7 @@ def follow() -> int:
     assert group is not None
     try:
         for order in group.orders():
-            spec = from_source(order["source"], seed=order["seed"], steps=order["steps"])
+            spec = from_source(source_of(order["source"]), seed=order["seed"], steps=order["steps"])
             rule = None if order["rule"] is None else ClipRule(**order["rule"])
             device = device_of(torch.device(order["device"]), group.ranks)
             with num_threads(order["threads"]), importable_from([spec.folder, spec.cwd]):

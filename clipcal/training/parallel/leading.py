@@ -46,7 +46,7 @@ def parts_for(
     group = group_here()
     assert group is not None
     group.order(
-        source=spec.source(),
+        source=dict(spec.source().record),
         seed=seed,
         steps=spec.fields.steps,
         device=device.type,

@@ -52,7 +52,7 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         arms=arms(of) if of is not None else None,
         rules=replay(evidence.norms, r),
         facts=_facts(evidence),
-        spec=str(of.info.source["text"]) if of is not None and of.info.source.get("text") else None,
+        spec=(of.info.source.text or None) if of is not None else None,
         commands=_commands(evidence, path, tag, run, pattern),
     )
 
@@ -75,11 +75,9 @@ def _facts(evidence: Evidence) -> tuple[tuple[str, str], ...]:
     if evidence.run is None:
         return (("log", evidence.source), ("steps read", f"{len(evidence.norms):,}"))
     info = evidence.run.info
-    s = info.source
-    overrides = s.get("overrides") if isinstance(s.get("overrides"), dict) else {}
     facts = [
-        ("source", str(s.get("path", "")) or str(s.get("kind", ""))),
-        ("changed by options", ", ".join(f"{k} = {v}" for k, v in (overrides or {}).items())),
+        ("source", info.source.path or info.source.kind or ""),
+        ("changed by options", ", ".join(f"{k} = {v}" for k, v in info.source.overrides.items())),
         ("steps", f"{len(evidence.norms):,} of {info.steps:,}" if info.steps else f"{len(evidence.norms):,}"),
         ("ended", info.status + (f": {info.reason}" if info.reason else "")),
         ("seed", ", ".join(map(str, info.seeds))),

@@ -16,6 +16,7 @@ from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import judged_rows
 from clipcal.run.directory import Run, RunInfo, now
+from clipcal.run.source import source_of
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import course
 from clipcal.views.terminal import answers
@@ -144,7 +145,7 @@ def test_what_is_no_threshold(tmp_path: Path, max_norm: float) -> None:
 def recorded(folder: Path, norms: Any, *, chosen: float | None = None, **info: Any) -> Evidence:
     """A run of clipcal's own, as `calibrate` leaves it."""
     made = RunInfo(
-        name="run", source={"kind": "script"}, fingerprint="", steps=len(norms), seeds=[0], device="cpu", threads=1,
+        name="run", source=source_of({"kind": "script"}), fingerprint="", steps=len(norms), seeds=[0], device="cpu", threads=1,
         started=now(), status="complete", **info,
     )  # fmt: skip
     folder.mkdir()

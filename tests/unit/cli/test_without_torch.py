@@ -22,6 +22,7 @@ from conftest import Answer
 from made_runs import make_run, spiky
 
 from clipcal.cli.main import app
+from clipcal.run.source import source_of
 
 ABSENT = """\
 import importlib.machinery
@@ -82,7 +83,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     make_run(folder / "runs" / "made", spiky(), layers=["a", "b"])
     script = {"words": ["train.py"], "cwd": str(folder), "steps": 50, "seed": 0}
     script |= {"optimizer": 1, "scratch": False, "trackers": False, "threads": None}
-    make_run(folder / "runs" / "script", spiky(), name="script", source={"kind": "script", "path": "train.py"} | script)
+    source = source_of({"kind": "script", "path": "train.py"} | script)
+    make_run(folder / "runs" / "script", spiky(), name="script", source=source)
     (folder / "train.yaml").write_text("clip: 1.0\n")
     (folder / "train.py").write_text("import torch\n")
     names = ("model", "data", "optimizer", "training_step")

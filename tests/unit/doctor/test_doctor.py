@@ -16,7 +16,7 @@ from conftest import Answer
 from typer.testing import CliRunner
 
 from clipcal.cli.main import app
-from clipcal.doctor import examining, facts, requirements, selftest
+from clipcal.doctor import examining, facts, selftest
 from clipcal.doctor.selftest import SelfTest
 from clipcal.hooks import insides
 
@@ -199,8 +199,8 @@ def test_where_a_package_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("older", "newer"), [("2.5.1", "2.6"), ("2.6.0+cpu", "2.10.0a0+git1"), ("1.26", "1.26.1"), ("0.9", "1")]
 )
 def test_versions_compare_by_their_numbers(older: str, newer: str) -> None:
-    assert requirements.numbers(older) < requirements.numbers(newer)
-    assert requirements.numbers("2.6.0+cu124") == requirements.numbers("2.6")
+    assert facts.numbers(older) < facts.numbers(newer)
+    assert facts.numbers("2.6.0+cu124") == facts.numbers("2.6")
 
 
 def test_every_extra_of_the_metadata_is_for_users_or_for_those_who_work_on_clipcal() -> None:
@@ -208,5 +208,5 @@ def test_every_extra_of_the_metadata_is_for_users_or_for_those_who_work_on_clipc
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     named = set(project["optional-dependencies"])
-    assert set(requirements.EXTRAS) <= named
-    assert named <= set(requirements.EXTRAS) | {"bench", "docs", "frameworks", "dev", "release"}
+    assert set(facts.EXTRAS) <= named
+    assert named <= set(facts.EXTRAS) | {"bench", "docs", "frameworks", "dev", "release"}

@@ -16,6 +16,7 @@ from clipcal.recommendation.culprits import Culprits, culprits, times
 from clipcal.recommendation.evidence import load
 from clipcal.run.directory import Run, RunInfo
 from clipcal.run.layers import LayersWriter
+from clipcal.run.source import source_of
 from clipcal.run.step import Step
 from clipcal.run.trace import Floats, lines_of
 
@@ -45,7 +46,7 @@ def write(tmp_path: Path) -> Write:
         **info: Any,
     ) -> Path:
         fields: dict[str, Any] = {
-            "name": "made", "source": {"kind": "script"}, "fingerprint": "0", "steps": len(norms), "seeds": [0], "device": "cpu",
+            "name": "made", "source": source_of({"kind": "script"}), "fingerprint": "0", "steps": len(norms), "seeds": [0], "device": "cpu",
             "threads": 1, "status": "complete", "norm_type": 2.0,
         }  # fmt: skip
         made = Run(tmp_path / "run", RunInfo(**(fields | info)))

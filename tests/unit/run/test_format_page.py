@@ -15,7 +15,7 @@ from clipcal._version import __version__
 from clipcal.recommendation.answer import SCHEMA as RECOMMENDATION_SCHEMA
 from clipcal.run import records
 from clipcal.run.directory import _OWN
-from clipcal.run.kinds import Kind
+from clipcal.run.records import Kind
 from clipcal.verification.answer import SCHEMA as VERIFICATION_SCHEMA
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -13,11 +13,10 @@ from golden.reading import copied, golden_runs, name_of
 from clipcal.arms import pool as arms_module
 from clipcal.errors import InputError
 from clipcal.recommendation.scaling.probed import read_probed
-from clipcal.run import kinds
+from clipcal.run import records
 from clipcal.run.directory import open_run
-from clipcal.run.kinds import Kind, wrong
 from clipcal.run.layers import read_layers
-from clipcal.run.records import FILES, ROWS_HEADER, SCALE_HEADER, SCALE_LINE, STEP_LINE, read_record
+from clipcal.run.records import FILES, ROWS_HEADER, SCALE_HEADER, SCALE_LINE, STEP_LINE, Kind, read_record, wrong
 from clipcal.run.trace import read_trace
 
 
@@ -179,7 +178,7 @@ def test_the_name_of_an_arm_leads_nowhere_else(name: str) -> None:
 
 def test_the_arms_that_clipcal_trains_have_such_names() -> None:
     for max_norm, lr_scale in ((None, 1.0), (1e-12, 0.1), (123456.789, 0.1), (2.0, 1.0)):
-        assert kinds.is_arm_name(arms_module.arm_name(max_norm, lr_scale))
+        assert records.is_arm_name(arms_module.arm_name(max_norm, lr_scale))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -223,8 +222,8 @@ def test_a_file_that_is_no_object(name: str, text: str) -> None:
 
 
 def test_the_tables_can_be_wrong() -> None:
-    assert wrong({"a": 1}, {"a": kinds.COUNT}) is None
-    assert wrong({}, {"a": kinds.COUNT}) == "its 'a' is missing (expected a whole number from 0 on)"
-    assert wrong({"a": True}, {"a": kinds.COUNT}) == "its 'a' is true (expected a whole number from 0 on)"
-    assert wrong({"a": 10**400}, {"a": kinds.NUMBER}) is not None
-    assert wrong({"a": "\ud800"}, {"a": kinds.TEXT}) is not None
+    assert wrong({"a": 1}, {"a": records.COUNT}) is None
+    assert wrong({}, {"a": records.COUNT}) == "its 'a' is missing (expected a whole number from 0 on)"
+    assert wrong({"a": True}, {"a": records.COUNT}) == "its 'a' is true (expected a whole number from 0 on)"
+    assert wrong({"a": 10**400}, {"a": records.NUMBER}) is not None
+    assert wrong({"a": "\ud800"}, {"a": records.TEXT}) is not None

@@ -15,8 +15,7 @@ from clipcal.errors import InputError
 from clipcal.recommendation.evidence import read_choice
 from clipcal.run import records
 from clipcal.run.directory import Run, open_run
-from clipcal.run.kinds import wrong
-from clipcal.run.records import FILES, SOURCES, read_record
+from clipcal.run.records import FILES, SOURCES, read_record, wrong
 from clipcal.views.figures.arms import arms
 
 CONFIG = "gradient_clip_val: 1.0\n"

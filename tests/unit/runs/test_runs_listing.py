@@ -16,6 +16,7 @@ from rich.console import Console
 import clipcal
 from clipcal.errors import InputError
 from clipcal.run.directory import Run, RunInfo
+from clipcal.run.source import Source, source_of
 from clipcal.runs.comparing import RunComparison, compare_runs
 from clipcal.runs.listing import Row, list_runs
 from clipcal.runs.sourcediff import moved_words
@@ -44,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def saved(folder: str, source: dict[str, Any], fingerprint: str, **changes: Any) -> Run:
+def saved(folder: str, source: Source, fingerprint: str, **changes: Any) -> Run:
     fields: dict[str, Any] = {
         "name": Path(folder).name,
         "steps": 60,
@@ -285,8 +286,8 @@ def test_a_script_that_was_edited_since(asked: object) -> None:
 
 def test_what_cannot_be_told_is_not_called_stale() -> None:
     script_run("runs/module", "python", "-m", "pkg.train")
-    saved("runs/watched", {"kind": "watch", "path": "train.py", "argv": []}, "abc")
-    saved("runs/odd", {"kind": "script", "words": 3}, "abc")
+    saved("runs/watched", source_of({"kind": "watch", "path": "train.py", "argv": []}), "abc")
+    saved("runs/odd", source_of({"kind": "script", "words": 3}), "abc")
     rows = {r.path: r for r in listed()}
     assert {r.source_now for r in rows.values()} == {"unknown"}
     assert [rows[p].stale for p in rows] == [None] * 3
@@ -398,7 +399,7 @@ def test_two_runs_of_one_spec() -> None:
 
 def json_info(folder: str) -> dict[str, Any]:
     raw = json.loads(Path(folder, "run.json").read_text())
-    return {k: v for k, v in raw.items() if k != "schema"}
+    return {k: v for k, v in raw.items() if k != "schema"} | {"source": source_of(raw["source"])}
 
 
 def test_two_scripts_differ_in_their_words_or_in_their_text() -> None:

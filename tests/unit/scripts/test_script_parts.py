@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from clipcal.errors import InputError
+from clipcal.run.source import source_of
 from clipcal.scripts.child.growing import COUNT, GrowingRows, row_of
 from clipcal.scripts.child.naming import names_of
 from clipcal.scripts.child.stream import Changes
@@ -65,9 +66,9 @@ def test_paths_are_absolute_in_a_scratch_directory(tmp_path: Path) -> None:
 
 def test_a_script_from_run_json_is_the_same_script() -> None:
     given = script("train.py", "--x", "{seed}", seed=3, steps=20, optimizer="adam", scratch=True, threads=2)
-    assert from_source(json.loads(json.dumps(given.source()))) == given
+    assert from_source(source_of(json.loads(json.dumps(given.source().record)))) == given
     with pytest.raises(InputError, match=r"its 'source\.\w+' is missing"):
-        from_source({"kind": "script", "words": ["x"]})
+        from_source(source_of({"kind": "script", "words": ["x"]}))
 
 
 @pytest.mark.parametrize("option", ["-I", "-E", "-S", "-sE", "-uI"])

@@ -28,6 +28,7 @@ from clipcal.errors import InputError
 from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.run.directory import Run, RunInfo, now
+from clipcal.run.source import Source
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import course
 from clipcal.views.figures.heat import Heat
@@ -435,7 +436,9 @@ def verified_run(folder: Path, diverged: bool) -> Run:
             {"verdict": "holds", "max_norm": 2.0, "arms": arms, "reasons": ["It $holds$."], "comparison": comparison}
         )
     )
-    info = RunInfo(name="x", source={}, fingerprint="", steps=200, seeds=[0], device="cpu", threads=1, started=now())
+    info = RunInfo(
+        name="x", source=Source(), fingerprint="", steps=200, seeds=[0], device="cpu", threads=1, started=now()
+    )
     return Run(folder, info)
 
 
