@@ -81,7 +81,7 @@ def calibrate(
             outcome = run_choose(
                 run, recommendation, other or [], seeds, jobs, quiet=quiet, spaced=not json, plain=plain, board=board
             )
-            evidence, recommendation = read(run.folder)
+            recommendation = evidence.recommend(recommendation.reading)
             save(run, recommendation, quiet=quiet)
         if board:
             board.recommend(recommendation)

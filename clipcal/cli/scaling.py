@@ -110,7 +110,7 @@ def moved_to(
     if recommendation.max_norm is None:
         return evidence, recommendation, None
     assert evidence.run is not None
-    moved = move(recommendation, evidence.norms, probed, times)
+    moved = move(recommendation, probed, times)
     return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
 
 

@@ -45,7 +45,7 @@ def compared(
     if compare:
         from clipcal.recommendation.replay import replay
 
-        replayed = replay(evidence.norms, recommendation)
+        replayed = replay(recommendation)
     return replayed, found
 
 

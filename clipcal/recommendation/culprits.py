@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.peaks import Peaks, Rows, evenly, peaks_of
+from clipcal.recommendation.peaks import Peaks, evenly, peaks_of
 from clipcal.run.jsonfile import plain
 from clipcal.run.layers import Layers, read_layers
-
-Floats = NDArray[np.float64]
+from clipcal.run.trace import Floats
+from clipcal.stats import Rows
 
 MOST = 2_000_000  # norms that are looked at, of the peaks and of the stable steps: evenly spaced steps where there are more
 OVERFLOW = 2 * float(np.finfo(np.float32).max)  # stands for a norm that was too large for the file's float32
@@ -61,7 +60,7 @@ _WORDS = {
 def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     """Find the layers that make the spikes. Raises InputError where the norms of the tensors are not known."""
     layers, rows = aligned(evidence)
-    kind, peaks, stable = peaks_of(evidence.norms, recommendation)
+    kind, peaks, stable = peaks_of(recommendation)
     most = max(MOST // len(layers.names), 100)
     # a threshold per tensor meets the largest of them
     norm_type = math.inf if recommendation.method == "per_tensor" else layers.norm_type

@@ -13,16 +13,18 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcal.errors import InputError, nearest_path
-from clipcal.recommendation.answer import Choice, Method, Recommendation
-from clipcal.recommendation.calibration import last_run, recommend
+from clipcal.recommendation.answer import Choice, Method, Reading, Recommendation
+from clipcal.recommendation.calibration import answer_of, last_run, read_columns
+from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.recommendation.ranks import told_by_ranks
-from clipcal.recommendation.reasons import Columns, too_high_rate
+from clipcal.recommendation.reasons import too_high_rate
 from clipcal.recommendation.scaled import scaled_caveat
 from clipcal.run.directory import Run, is_record, is_run, open_run, runs_near
 from clipcal.run.jsonfile import number
 from clipcal.run.layers import read_layers
 from clipcal.run.records import read_record
 from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
+from clipcal.stats.ending import find_ending
 
 STREAM = "standard input"
 
@@ -50,13 +52,11 @@ class Evidence:
     in_use_from: str = ""
     every: float | None = 1.0
 
-    def recommend(self) -> Recommendation:
+    def recommend(self, reading: Reading | None = None) -> Recommendation:
+        """The answer. ``reading`` is that of an earlier answer to the same evidence, before training chose a candidate."""
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
-        answer = recommend(
-            self.norms,
-            losses,
-            steps=self.trace.step,
-            lrs=self.trace.lr,
+        answer = answer_of(
+            reading or read_columns(self.norms, losses, steps=self.trace.step, lrs=self.trace.lr),
             method=self.method,
             norm_type=self.norm_type,
             guard=self.guard,
@@ -69,7 +69,7 @@ class Evidence:
         if self.run is None:
             return answer
         path = self.run.ranks if self.guard is None else self.run.guarded_ranks
-        reasons, caveats = told_by_ranks(path, self.trace, self.norms, answer)
+        reasons, caveats = told_by_ranks(path, self.trace, answer)
         return replace(answer, reasons=(*answer.reasons, *reasons), caveats=(*answer.caveats, *caveats))
 
 
@@ -207,12 +207,11 @@ def _evidence(
         caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
     caveats += [_sentence(p) for p in trace.problems]
     norms, trace = norms[~trace.skipped], trace.taken()
-    last, joined = last_run(Columns(norms=norms, losses=None, lrs=None, steps=trace.step))
-    rows = last.norms.size
-    if run is None and rows < norms.size and joined:
+    first, joined = last_run(trace.step)
+    if run is None and first and joined:
         caveats.insert(0, joined)
-        norms = last.norms
-        trace = Trace(**{name: getattr(trace, name)[-rows:] for name in COLUMNS}, problems=trace.problems)
+        norms = norms[first:]
+        trace = Trace(**{name: getattr(trace, name)[first:] for name in COLUMNS}, problems=trace.problems)
     return Evidence(
         source=source,
         trace=trace,
@@ -231,6 +230,16 @@ def read_choice(run: Run) -> Choice | None:
     todo = "Delete it to read the threshold from the norms alone, or calibrate again with --force."
     raw = read_record(run.choice, todo=todo)
     return None if raw is None else Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
+
+
+def guard_for(run: Run) -> float | None:
+    """The guard to profile a run again under that was lost too early; None where what is there says enough, or is not finished."""
+    if run.info.status not in ("complete", "stopped") or run.info.guard is not None:
+        return None
+    evidence = load(run.folder)
+    if find_ending(evidence.norms).kind != "diverged":  # most runs are not lost, and are read once, later
+        return None
+    return guard_of(evidence.norms) if needs_guard(evidence.recommend()) else None
 
 
 def _sentence(note: str) -> str:

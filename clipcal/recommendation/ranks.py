@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.peaks import Floats, Rows, apart_of, evenly
+from clipcal.recommendation.peaks import apart_of, evenly
 from clipcal.recommendation.shards import Shards, find_shards
 from clipcal.run.layers import rank_names, read_layers
 from clipcal.run.trace import Trace
+from clipcal.stats import Rows
 
 SAME = 0.01  # the mean of gradients has no larger norm than they have in the mean, but for rounding
 LISTED = 8  # ranks by number
 
 
-def told_by_ranks(
-    path: Path, trace: Trace, norms: Floats, recommendation: Recommendation
-) -> tuple[list[str], list[str]]:
+def told_by_ranks(path: Path, trace: Trace, recommendation: Recommendation) -> tuple[list[str], list[str]]:
     """The reasons and caveats that the norms of the ranks in ``path`` add, where they are known and there is something to explain:
-    spikes, a heavy tail, or a step without a finite norm. ``norms`` (n,) are those of the rows of the trace."""
+    spikes, a heavy tail, or a step without a finite norm. ``trace`` is what the recommendation was read from."""
     if not path.exists():
         return [], []
-    apart = apart_of(norms, recommendation)
-    broken = np.flatnonzero(~np.isfinite(norms))
+    apart = apart_of(recommendation)
+    broken = np.flatnonzero(~np.isfinite(recommendation.reading.norms))
     if apart is None and not broken.size:
         return [], []
     try:

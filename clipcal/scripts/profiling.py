@@ -13,7 +13,8 @@ from typing import Any
 
 from clipcal._version import __version__
 from clipcal.errors import ClipcalError, UserCodeError
-from clipcal.recommendation.reprofiling import OnGuard, guard_for
+from clipcal.recommendation.evidence import guard_for
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.layers import LayersWriter
 from clipcal.run.recording import OnSteps, Recording

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from clipcal._version import __version__
 from clipcal.errors import ClipcalError, InputError
-from clipcal.recommendation.reprofiling import OnGuard, guard_for
+from clipcal.recommendation.evidence import guard_for
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.layers import LayersWriter, rank_names
 from clipcal.run.recording import OnSteps, Recording, rank_rows

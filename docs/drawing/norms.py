@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from clipcal import recommend
 from clipcal.run.trace import Floats
-from clipcal.views.figures.course import Rows
+from clipcal.stats import Rows
 from clipcal.views.image import style
 from clipcal.views.image.labels import Label, beside
 from clipcal.views.image.scales import log_axis, log_limits, positive, step_axis, step_limits

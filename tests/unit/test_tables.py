@@ -24,7 +24,7 @@ def spiky(n: int = 400) -> Floats:
 
 
 def compared(norms: Floats) -> tuple[Replayed, ...]:
-    return replay(norms, recommend(norms))
+    return replay(recommend(norms))
 
 
 def shown(lines: list[Text], *, terminal: bool, width: int = 80, encoding: str = "utf-8") -> list[str]:

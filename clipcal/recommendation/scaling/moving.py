@@ -1,47 +1,58 @@
-"""A recommendation and the probe of its run -> the recommendation for a multiple of the batch, with what does not move along."""
+"""A recommendation and the probe of its run -> the recommendation for a multiple of the batch: ``recommend --scale``."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Candidates, Confidence, Recommendation, Spikes
 from clipcal.recommendation.calibration import recommend, rounded
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.scaling.moved import CROWDED, NAMES, ONE_WAY, RUNS, Moved, Name, Taken
-from clipcal.recommendation.scaling.probed import Probed, read_probed
-from clipcal.recommendation.scaling.telling import moved_caveats, moved_reasons
+from clipcal.recommendation.scaling.probed import Probed, Reduction, read_probed
+from clipcal.recommendation.scaling.telling import CROWDED, ONE_WAY, RUNS, Name, Taken, moved_caveats, moved_reasons
 from clipcal.recommendation.scaling.transfer import Transfer, transfer
 from clipcal.run.directory import Run
 
 DEFAULT = "default_1.0"
 
 
-def move(at_batch: Recommendation, norms: NDArray[np.float64], probed: Probed, times: int) -> Moved:
-    """Move a recommendation with a threshold, read from ``norms`` (n,), to ``times`` the batch. Raises InputError where there is too
-    little to move it by."""
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """``recommendation`` is for ``transfer.times`` the batch of the run that ``transfer`` was measured on; its reading is still that of
+    the profile. ``taken`` are the candidates that the profile and the probe take, None for a threshold that is none of them."""
+
+    recommendation: Recommendation
+    transfer: Transfer
+    reduction: Reduction
+    taken: Taken
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that ``--json`` has as ``transfer``."""
+        t = self.transfer
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(t).items()}
+        taken = dict(zip(("profile", "probe"), self.taken, strict=True))
+        return found | {"noise_scale": t.noise_scale, "reduction": self.reduction, "taken": taken}
+
+
+def move(at_batch: Recommendation, probed: Probed, times: int) -> Moved:
+    """Move a recommendation with a threshold to ``times`` the batch. Raises InputError where there is too little to move it by."""
     assert at_batch.max_norm is not None
-    t = transfer(
-        norms,
-        probed.norms,
-        probed.parts,
-        times=times,
-        summed=probed.reduction == "sum",
-        spike=at_batch.spikes.min,
-    )
     there = recommend(probed.norms, probed.loss if np.isfinite(probed.loss).any() else None)
+    summed, spike = probed.reduction == "sum", at_batch.spikes.min
+    t = transfer(at_batch.reading, there.reading, probed.parts, times=times, summed=summed, spike=spike)
     taken = name_of(at_batch), name_of(there)
     return Moved(recommendation=_moved(at_batch, t, probed, taken), transfer=t, reduction=probed.reduction, taken=taken)
 
 
 def name_of(r: Recommendation) -> Name | None:
     """Which candidate a recommendation stands for; None for a threshold that training chose from elsewhere."""
-    return next((n for n in NAMES if getattr(r.candidates, n) == r.max_norm), None)
+    names: tuple[Name, ...] = ("firm", "middle", "gentle")
+    return next((n for n in names if getattr(r.candidates, n) == r.max_norm), None)
 
 
 def probe_of(evidence: Evidence) -> Probed:

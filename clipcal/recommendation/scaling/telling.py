@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from clipcal.recommendation.answer import Recommendation, Spikes
-from clipcal.recommendation.scaling.moved import CROWDED, ONE_WAY, PATHS, RUNS, Taken
 from clipcal.recommendation.scaling.probed import Probed
 from clipcal.recommendation.scaling.transfer import Transfer
+
+RUNS = 0.6  # in logs: at one and the same batch, 9 of 10 thresholds of two seeds lie within x 1.8 (benchmarks.transfer --workloads)
+CROWDED = 0.1  # of the steps: where so many hold a spike, they are the level, and no probe of fewer has seen that level
+PATHS = 1.25  # of a drift, either way: the two trainings went ways of their own, and a third goes another
+ONE_WAY = 0.5  # of a spike that all batches share: above, it is the whole loss's
+Name = Literal["firm", "middle", "gentle"]
+Taken = tuple[Name | None, Name | None]
 
 
 def moved_reasons(r: Recommendation, t: Transfer, probed: Probed, max_norm: float) -> list[str]:

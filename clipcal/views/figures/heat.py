@@ -12,7 +12,6 @@ from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import combined, layers_of
 from clipcal.recommendation.culprits import OVERFLOW, aligned, culprits
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.replay import judged_rows
 from clipcal.run.trace import Floats
 
 MOST_LAYERS, MOST_COLUMNS = 28, 400
@@ -59,7 +58,7 @@ def heat(evidence: Evidence, recommendation: Recommendation) -> Heat | None:
         part = np.asarray(layers.norms[rows[some]], dtype=np.float64)[:, order]
         return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, groups)
 
-    stable, _ = judged_rows(evidence.norms, recommendation)
+    stable, _ = recommendation.judged_rows()
     sample = stable if stable.size else np.arange(rows.size)
     usual = np.median(
         norms_at(sample[np.linspace(0, sample.size - 1, min(sample.size, SAMPLE)).astype(np.intp)]), axis=0

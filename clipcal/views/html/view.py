@@ -17,10 +17,9 @@ from clipcal.recommendation.replay import Replayed, replay
 from clipcal.run.directory import Run
 from clipcal.views.figures.arms import Arms, arms
 from clipcal.views.figures.course import Course, course
-from clipcal.views.figures.distribution import Distribution, distribution
 from clipcal.views.figures.harm import LossAfter, loss_after
 from clipcal.views.figures.heat import Heat, heat
-from clipcal.views.figures.share import ClippedShare, clipped_share
+from clipcal.views.figures.thresholds import ClippedShare, Distribution, clipped_share, distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +61,14 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         recommendation=r,
         choice=read_choice(of) if of is not None else None,
         snippets=_snippets(r, of),
-        course=course(evidence, r, in_use=in_use),
-        distribution=distribution(evidence.norms, r, in_use=in_use),
-        share=clipped_share(evidence.norms, r, in_use=in_use),
-        harm=loss_after(evidence, r),
+        course=course(r, in_use=in_use, guard=evidence.guard),
+        distribution=distribution(r, in_use=in_use),
+        share=clipped_share(r, in_use=in_use),
+        harm=loss_after(r),
         heat=heat(evidence, r),
         culprits=found,
         arms=arms(of) if of is not None else None,
-        rules=replay(evidence.norms, r),
+        rules=replay(r),
         facts=_facts(evidence),
         spec=str(of.info.source["text"]) if of is not None and of.info.source.get("text") else None,
         commands=_commands(evidence, path, tag, run, pattern),

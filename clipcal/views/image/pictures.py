@@ -14,10 +14,9 @@ from clipcal.recommendation.evidence import Evidence
 from clipcal.run.directory import Run
 from clipcal.views.figures.arms import arms
 from clipcal.views.figures.course import Course, course
-from clipcal.views.figures.distribution import distribution
 from clipcal.views.figures.harm import loss_after
 from clipcal.views.figures.heat import heat
-from clipcal.views.figures.share import clipped_share
+from clipcal.views.figures.thresholds import clipped_share, distribution
 from clipcal.views.image.arms import curves_row
 from clipcal.views.image.arms import headline as verified
 from clipcal.views.image.finals import final_panel
@@ -68,13 +67,13 @@ def _headline(lines: Sequence[Text], evidence: Evidence) -> Headline:
 
 def _rows(evidence: Evidence, recommendation: Recommendation, check: Check | None) -> list[Sequence[Panel]]:
     in_use = None if check is None else check.max_norm
-    drawn = course(evidence, recommendation, in_use=in_use)
+    drawn = course(recommendation, in_use=in_use, guard=evidence.guard)
     rows: list[Sequence[Panel]] = [[p] for p in _over_steps(drawn, evidence, recommendation, check)]
-    found = distribution(evidence.norms, recommendation, in_use=in_use)
+    found = distribution(recommendation, in_use=in_use)
     if found is not None:
         rows.append([distribution_panel(found, drawn.unit)])
-    share = clipped_share(evidence.norms, recommendation, in_use=in_use)
-    after = loss_after(evidence, recommendation)
+    share = clipped_share(recommendation, in_use=in_use)
+    after = loss_after(recommendation)
     num = (share is not None) + (after is not None)
     last = [share_panel(share, drawn.unit, num)] if share is not None else []
     last += (

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.markers import TICKDOWN
 
 from clipcal.run.trace import Floats
-from clipcal.views.figures.distribution import Distribution, Kind, Mark
-from clipcal.views.figures.share import ClippedShare
+from clipcal.views.figures.thresholds import ClippedShare, Distribution, Kind, Mark
 from clipcal.views.image import style
 from clipcal.views.image.labels import LINE, Flag, Label, flags, fly
 from clipcal.views.image.naming import along

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from clipcal.run.trace import Floats
-from clipcal.views.figures.course import Course, Rows
+from clipcal.stats import Rows
+from clipcal.views.figures.course import Course
 from clipcal.views.image import style
 from clipcal.views.image.labels import Label, beside
 from clipcal.views.image.scales import (
@@ -30,8 +31,6 @@ ROOM = 72 * RIGHT - 18
 MOST_MARKS = 300
 FEW = 60
 """Steps: each is drawn as a dot too."""
-BEYOND = 30.0
-"""Times the highest norm before it that a runaway end is shown to: beyond that, it would press all else flat."""
 
 
 def norms_panel(course: Course, name: str, *, last: bool) -> Panel:
@@ -67,8 +66,7 @@ def losses_panel(course: Course, *, last: bool) -> Panel:
     def draw(axes: Axes) -> None:
         assert course.losses is not None
         steps, losses = course.steps, course.losses
-        judged = losses if course.last_healthy is None else losses[steps <= course.last_healthy]
-        loss_axis(axes, judged)
+        loss_axis(axes, losses[course.healthy])
         with np.errstate(invalid="ignore"):
             over = np.flatnonzero(losses > axes.get_ylim()[1])
         _grounds(axes, course, named=False)
@@ -88,19 +86,11 @@ def losses_panel(course: Course, *, last: bool) -> Panel:
 
 
 def _limits(axes: Axes, course: Course) -> None:
-    usable = np.isfinite(course.norms) & (course.norms > 0)
-    ours = [v for v in (course.median, course.max_norm, course.in_use, course.guard, *(course.interval or ())) if v]
-    if not usable.any():
-        known = course.norms[np.isfinite(course.norms)]
-        linear_axis(axes, "y", (min(0.0, float(known.min(initial=0.0))) - 0.05, 1.0), most=5)
+    if course.shown is not None and np.any(positive(course.norms) > 0):
+        log_axis(axes, "y", log_limits(course.shown, above=0.14), most=8)
         return
-    norms = course.norms[usable]
-    low = max(float(norms.min()), float(np.quantile(norms, 0.01)) / BEYOND)
-    high = float(norms.max())
-    if course.last_healthy is not None:
-        before = course.norms[usable & (course.steps <= course.last_healthy)]
-        high = min(high, BEYOND * max([float(before.max(initial=0.0)), *ours]))
-    log_axis(axes, "y", log_limits([low, high, *ours], above=0.14), most=8)
+    known = course.norms[np.isfinite(course.norms)]
+    linear_axis(axes, "y", (min(0.0, float(known.min(initial=0.0))) - 0.05, 1.0), most=5)
 
 
 def _grounds(axes: Axes, course: Course, *, named: bool = True) -> None:

@@ -84,21 +84,11 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats, *, width: int
     """The answer, its pictures, and the reasons."""
     lines = headline(r)
     if len(norms) >= FEWEST_DRAWN:
-        healthy = last_stable(r, trace)
-        lines += pictures(r, trace, norms, threshold=r.max_norm, last_step=healthy, width=width, ascii=ascii)
+        lines += pictures(r, trace, norms, threshold=r.max_norm, last_step=r.last_healthy, width=width, ascii=ascii)
     lines += [Text(), *bullets("Why", r.reasons, ascii=ascii)]
     if r.caveats:
         lines += [Text(), *bullets("Keep in mind", r.caveats, ascii=ascii)]
     return lines
-
-
-def last_stable(r: Recommendation, trace: Trace) -> int | None:
-    """The last step of the healthy part of a diverging run, as far as the answer tells it."""
-    if r.verdict != "diverging" or r.stable is None:
-        return None
-    after = trace.step[trace.step >= r.stable.first_step]
-    index = min(r.stable.steps + r.spikes.count, len(after)) - 1
-    return int(after[index]) if index >= 0 else None
 
 
 def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:

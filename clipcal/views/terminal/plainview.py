@@ -68,7 +68,7 @@ def course(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
         s = r.stable
         before = steps[steps < s.first_step]
         lines.append(f"warm-up: {f'until step {before[-1]:,}' if len(before) else 'none'}")
-        last = console.last_stable(r, trace)
+        last = r.last_healthy
         if last is not None and last < steps[-1]:
             lines.append(f"diverging: from step {steps[steps > last][0]:,}")
         lines.append(

@@ -1,4 +1,4 @@
-"""Norms and recommendation -> how often each norm occurs, and where the candidates and other people's rules lie."""
+"""A recommendation -> how often each norm occurs, what each threshold would have done, and where everybody's thresholds lie."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.recommendation.replay import judged_rows
 from clipcal.run.trace import Floats
+from clipcal.views.figures.course import RUNAWAY
 
 Kind = Literal["chosen", "candidate", "in use", "rule"]
 MOST_BINS = 120
-RUNAWAY = 30.0
-"""Times the largest of the stable norms, the spikes and the marks: norms further up are those of a run that is lost."""
+NUM_THRESHOLDS = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +43,12 @@ class Distribution:
     marks: tuple[Mark, ...]
 
 
-def distribution(norms: Floats, recommendation: Recommendation, *, in_use: float | None = None) -> Distribution | None:
+def distribution(recommendation: Recommendation, *, in_use: float | None = None) -> Distribution | None:
     """None where no norm is positive and finite. Bins by the rule of Freedman and Diaconis on the logs of the stable steps."""
-    usable = np.isfinite(norms) & (norms > 0)
+    norms, usable = recommendation.reading.norms, recommendation.reading.usable
     if not usable.any():
         return None
-    stable, spikes = judged_rows(norms, recommendation)
+    stable, spikes = recommendation.judged_rows()
     kind = np.zeros(norms.size, dtype=np.int8)
     if recommendation.stable is not None:
         kind[stable], kind[spikes] = 1, 2
@@ -76,6 +75,45 @@ def distribution(norms: Floats, recommendation: Recommendation, *, in_use: float
         left_out=int((~usable).sum()),
         beyond=int((logs[usable] > high).sum()),
         marks=found,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippedShare:
+    """For each of ``thresholds`` (m,), rising: the share of the stable steps and of the spikes (None where there are none) that it
+    clips, and the mean factor that clipping would have left of the stable steps."""
+
+    thresholds: Floats
+    stable: Floats
+    spikes: Floats | None
+    scale: Floats
+    corridor: tuple[float, float] | None
+    marks: tuple[Mark, ...]
+    is_stable: bool
+
+
+def clipped_share(recommendation: Recommendation, *, in_use: float | None = None) -> ClippedShare | None:
+    """None where there is nothing to clip. Where no stable part was found, all finite steps stand for it (``is_stable`` false)."""
+    calm, peaks = (np.sort(recommendation.reading.norms[rows]) for rows in recommendation.judged_rows())
+    calm = calm[calm > 0]
+    if calm.size == 0:
+        return None
+    found = marks(recommendation, in_use=in_use)
+    ours = [m.value for m in found if m.kind != "rule"]
+    low = math.log10(min(float(np.quantile(calm, 0.005)), *ours, math.inf))
+    high = math.log10(max(float(calm[-1]), float(peaks[-1]) if peaks.size else 0.0, *ours))
+    room = max(0.03 * (high - low), 0.05)
+    thresholds = np.logspace(low - room, high + room, NUM_THRESHOLDS)
+    kept = np.searchsorted(calm, thresholds, side="right")
+    inverse = np.concatenate([np.cumsum((1.0 / calm)[::-1])[::-1], [0.0]])
+    return ClippedShare(
+        thresholds=thresholds,
+        stable=1 - kept / calm.size,
+        spikes=1 - np.searchsorted(peaks, thresholds, side="right") / peaks.size if peaks.size else None,
+        scale=(kept + thresholds * inverse[kept]) / calm.size,
+        corridor=recommendation.corridor,
+        marks=found,
+        is_stable=recommendation.stable is not None,
     )
 
 
