@@ -41,6 +41,8 @@ from clipcal.stats import NormStats, Steady, summarise
 from clipcal.stats.arrays import Array
 from clipcal.stats.harm import LOW, is_stuck, loss_response
 
+Column = Sequence[Any] | NDArray[Any]
+
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
 WIDE_NET = 1.08  # the same where p99 is far above the median already: what spreads so widely needs no more room
 NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
@@ -78,6 +80,7 @@ def recommend(
     choice: Choice | None = None,
     source: str | None = None,
     caveats: Iterable[str] = (),
+    reading: Reading | None = None,
 ) -> Recommendation:
     """Recommend a clipping threshold from a run's gradient norms before clipping, one per optimizer step.
 
@@ -85,25 +88,46 @@ def recommend(
     absolute gradient element per step, for ``"per_tensor"`` the largest tensor norm per step: the same rule reads them.
     ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``guard``: the threshold
     that training was clipped at while these norms were recorded, since it diverges without. ``choice``: the candidate that
-    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. Raises
-    InputError for arguments that fit no trace.
+    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. ``reading``: that of
+    an earlier answer to the same columns, which are not read again then. Raises InputError for arguments that fit no trace.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is not a way to clip.{nearest(str(method), METHODS)}")
     if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)) or not norm_type > 0:
         raise InputError(f"norm_type={norm_type!r} is not a norm: it must be a number above 0, such as 2.0 or inf.")
-    reading = read_columns(grad_norms, losses, steps=steps, lrs=lrs)
-    return answer_of(
-        reading, method=method, norm_type=float(norm_type), guard=guard, choice=choice, source=source, caveats=caveats
+    if reading is None:
+        reading = read_columns(grad_norms, losses, steps, lrs)
+    stats = reading.stats
+    with np.errstate(all="ignore"):
+        read = _verdict(reading)
+        verdict: Verdict = read if guard is None else "diverging"
+        if read == "vanishing" or stats.steady is None:
+            found, reasons = NOTHING, [why_none(reading, read)]
+        else:
+            found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
+        known = caveats_of(reading, verdict, guard)
+        baselines = {name: _baseline(name, reading.norms[reading.usable]) for name in BASELINES}
+    if guard is not None:
+        reasons.insert(0, why_guarded(guard))
+    joined = [] if reading.joined is None else [reading.joined]
+    return Recommendation(
+        source=source,
+        steps=stats.counts.steps,
+        verdict=verdict,
+        method=method,
+        norm_type=float(norm_type),
+        nonfinite=Nonfinite(count=stats.counts.nonfinite, first_step=reading.step(stats.counts.first_nonfinite)),
+        zeros=stats.counts.zeros,
+        reasons=tuple(reasons),
+        caveats=(*known, *_too_small(found["max_norm"], method), *joined, *caveats),
+        baselines=baselines,
+        reading=reading,
+        **found,
     )
 
 
 def read_columns(
-    grad_norms: Sequence[float] | NDArray[Any],
-    losses: Sequence[float] | NDArray[Any] | None = None,
-    *,
-    steps: Sequence[int] | NDArray[Any] | None = None,
-    lrs: Sequence[float] | NDArray[Any] | None = None,
+    grad_norms: Column, losses: Column | None = None, steps: Column | None = None, lrs: Column | None = None
 ) -> Reading:
     """The columns that ``recommend`` is given -> the rows to judge, and their statistics: computed here, and nowhere again."""
     norms = _column(grad_norms, "grad_norms")
@@ -141,7 +165,7 @@ def last_run(steps: NDArray[np.int64]) -> tuple[int, str | None]:
     return first, f"{times}. The last one is judged, its {rows} rows from step {steps[first]} on."
 
 
-def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None = None) -> Array:
+def _column(values: Column, name: str, length: int | None = None) -> Array:
     try:
         with np.errstate(over="ignore"):
             column = np.asarray(values)
@@ -157,46 +181,6 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None 
     if length is not None and column.size != length:
         raise InputError(f"{name} has {column.size} values and grad_norms has {length}: give one of each per step.")
     return column
-
-
-def answer_of(
-    reading: Reading,
-    *,
-    method: Method,
-    norm_type: float,
-    guard: float | None,
-    choice: Choice | None,
-    source: str | None,
-    caveats: Iterable[str],
-) -> Recommendation:
-    """The answer to rows that were read; the arguments are those of ``recommend``."""
-    stats = reading.stats
-    with np.errstate(all="ignore"):
-        read = _verdict(reading)
-        verdict: Verdict = read if guard is None else "diverging"
-        if read == "vanishing" or stats.steady is None:
-            found, reasons = NOTHING, [why_none(reading, read)]
-        else:
-            found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
-        known = caveats_of(reading, verdict, guard)
-        baselines = {name: _baseline(name, reading.norms[reading.usable]) for name in BASELINES}
-    if guard is not None:
-        reasons.insert(0, why_guarded(guard))
-    joined = [] if reading.joined is None else [reading.joined]
-    return Recommendation(
-        source=source,
-        steps=stats.counts.steps,
-        verdict=verdict,
-        method=method,
-        norm_type=norm_type,
-        nonfinite=Nonfinite(count=stats.counts.nonfinite, first_step=reading.step(stats.counts.first_nonfinite)),
-        zeros=stats.counts.zeros,
-        reasons=tuple(reasons),
-        caveats=(*known, *_too_small(found["max_norm"], method), *joined, *caveats),
-        baselines=baselines,
-        reading=reading,
-        **found,
-    )
 
 
 def _too_small(max_norm: float | None, method: Method) -> list[str]:

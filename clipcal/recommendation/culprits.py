@@ -14,6 +14,7 @@ from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
 from clipcal.recommendation.evidence import Evidence
 from clipcal.recommendation.peaks import Peaks, evenly, peaks_of
+from clipcal.recommendation.ranks import unlike_trace
 from clipcal.run.jsonfile import plain
 from clipcal.run.layers import Layers, read_layers
 from clipcal.run.trace import Floats
@@ -99,16 +100,9 @@ def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
             f"{path}: is not there, so the norms of its tensors are not known. Profile again with --force, or leave out --layers."
         )
     layers = read_layers(path)
-    steps = evidence.trace.step
-    if not layers.names or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
-        raise InputError(
-            f"{path}: cannot be told which of its rows is which step of the trace. Profile again with --force."
-        )
-    if len(steps) and steps[-1] >= len(layers.norms):
-        raise InputError(
-            f"{path}: holds {len(layers.norms)} steps, the trace goes to step {steps[-1]}. Profile again with --force."
-        )
-    return layers, steps.astype(np.intp)
+    if (unlike := unlike_trace(layers, evidence.trace.step)) is not None:
+        raise InputError(f"{path}: {unlike}. Profile again with --force.")
+    return layers, evidence.trace.step.astype(np.intp)
 
 
 def _norms(evidence: Evidence, layers: Layers, rows: Rows, some: Rows) -> Floats:

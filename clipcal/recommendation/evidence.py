@@ -14,7 +14,7 @@ import numpy as np
 
 from clipcal.errors import InputError, nearest_path
 from clipcal.recommendation.answer import Choice, Method, Reading, Recommendation
-from clipcal.recommendation.calibration import answer_of, last_run, read_columns
+from clipcal.recommendation.calibration import last_run, recommend
 from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.recommendation.ranks import told_by_ranks
 from clipcal.recommendation.reasons import too_high_rate
@@ -42,10 +42,10 @@ class Evidence:
     source: str
     trace: Trace
     norms: Floats
-    method: Method
-    norm_type: float
-    run: Run | None
-    caveats: tuple[str, ...]
+    method: Method = "norm"
+    norm_type: float = 2.0
+    run: Run | None = None
+    caveats: tuple[str, ...] = ()
     guard: float | None = None
     cause: str | None = None
     in_use: float | None = None
@@ -55,14 +55,18 @@ class Evidence:
     def recommend(self, reading: Reading | None = None) -> Recommendation:
         """The answer. ``reading`` is that of an earlier answer to the same evidence, before training chose a candidate."""
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
-        answer = answer_of(
-            reading or read_columns(self.norms, losses, steps=self.trace.step, lrs=self.trace.lr),
+        answer = recommend(
+            self.norms,
+            losses,
+            steps=self.trace.step,
+            lrs=self.trace.lr,
             method=self.method,
             norm_type=self.norm_type,
             guard=self.guard,
             choice=read_choice(self.run) if self.run else None,
             source=self.source,
             caveats=self.caveats,
+            reading=reading,
         )
         if self.cause is not None:
             answer = replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
@@ -104,7 +108,7 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         except InputError:
             caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
-    return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
+    return _counted(Evidence(source=str(path), trace=trace, norms=trace.grad_norm, caveats=tuple(caveats)))
 
 
 def _of_stream(stream: BinaryIO, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
@@ -146,9 +150,6 @@ def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -
         source=str(path),
         trace=trace,
         norms=picked.grad_norm,
-        method="norm",
-        norm_type=2.0,
-        run=None,
         caveats=(*([scaled] if scaled else []), *picked.caveats),
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
@@ -184,44 +185,37 @@ def _of_run(run: Run, source: str) -> Evidence:
         if len(rows) < len(trace):
             raise InputError(f"{layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force.")
         norms = rows.max(axis=1, initial=0.0).astype(np.float64)
-    guard = info.guard if guarded else None
-    evidence = _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
-    if info.in_use is not None:
-        evidence = replace(evidence, in_use=info.in_use, in_use_from="the script's own clip call")
-    return evidence if guard is None else replace(evidence, cause=too_high_rate(read_trace(run.trace)))
-
-
-def _evidence(
-    source: str,
-    trace: Trace,
-    norms: Floats,
-    method: Method,
-    norm_type: float,
-    run: Run | None,
-    caveats: list[str],
-    guard: float | None = None,
-) -> Evidence:
-    """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights."""
-    dropped = int(trace.skipped.sum())
-    if dropped:
-        caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
-    caveats += [_sentence(p) for p in trace.problems]
-    norms, trace = norms[~trace.skipped], trace.taken()
-    first, joined = last_run(trace.step)
-    if run is None and first and joined:
-        caveats.insert(0, joined)
-        norms = norms[first:]
-        trace = Trace(**{name: getattr(trace, name)[first:] for name in COLUMNS}, problems=trace.problems)
-    return Evidence(
+    evidence = Evidence(
         source=source,
         trace=trace,
         norms=norms,
         method=method,
-        norm_type=norm_type,
+        norm_type=info.norm_type,
         run=run,
         caveats=tuple(caveats),
-        guard=guard,
+        guard=info.guard if guarded else None,
+        cause=too_high_rate(read_trace(run.trace)) if guarded else None,
+        in_use=info.in_use,
+        in_use_from="" if info.in_use is None else "the script's own clip call",
     )
+    return _counted(evidence)
+
+
+def _counted(evidence: Evidence) -> Evidence:
+    """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights. Of several runs
+    in one trace file it leaves the last; the rows of a run are told by their number, so they stay."""
+    trace, caveats = evidence.trace, list(evidence.caveats)
+    dropped = int(trace.skipped.sum())
+    if dropped:
+        caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
+    caveats += [_sentence(p) for p in trace.problems]
+    norms, trace = evidence.norms[~trace.skipped], trace.taken()
+    first, joined = last_run(trace.step)
+    if evidence.run is None and first and joined:
+        caveats.insert(0, joined)
+        norms = norms[first:]
+        trace = Trace(**{name: getattr(trace, name)[first:] for name in COLUMNS}, problems=trace.problems)
+    return replace(evidence, trace=trace, norms=norms, caveats=tuple(caveats))
 
 
 def read_choice(run: Run) -> Choice | None:

@@ -13,7 +13,7 @@ from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.peaks import apart_of, evenly
 from clipcal.recommendation.shards import Shards, find_shards
-from clipcal.run.layers import rank_names, read_layers
+from clipcal.run.layers import Layers, rank_names, read_layers
 from clipcal.run.trace import Trace
 from clipcal.stats import Rows
 
@@ -54,10 +54,8 @@ def _read(path: Path, trace: Trace, norm_type: float) -> NDArray[np.float32]:
     except InputError:
         raise InputError(f"{path} cannot be read as the norms of ranks, {unknown}") from None
     steps = trace.step
-    if np.any(np.diff(steps) <= 0) or np.any(steps < 0):
-        raise InputError(f"{path} cannot be told which of its rows is which step of the trace, {unknown}")
-    if len(steps) and steps[-1] >= len(kept.norms):
-        raise InputError(f"{path} holds {len(kept.norms)} steps and the trace goes to step {steps[-1]}, {unknown}")
+    if (unlike := unlike_trace(kept, steps)) is not None:
+        raise InputError(f"{path} {unlike}, {unknown}")
     rows: NDArray[np.float32] = kept.norms if np.array_equal(steps, np.arange(len(steps))) else kept.norms[steps]
     looked_at: Rows = evenly(np.arange(len(steps), dtype=np.intp), 2_000)
     with np.errstate(all="ignore"):
@@ -68,6 +66,16 @@ def _read(path: Path, trace: Trace, norm_type: float) -> NDArray[np.float32]:
             f"{path} does not fit the trace (the ranks' norms are smaller than that of their mean), {unknown}"
         )
     return rows
+
+
+def unlike_trace(kept: Layers, steps: NDArray[np.int64]) -> str | None:
+    """Why the rows that were kept beside a trace are not those of its ``steps`` (n,), as the end of a sentence; None where row k is
+    of step k."""
+    if not kept.names or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
+        return "cannot be told which of its rows is which step of the trace"
+    if len(steps) and steps[-1] >= len(kept.norms):
+        return f"holds {len(kept.norms)} steps and the trace goes to step {steps[-1]}"
+    return None
 
 
 def _sentence(found: Shards, num_ranks: int, what: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -113,14 +113,6 @@ def _trend(losses: Floats) -> Floats:
 
 
 def _result(raw: dict[str, Any]) -> ArmResult:
-    return ArmResult(
-        name=raw["name"],
-        max_norm=None if raw["max_norm"] is None else number(raw["max_norm"]),
-        seed=raw["seed"],
-        steps=raw["steps"],
-        final_loss=number(raw["final_loss"]),
-        diverged_at=raw["diverged_at"],
-        loss_spikes=raw["loss_spikes"],
-        clip_fraction=number(raw["clip_fraction"]),
-        mean_scale=number(raw["mean_scale"]),
-    )
+    numbers = {"max_norm", "final_loss", "clip_fraction", "mean_scale"}
+    known = {f.name: raw[f.name] for f in fields(ArmResult) if f.name in raw}
+    return ArmResult(**{k: number(v) if k in numbers and v is not None else v for k, v in known.items()})

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.attribution import combined, layers_of
+from clipcal.recommendation.attribution import combined, grouped
 from clipcal.recommendation.culprits import OVERFLOW, aligned, culprits
 from clipcal.recommendation.evidence import Evidence
+from clipcal.recommendation.peaks import evenly
 from clipcal.run.trace import Floats
 
 MOST_LAYERS, MOST_COLUMNS = 28, 400
@@ -45,24 +46,18 @@ def heat(evidence: Evidence, recommendation: Recommendation) -> Heat | None:
         layers, rows = aligned(evidence)
     except InputError:
         return None
-    if len(set(layers_of(layers.names))) < 2 or rows.size < 2:
+    names, of_layer = grouped(layers.names)
+    if len(names) < 2 or rows.size < 2:
         return None
-    of_layer = layers_of(layers.names)
-    names = list(dict.fromkeys(of_layer))
-    index = np.array([names.index(layer) for layer in of_layer])
-    order = np.argsort(index, kind="stable")
-    groups = np.searchsorted(index[order], np.arange(len(names)))
 
     def norms_at(some: NDArray[np.intp]) -> Floats:
         """The norms (k, layers) of these rows; what overflowed is held at a number that can be squared."""
-        part = np.asarray(layers.norms[rows[some]], dtype=np.float64)[:, order]
-        return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, groups)
+        part = np.asarray(layers.norms[rows[some]], dtype=np.float64)
+        return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, of_layer)
 
     stable, _ = recommendation.judged_rows()
     sample = stable if stable.size else np.arange(rows.size)
-    usual = np.median(
-        norms_at(sample[np.linspace(0, sample.size - 1, min(sample.size, SAMPLE)).astype(np.intp)]), axis=0
-    )
+    usual = np.median(norms_at(evenly(sample, SAMPLE)), axis=0)
     share = {layer.name: layer.share for layer in found.attribution.layers}
     shown = np.sort(np.argsort([-share.get(name, 0.0) for name in names], kind="stable")[:MOST_LAYERS])
     num_columns = min(rows.size, MOST_COLUMNS)
