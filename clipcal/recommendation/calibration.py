@@ -37,6 +37,7 @@ from clipcal.recommendation.reasons import (
     why_guarded,
     why_none,
 )
+from clipcal.run.step import TORCH_ADDS
 from clipcal.stats import NormStats, Steady, summarise
 from clipcal.stats.arrays import Array
 from clipcal.stats.harm import LOW, is_stuck, loss_response
@@ -48,7 +49,6 @@ WIDE_NET = 1.08  # the same where p99 is far above the median already: what spre
 NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
-TORCH_EPSILON = 1e-6  # in torch.nn.utils.clip_grad_norm_
 LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
@@ -184,10 +184,10 @@ def _column(values: Column, name: str, length: int | None = None) -> Array:
 
 
 def _too_small(max_norm: float | None, method: Method) -> list[str]:
-    if max_norm is None or method == "value" or max_norm > 100 * TORCH_EPSILON:
+    if max_norm is None or method == "value" or max_norm > 100 * TORCH_ADDS:
         return []
     return [
-        f"torch's clip_grad_norm_ adds {TORCH_EPSILON:g} to the norm, so a threshold of {max_norm:g} also scales down steps below "
+        f"torch's clip_grad_norm_ adds {TORCH_ADDS:g} to the norm, so a threshold of {max_norm:g} also scales down steps below "
         "it: multiply the loss by a constant, and calibrate again."
     ]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from clipcal.run.jsonfile import dumps
 
+TORCH_ADDS = 1e-6  # to the norm: torch.nn.utils.clip_grads_with_norm_ scales by max_norm / (norm + 1e-6)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -18,14 +18,14 @@ from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.layers import LayersWriter
 from clipcal.run.recording import OnSteps, Recording
-from clipcal.run.step import Step
+from clipcal.run.step import TORCH_ADDS, Step
 from clipcal.run.trace import AppendOnly, lines_of, read_trace
 from clipcal.scripts import findings
 from clipcal.scripts.child.session import Config
 from clipcal.scripts.gathering import Gathering, Rows
 from clipcal.scripts.running import Ending, ended, hint, run
 from clipcal.sources.script import Script
-from clipcal.training.patience import PATIENCE, Patience
+from clipcal.training.patience import Patience, why_gone
 
 HELD = 10
 """Steps that are held back before anything is written: a script that clips by hand shows itself in them."""
@@ -87,10 +87,7 @@ def profile(
 
 def _status(script: Script, ending: Ending, keeper: _Keeper, *, asked: bool) -> tuple[Status, str | None]:
     if keeper.is_lost:
-        return (
-            "stopped",
-            f"the loss or the gradients were not finite for {PATIENCE} steps from step {keeper.patience.gone_at}",
-        )
+        return "stopped", why_gone(keeper.patience.gone_at)
     if asked and ending.steps < script.steps:
         return "interrupted", f"interrupted after step {ending.steps - 1}"
     if ending.failed and keeper.ends_badly and ending.code is not None:
@@ -243,5 +240,5 @@ def _profile_under(guard: float, made: Run, on_steps: OnSteps, should_stop: Call
 
 def clipped_at(max_norm: float, step: Step) -> Step:
     """The step, with the factor by which torch's clip_grad_norm_ scaled it."""
-    factor = max_norm / (step.grad_norm + 1e-6)
+    factor = max_norm / (step.grad_norm + TORCH_ADDS)
     return replace(step, scale=min(1.0, factor) if factor == factor else factor)

@@ -13,6 +13,7 @@ from torch.nn import utils
 
 from clipcal.errors import InputError
 from clipcal.run.records import Method
+from clipcal.run.step import TORCH_ADDS
 
 
 class Norms(NamedTuple):
@@ -142,6 +143,11 @@ def clip_(grads: Sequence[Tensor], params: Sequence[Tensor], norms: Norms, rule:
             utils.clip_grads_with_norm_(p, rule.threshold, norm)
 
 
+def clip_factor(norm: Tensor, threshold: float) -> Tensor:
+    """What torch's clip_grad_norm_ multiplies gradients of this norm by. 0-D, on the device of the norm."""
+    return (threshold / (norm + TORCH_ADDS)).clamp(max=1.0)
+
+
 def scale_after(
     grads: Sequence[Tensor],
     norms: Norms,
@@ -150,6 +156,6 @@ def scale_after(
 ) -> Tensor:
     """The factor by which clipping shortened the whole gradient, 1.0 where it did not act. 0-D, on the device."""
     if rule.method == "norm":
-        return (rule.threshold / (norms.total + 1e-6)).clamp(max=1.0)
+        return clip_factor(norms.total, rule.threshold)
     after = measured(grads, rule.norm_type).total
     return torch.where(norms.total > 0, after / norms.total, torch.ones_like(after)).clamp(max=1.0)

@@ -28,7 +28,7 @@ from clipcal.training.building import build, pick_device
 from clipcal.training.gradnorm import ClipRule
 from clipcal.training.loop import Parts, train
 from clipcal.training.parallel.leading import parts_for
-from clipcal.training.patience import PATIENCE
+from clipcal.training.patience import PATIENCE, why_gone
 from clipcal.training.recorder import Recorder
 
 
@@ -205,7 +205,7 @@ def _record(recording: Recording, parts: Parts, spec: Spec, should_stop: Callabl
             recorder.flush()
             if recorder.gone_at is not None:
                 status = "stopped"
-                reason = f"the loss or the gradients were not finite for {PATIENCE} steps from step {recorder.gone_at}"
+                reason = why_gone(recorder.gone_at)
             recording.close(status, reason, [*parts.notes, *_without_gradient(recording.names, seen)])
     if recording.run is None:
         if status == "interrupted":

@@ -15,11 +15,10 @@ import numpy as np
 from clipcal.recommendation.answer import Method
 from clipcal.run.files import write_whole
 from clipcal.run.jsonfile import dumps, number
-from clipcal.run.step import Step
+from clipcal.run.step import TORCH_ADDS, Step
 from clipcal.run.trace import Trace
 from clipcal.training.patience import Patience
 
-_TORCH_ADDS = 1e-6
 _ROUNDED = 1 + 1e-6
 """More than what torch's float32 makes of the sum and the quotient."""
 
@@ -28,7 +27,7 @@ def is_unreached(trace: Trace, threshold: float, method: Method) -> bool:
     """Whether clipping at ``threshold`` would have acted on no step of an unclipped ``trace``. False where that cannot be told."""
     if method == "per_tensor" or trace.problems or not len(trace):
         return False
-    reached = trace.grad_max if method == "value" else (trace.grad_norm + _TORCH_ADDS) * _ROUNDED
+    reached = trace.grad_max if method == "value" else (trace.grad_norm + TORCH_ADDS) * _ROUNDED
     return bool(np.all(reached <= threshold))
 
 

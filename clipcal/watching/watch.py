@@ -20,8 +20,9 @@ from clipcal.hooks.listening import ClipCall, check, is_nested, leave, listen
 from clipcal.hooks.observing import Observer, kept
 from clipcal.run.directory import Run, RunInfo, Status, now, refuse_to_replace
 from clipcal.run.recording import Recording
+from clipcal.training.gradnorm import clip_factor
 from clipcal.training.loop import Observation
-from clipcal.training.patience import PATIENCE
+from clipcal.training.patience import why_gone
 from clipcal.training.profiling import environment
 from clipcal.training.recorder import Recorder
 
@@ -140,9 +141,7 @@ class Watch:
             return
         by_norm = call.by == "norm" and call.total_norm is not None
         self._observer.note_before_clipping(
-            (call.threshold / (call.total_norm.detach() + 1e-6)).clamp(max=1.0)
-            if by_norm and call.total_norm is not None
-            else None
+            clip_factor(call.total_norm.detach(), call.threshold) if by_norm and call.total_norm is not None else None
         )
         known = next((c for c in self._clips if (c.where, c.threshold) == (call.where, call.threshold)), None)
         if known is None and len(self._clips) < 20:
@@ -180,9 +179,7 @@ class Watch:
         finally:
             if self._recorder.gone_at is not None and status == "complete":
                 status = "stopped"
-                reason = (
-                    f"the loss or the gradients were not finite for {PATIENCE} steps from step {self._recorder.gone_at}"
-                )
+                reason = why_gone(self._recorder.gone_at)
             self._recording.close(status, reason, [*self._notes, *self._own_clipping()])
             run = self._recording.run
             if run is not None:
