@@ -13,6 +13,7 @@ from clipcal.run.records import METHODS as METHODS
 from clipcal.run.records import Method as Method
 from clipcal.run.trace import Floats
 from clipcal.stats import NormStats, Rows
+from clipcal.stats.level import Direction
 
 SCHEMA = "clipcal.recommendation/1"
 
@@ -58,11 +59,11 @@ class Stable:
 class Spikes:
     """Steps whose norm stands clear above the local level. ``rate`` is per usable step; ``steps`` are step numbers."""
 
-    count: int
-    rate: float
-    min: float | None
-    max: float | None
-    steps: tuple[int, ...]
+    count: int = 0
+    rate: float = 0.0
+    min: float | None = None
+    max: float | None = None
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +78,16 @@ class Nonfinite:
 class Drift:
     """How the stable level moved: ``ratio`` is its late level over its early one."""
 
-    ratio: float | None
-    direction: Literal["up", "down", "cycle", "flat"]
+    ratio: float | None = None
+    direction: Direction = "flat"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clipped:
     """The share of the stable steps, and of the spikes, that ``max_norm`` would have clipped on this trace."""
 
-    stable: float | None
-    spikes: float | None
+    stable: float | None = None
+    spikes: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,9 @@ class Candidates:
     """``gentle`` leaves about 99% of the stable steps alone; ``firm`` clips their upper shoulder too; ``middle`` is for
     where the losses do not tell which is right."""
 
-    gentle: float | None
-    middle: float | None
-    firm: float | None
+    gentle: float | None = None
+    middle: float | None = None
+    firm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,22 +132,22 @@ class Recommendation:
     source: str | None
     steps: int
     verdict: Verdict
-    max_norm: float | None
+    max_norm: float | None = None
     method: Method
     norm_type: float
-    interval: tuple[float, float] | None
-    corridor: tuple[float, float] | None
-    confidence: Confidence
-    stable: Stable | None
-    spikes: Spikes
+    interval: tuple[float, float] | None = None
+    corridor: tuple[float, float] | None = None
+    confidence: Confidence = "none"
+    stable: Stable | None = None
+    spikes: Spikes = Spikes()
     nonfinite: Nonfinite
     zeros: int
-    drift: Drift
-    clipped: Clipped
+    drift: Drift = Drift()
+    clipped: Clipped = Clipped()
     reasons: tuple[str, ...]
     caveats: tuple[str, ...]
-    candidates: Candidates
-    harm: Harm | None
+    candidates: Candidates = Candidates()
+    harm: Harm | None = None
     baselines: dict[str, float | None]
     reading: Reading = field(repr=False, compare=False)
 

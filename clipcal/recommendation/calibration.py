@@ -27,16 +27,7 @@ from clipcal.recommendation.answer import (
     Verdict,
 )
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.recommendation.reasons import (
-    FIRM,
-    MIDDLE,
-    Taken,
-    caveats_of,
-    effect_of,
-    why,
-    why_guarded,
-    why_none,
-)
+from clipcal.recommendation.reasons import FIRM, MIDDLE, Taken, caveats_of, effect_of, why, why_guarded, why_none
 from clipcal.run.step import TORCH_ADDS
 from clipcal.stats import NormStats, Steady, summarise
 from clipcal.stats.arrays import Array
@@ -53,19 +44,6 @@ LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they 
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
 LARGEST_LOG, SMALLEST = math.log(1e308), 5e-324
-NOTHING: dict[str, Any] = {
-    "max_norm": None,
-    "interval": None,
-    "corridor": None,
-    "confidence": "none",
-    "stable": None,
-    "spikes": Spikes(count=0, rate=0.0, min=None, max=None, steps=()),
-    "drift": Drift(ratio=None, direction="flat"),
-    "clipped": Clipped(stable=None, spikes=None),
-    "candidates": Candidates(gentle=None, middle=None, firm=None),
-    "harm": None,
-}
-"""What is answered where no threshold can be read."""
 
 
 def recommend(
@@ -102,14 +80,14 @@ def recommend(
         read = _verdict(reading)
         verdict: Verdict = read if guard is None else "diverging"
         if read == "vanishing" or stats.steady is None:
-            found, reasons = NOTHING, [why_none(reading, read)]
+            found, reasons = {}, [why_none(reading, read)]
         else:
             found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
-        known = caveats_of(reading, verdict, guard)
+        small = method != "value" and found.get("max_norm", math.inf) <= 100 * TORCH_ADDS
+        known = caveats_of(reading, verdict, guard, too_small=found["max_norm"] if small else None)
         baselines = {name: _baseline(name, reading.norms[reading.usable]) for name in BASELINES}
     if guard is not None:
         reasons.insert(0, why_guarded(guard))
-    joined = [] if reading.joined is None else [reading.joined]
     return Recommendation(
         source=source,
         steps=stats.counts.steps,
@@ -119,7 +97,7 @@ def recommend(
         nonfinite=Nonfinite(count=stats.counts.nonfinite, first_step=reading.step(stats.counts.first_nonfinite)),
         zeros=stats.counts.zeros,
         reasons=tuple(reasons),
-        caveats=(*known, *_too_small(found["max_norm"], method), *joined, *caveats),
+        caveats=(*known, *([reading.joined] if reading.joined else []), *caveats),
         baselines=baselines,
         reading=reading,
         **found,
@@ -183,15 +161,6 @@ def _column(values: Column, name: str, length: int | None = None) -> Array:
     return column
 
 
-def _too_small(max_norm: float | None, method: Method) -> list[str]:
-    if max_norm is None or method == "value" or max_norm > 100 * TORCH_ADDS:
-        return []
-    return [
-        f"torch's clip_grad_norm_ adds {TORCH_ADDS:g} to the norm, so a threshold of {max_norm:g} also scales down steps below "
-        "it: multiply the loss by a constant, and calibrate again."
-    ]
-
-
 def _verdict(reading: Reading) -> Verdict:
     stats, losses = reading.stats, reading.losses
     stuck = losses is not None and is_stuck(losses)
@@ -241,7 +210,7 @@ def _threshold_and_evidence(
     if choice is not None:
         chosen = choice.max_norm
     interval = _interval(chosen, gentle, steady, corridor)
-    evidence = NOTHING | {
+    evidence: dict[str, Any] = {
         "max_norm": chosen,
         "interval": interval,
         "corridor": corridor,

@@ -24,7 +24,7 @@ from clipcal.run.jsonfile import number
 from clipcal.run.layers import read_layers
 from clipcal.run.records import read_record
 from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
-from clipcal.stats.ending import find_ending
+from clipcal.stats.healthy import find_ending
 
 STREAM = "standard input"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from clipcal.recommendation.answer import Reading, Verdict
 from clipcal.recommendation.guarding import ENOUGH, GUARD, guard_of
+from clipcal.run.step import TORCH_ADDS
 from clipcal.run.trace import Trace
 from clipcal.stats import FEWEST, FEWEST_BEFORE_END, Steady
 from clipcal.stats.harm import LOW, LossResponse
@@ -171,7 +172,8 @@ def why_none(reading: Reading, verdict: Verdict) -> str:
     )
 
 
-def caveats_of(reading: Reading, verdict: Verdict, guard: float | None) -> list[str]:
+def caveats_of(reading: Reading, verdict: Verdict, guard: float | None, *, too_small: float | None) -> list[str]:
+    """``too_small`` is the threshold, where what torch adds to every norm is no small part of it."""
     notes, stats = [], reading.stats
     counts, steady = stats.counts, None if verdict == "vanishing" else stats.steady
     stable_steps = 0 if steady is None else steady.stable_rows.size
@@ -211,6 +213,11 @@ def caveats_of(reading: Reading, verdict: Verdict, guard: float | None) -> list[
         )
     if counts.negative:
         notes.append(f"{counts.negative} norms are negative and were left out: a norm never is, so check the column.")
+    if too_small is not None:
+        notes.append(
+            f"torch's clip_grad_norm_ adds {TORCH_ADDS:g} to the norm, so a threshold of {too_small:g} also scales down steps below "
+            "it: multiply the loss by a constant, and calibrate again."
+        )
     return notes
 
 

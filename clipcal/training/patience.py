@@ -12,7 +12,7 @@ PATIENCE = 10
 """Non-finite steps in a row after which a run counts as gone: one NaN can be a bad batch, ten are the weights."""
 
 
-def why_gone(gone_at: int) -> str:
+def why_gone(gone_at: int | None) -> str:
     """The reason that a run keeps which was stopped because of that."""
     return f"the loss or the gradients were not finite for {PATIENCE} steps from step {gone_at}"
 

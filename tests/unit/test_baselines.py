@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pace import loops
 
-from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.run.trace import Floats
 
 NORMS = np.arange(1.0, 12.0)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.replay import OURS, Replayed, judge, replay
+from clipcal.run.trace import Floats
 
 
 def spiky(n: int = 400) -> Floats:

@@ -114,5 +114,6 @@ def _trend(losses: Floats) -> Floats:
 
 def _result(raw: dict[str, Any]) -> ArmResult:
     numbers = {"max_norm", "final_loss", "clip_fraction", "mean_scale"}
-    known = {f.name: raw[f.name] for f in fields(ArmResult) if f.name in raw}
-    return ArmResult(**{k: number(v) if k in numbers and v is not None else v for k, v in known.items()})
+    known: dict[str, Any] = {f.name: raw[f.name] for f in fields(ArmResult)}
+    known |= {k: number(known[k]) for k in numbers if known[k] is not None}
+    return ArmResult(**known)
