@@ -14,8 +14,7 @@ FAR_ABOVE = 10.0
 """Times the 99% point of the stable norms: a threshold from there on lets a spike of ten times pass, and guards nothing."""
 NEAR = 1.25
 """A threshold that acts often fits where it is within this factor of the recommended interval: ours may act often too."""
-LET_PASS = 0.1
-"""The share of the spikes that may pass below a threshold that fits."""
+LET_PASS = 0.1  # the share of the spikes that may pass below a threshold that fits
 SAME = 0.005
 """Relative difference to the recommended threshold, from which on it is another: half of the second digit, at the least."""
 
@@ -29,7 +28,7 @@ def judged(c: Check, evidence: Evidence, pile: float | None) -> tuple[bool | Non
         return _after_clipping(c, x, pile)
     how = _how(c, x)
     if r.stable is None or r.corridor is None or r.max_norm is None or r.interval is None:
-        return None, [how, f"Whether that is right cannot be told: {_lower(r.reasons[0])}"]
+        return None, [how, f"Whether that is right cannot be told: {r.reasons[0][:1].lower()}{r.reasons[0][1:]}"]
     context = [*_left(c), *_drift(c)]
     interval = f"{r.interval[0]:.3g} to {r.interval[1]:.3g}"
     same = math.isclose(c.max_norm, r.max_norm, rel_tol=SAME)
@@ -155,7 +154,3 @@ def _drift(c: Check) -> list[str]:
         f"It acts {way} as training goes: on {percent(first.clipped)} of the first quarter{after}, {percent(last.clipped)} of the "
         "last."
     ]
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]

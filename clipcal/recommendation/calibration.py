@@ -77,15 +77,17 @@ def recommend(
         reading = read_columns(grad_norms, losses, steps, lrs)
     stats = reading.stats
     with np.errstate(all="ignore"):
+        found: dict[str, Any] = {}
         read = _verdict(reading)
         verdict: Verdict = read if guard is None else "diverging"
         if read == "vanishing" or stats.steady is None:
-            found, reasons = {}, [why_none(reading, read)]
+            reasons = [why_none(reading, read)]
         else:
             found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
         small = method != "value" and found.get("max_norm", math.inf) <= 100 * TORCH_ADDS
         known = caveats_of(reading, verdict, guard, too_small=found["max_norm"] if small else None)
-        baselines = {name: _baseline(name, reading.norms[reading.usable]) for name in BASELINES}
+        usable = reading.norms[reading.usable]
+        values = {n: rule(usable) if usable.size or n == "default_1.0" else math.nan for n, rule in BASELINES.items()}
     if guard is not None:
         reasons.insert(0, why_guarded(guard))
     return Recommendation(
@@ -98,7 +100,7 @@ def recommend(
         zeros=stats.counts.zeros,
         reasons=tuple(reasons),
         caveats=(*known, *([reading.joined] if reading.joined else []), *caveats),
-        baselines=baselines,
+        baselines={name: value if math.isfinite(value) else None for name, value in values.items()},
         reading=reading,
         **found,
     )
@@ -283,10 +285,3 @@ def _confidence(stats: NormStats, steps: int, interval: tuple[float, float]) -> 
     if steps < 50 or width > 0.7:
         return "low"
     return "high" if steps >= 200 and width <= 0.35 and stats.kind == "steady" else "medium"
-
-
-def _baseline(name: str, usable: Array) -> float | None:
-    if usable.size == 0 and name != "default_1.0":
-        return None
-    value = BASELINES[name](usable)
-    return value if math.isfinite(value) else None

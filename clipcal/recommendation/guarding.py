@@ -13,8 +13,7 @@ GUARD = 0.3
 """Times the median of the first norms: in sweeps of runs that diverged at once, the one rule that kept them alive."""
 FIRST = 3
 """Norms that count as the first: where the learning rate is far too high, the fifth is thousands of times larger."""
-ENOUGH = 50
-"""Healthy steps that do for a first number; a profile with fewer is made again."""
+ENOUGH = 50  # healthy steps that do for a first number; a profile with fewer is made again
 OnGuard = Callable[[float], None]
 
 

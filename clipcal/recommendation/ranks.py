@@ -88,12 +88,9 @@ def _sentence(found: Shards, num_ranks: int, what: str) -> list[str]:
 
     some = f"{found.num_explained} of {found.num_spikes} {what} come from"
     match found.finding:
-        case "shards" if len(found.ranks) == 1:
-            how = fold(": its own gradient was")
-            return [f"{some} {_listed(found.ranks)}{how}. Look at its shard of the data."]
         case "shards":
-            how = fold(": the largest gradient of these was")
-            return [f"{some} {_listed(found.ranks)}{how}. Look at their shards of the data."]
+            whose = "its own gradient" if len(found.ranks) == 1 else "the largest gradient of these"
+            return [f"{some} {_listed(found.ranks)}{fold(f': {whose} was')}. Look at {_data_of(found.ranks)}."]
         case "batches":
             return [
                 f"{some} a part of the ranks each, now from one and now from another ({len(found.ranks)} of {num_ranks} have some): single "
@@ -113,11 +110,14 @@ def _not_finite(row: NDArray[np.float32], step: int) -> list[str]:
     bad = np.flatnonzero(~np.isfinite(row)).tolist()
     if not 0 < len(bad) < len(row):
         return []
-    whose = "its shard of the data" if len(bad) == 1 else "their shards of the data"
     return [
         f"Step {step}, the first without a finite norm, comes from {_listed(bad)}: the gradients of the other ranks are finite there. Look "
-        f"at {whose}."
+        f"at {_data_of(bad)}."
     ]
+
+
+def _data_of(ranks: Sequence[int]) -> str:
+    return "its shard of the data" if len(ranks) == 1 else "their shards of the data"
 
 
 def _listed(ranks: Sequence[int]) -> str:

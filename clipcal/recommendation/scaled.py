@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 
 from clipcal.run.trace import Floats
 
-LARGE = 2.0**10
-"""A stable norm below that is none of 2^16 times another, but of a gradient that vanishes."""
-AROUND = 12
-"""Steps before and after an overflow from which the level is read."""
+LARGE = 2.0**10  # a stable norm below that is none of 2^16 times another, but of a gradient that vanishes
+AROUND = 12  # steps before and after an overflow from which the level is read
 HALF = (0.38, 0.66)
-FEWEST, MOSTLY = 2, 0.75
-"""Overflows, and the share of them that a halving follows."""
+FEWEST, MOSTLY = 2, 0.75  # overflows, and the share of them that a halving follows
 
 SENTENCE = (
     "After {halved} of {events} steps without a finite norm the level is half of what it was, as the scale of a GradScaler is: these look "

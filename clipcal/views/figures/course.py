@@ -14,8 +14,7 @@ from clipcal.run.trace import Floats
 from clipcal.stats import Rows
 
 Bools = NDArray[np.bool_]
-RUNAWAY = 30.0
-"""Times what is healthy: how far beyond it a picture goes."""
+RUNAWAY = 30.0  # times what is healthy: how far beyond it a picture goes
 UNITS: dict[Method, str] = {
     "norm": "gradient norm",
     "value": "largest gradient element",

@@ -12,8 +12,7 @@ from clipcal.stats.harm import loss_changes
 
 FEWEST = 20
 MOST = 4000
-LARGEST = 200
-"""Points: of more, the largest norms and evenly spaced others are drawn."""
+LARGEST = 200  # points: of more, the largest norms and evenly spaced others are drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from clipcal.recommendation.peaks import evenly
 from clipcal.run.trace import Floats
 
 MOST_LAYERS, MOST_COLUMNS = 28, 400
-SAMPLE = 2000
-"""Stable steps from which a layer's usual norm is taken."""
+SAMPLE = 2000  # stable steps from which a layer's usual norm is taken
 CHUNK = 4096
 MOST_RISE = 1e30
 
