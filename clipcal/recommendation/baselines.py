@@ -19,14 +19,15 @@ class Baseline:
     """A rule in use. Called with norms (n,), finite, in the order of the steps and not empty, it gives its threshold.
 
     Any finite norms will do: up to 1e308, with zeros; a threshold beyond the floats is infinite. ``label`` says in a line
-    what the rule is, ``source`` in a word or two whose, ``origin`` where it comes from, unless the rule's docstring does. An adaptive rule moves its threshold from step to step: ``limits``
-    gives the norm (n,) that each step is clipped to, infinite where it is let through, and the rule its last threshold.
+    what the rule is, ``source`` in a word or two whose, ``origin`` where it comes from. An adaptive rule moves its threshold from
+    step to step: ``limits`` gives the norm (n,) that each step is clipped to, infinite where it is let through, and the rule its
+    last threshold.
     """
 
     rule: Rule
     label: str
     source: str
-    origin: str = ""
+    origin: str
     limits: Callable[[Floats], Floats] | None = None
 
     def __call__(self, norms: Floats) -> float:
@@ -65,7 +66,7 @@ AUTOCLIP = 0.1
 
 
 def autoclip_limits(norms: Floats) -> Floats:
-    """What AutoClip clips each of the norms (n,) to: the 10% point of all norms up to and with this one, as in its authors'
+    """AutoClip (Seetharaman et al., 2020, arXiv:2007.14469): what it clips each of the norms (n,) to: the 10% point of all norms up to and with this one, as in its authors'
     code (github.com/pseeth/autoclip: the norm joins the history first). Exact; two heaps, so n log n steps of work."""
     low: list[float] = []  # the norms up to the 10% point, negated, the largest first
     high: list[float] = []  # the others, the smallest first
@@ -170,54 +171,27 @@ def _mean(norms: Floats) -> float:
     return _ldexp(float(np.mean(scaled)), exponent)
 
 
-PASCANU = "Pascanu et al., 2013, arXiv:1211.5063, section 3.2: half to ten times the average norm over many updates"
+_PASCANU = "Pascanu et al., 2013, arXiv:1211.5063, section 3.2: half to ten times the average norm over many updates"
+# what it is, whose, the rule, and where it comes from
+_RULES: Mapping[str, tuple[str, str, Rule, str]] = {
+    "default_1.0": ("1.0, whatever the norms", "Hugging Face", lambda _: 1.0, "Trainer, nanoGPT, llm.c, many others"),
+    "median": ("the median", "rule of thumb", _at(0.5), "the running median; half of all steps are clipped"),
+    "p90": ("the 90% point", "QuantileClip", _at(0.9), "default in the package autoclip (there of the last 1,000)"),
+    "autoclip_p10": ("the 10% point of all norms so far", "AutoClip 2020", _at(AUTOCLIP), "arXiv:2007.14469"),
+    "zclip": ("moving mean + 2.5 sd", "ZClip 2025", zclip, "Kumar et al., 2025, arXiv:2504.02507"),
+    "pascanu_mean": ("the mean", "Pascanu 2013", _mean, _PASCANU),
+    "pascanu_0.5x": ("half the mean", "Pascanu 2013", _times(0.5, _mean), _PASCANU),
+    "pascanu_5x": ("5 x the mean", "Pascanu 2013", _times(5, _mean), _PASCANU),
+    "pascanu_10x": ("10 x the mean", "Pascanu 2013", _times(10, _mean), _PASCANU),
+    "median_2x": ("2 x the median", "rule of thumb", _times(2, _at(0.5)), "the best simple rule in our sweeps"),
+    "median_3mad": ("median + 3 MAD, in logs", "Hampel 1974", median_3mad, "Hampel, 1974, JASA 69:383"),
+    "p95": ("the 95% point", "TRELLIS 2024", _at(0.95), "AdaptiveGradClipper, arXiv:2412.01506 (last 1,000 there)"),
+    "p99": ("the 99% point", "rule of thumb", _at(0.99), "a spike itself where more than one step in a hundred is"),
+    "tukey": ("Q3 + 1.5 IQR, in logs", "Tukey 1977", tukey, "Exploratory Data Analysis: the fence of the box plot"),
+    "mean_2.5sd": ("mean + 2.5 sd", "z-score rule", mean_25sd, "ZClip's 2.5, without its moving averages"),
+}
+_LIMITS = {"autoclip_p10": autoclip_limits, "zclip": zclip_limits}
 BASELINES: Mapping[str, Baseline] = {
-    "default_1.0": Baseline(
-        rule=lambda norms: 1.0,
-        label="1.0, whatever the norms",
-        source="Hugging Face",
-        origin="max_grad_norm of the Hugging Face Trainer, and the default of nanoGPT, llm.c and many others",
-    ),
-    "median": Baseline(
-        rule=_at(0.5),
-        label="the median",
-        source="rule of thumb",
-        origin="running median; half of the steps are clipped",
-    ),
-    "p90": Baseline(
-        rule=_at(0.9),
-        label="the 90% point",
-        source="QuantileClip",
-        origin="default of QuantileClip in the package autoclip (there of the last 1,000); one step in ten is clipped, spiky or not",
-    ),
-    "autoclip_p10": Baseline(
-        rule=_at(AUTOCLIP),
-        label="the 10% point of all norms so far",
-        source="AutoClip 2020",
-        origin="Seetharaman et al., 2020, arXiv:2007.14469, after the last step",
-        limits=autoclip_limits,
-    ),
-    "zclip": Baseline(rule=zclip, label="moving mean + 2.5 sd", source="ZClip 2025", limits=zclip_limits),
-    "pascanu_mean": Baseline(rule=_times(1, _mean), label="the mean", source="Pascanu 2013", origin=PASCANU),
-    "pascanu_0.5x": Baseline(rule=_times(0.5, _mean), label="half the mean", source="Pascanu 2013", origin=PASCANU),
-    "pascanu_5x": Baseline(rule=_times(5, _mean), label="5 x the mean", source="Pascanu 2013", origin=PASCANU),
-    "pascanu_10x": Baseline(rule=_times(10, _mean), label="10 x the mean", source="Pascanu 2013", origin=PASCANU),
-    "median_2x": Baseline(
-        rule=_times(2, _at(0.5)),
-        label="2 x the median",
-        source="rule of thumb",
-        origin="the best of the simple rules in our sweeps of max_norm",
-    ),
-    "median_3mad": Baseline(rule=median_3mad, label="median + 3 MAD, in logs", source="Hampel 1974"),
-    "p95": Baseline(
-        rule=_at(0.95),
-        label="the 95% point",
-        source="TRELLIS 2024",
-        origin="default of AdaptiveGradClipper (Xiang et al., 2024, arXiv:2412.01506; there of the last 1,000)",
-    ),
-    "p99": Baseline(
-        rule=_at(0.99), label="the 99% point", source="rule of thumb", origin="a spike itself where spikes exceed 1%"
-    ),
-    "tukey": Baseline(rule=tukey, label="Q3 + 1.5 IQR, in logs", source="Tukey 1977"),
-    "mean_2.5sd": Baseline(rule=mean_25sd, label="mean + 2.5 sd", source="z-score rule"),
+    name: Baseline(label=label, source=source, rule=rule, origin=origin, limits=_LIMITS.get(name))
+    for name, (label, source, rule, origin) in _RULES.items()
 }

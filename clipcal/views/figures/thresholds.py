@@ -119,16 +119,11 @@ def clipped_share(recommendation: Recommendation, *, in_use: float | None = None
 
 def marks(recommendation: Recommendation, *, in_use: float | None = None) -> tuple[Mark, ...]:
     """Ours, the one in use, and the constants that other people's rules name, each once."""
-    r = recommendation
-    found: list[Mark] = []
-    if r.max_norm is not None:
-        found.append(Mark(name="max_norm" if r.method != "value" else "clip_value", value=r.max_norm, kind="chosen"))
-    if in_use is not None:
-        found.append(Mark(name="in use", value=in_use, kind="in use"))
-    for name, value in asdict(r.candidates).items():
-        if value is not None and value != r.max_norm:
-            found.append(Mark(name=name, value=value, kind="candidate"))
-    for name, value in r.baselines.items():
-        if value is not None and name in BASELINES:
-            found.append(Mark(name=BASELINES[name].label, value=value, kind="rule", key=name))
+    r, name = recommendation, "clip_value" if recommendation.method == "value" else "max_norm"
+    ours = [] if r.max_norm is None else [Mark(name=name, value=r.max_norm, kind="chosen")]
+    used = [] if in_use is None else [Mark(name="in use", value=in_use, kind="in use")]
+    others = {k: v for k, v in asdict(r.candidates).items() if v is not None and v != r.max_norm}
+    rules = {k: v for k, v in r.baselines.items() if v is not None and k in BASELINES}
+    found = [*ours, *used, *(Mark(name=k, value=v, kind="candidate") for k, v in others.items())]
+    found += [Mark(name=BASELINES[k].label, value=v, kind="rule", key=k) for k, v in rules.items()]
     return tuple(m for m in found if 0 < m.value < math.inf)
