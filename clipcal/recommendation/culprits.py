@@ -86,6 +86,14 @@ def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     )
 
 
+def known_culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits | None:
+    """The same, for what is shown where it is there: None where the norms of the tensors are not known."""
+    try:
+        return None if evidence.run is None else culprits(evidence, recommendation)
+    except InputError:
+        return None
+
+
 def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
     """The run's layers, and which row of them each row of the evidence is: a profile writes the row of every step, also of
     those that are left out of the evidence, and a killed one may hold some more."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import combined, grouped
-from clipcal.recommendation.culprits import OVERFLOW, aligned, culprits
+from clipcal.recommendation.culprits import OVERFLOW, Culprits, aligned
 from clipcal.recommendation.evidence import Evidence
 from clipcal.recommendation.peaks import evenly
 from clipcal.run.trace import Floats
@@ -36,15 +35,11 @@ class Heat:
     conclusion: str
 
 
-def heat(evidence: Evidence, recommendation: Recommendation) -> Heat | None:
-    """None where the norms of the tensors are not known, or there is but one."""
-    if evidence.run is None:
+def heat(evidence: Evidence, recommendation: Recommendation, found: Culprits | None) -> Heat | None:
+    """``found`` is what makes the peaks; None where that is not known, or where there is one layer in all."""
+    if found is None:
         return None
-    try:
-        found = culprits(evidence, recommendation)
-        layers, rows = aligned(evidence)
-    except InputError:
-        return None
+    layers, rows = aligned(evidence)
     names, of_layer = grouped(layers.names)
     if len(names) < 2 or rows.size < 2:
         return None

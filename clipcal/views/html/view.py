@@ -11,7 +11,7 @@ from clipcal.errors import InputError
 from clipcal.frameworks.pasting import framework_of, snippet_of
 from clipcal.frameworks.snippets import SNIPPETS
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.recommendation.culprits import Culprits, culprits
+from clipcal.recommendation.culprits import Culprits, known_culprits
 from clipcal.recommendation.evidence import Evidence, load, read_choice
 from clipcal.recommendation.replay import Replayed, replay
 from clipcal.run.directory import Run
@@ -51,10 +51,7 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     recommendation = evidence.recommend()
     r, of = recommendation, evidence.run
     in_use = evidence.in_use if evidence.in_use is not None and math.isfinite(evidence.in_use) else None
-    try:
-        found = culprits(evidence, r) if of is not None else None
-    except InputError:
-        found = None
+    found = known_culprits(evidence, r)
     return View(
         title=of.info.name if of is not None else path.name,
         evidence=evidence,
@@ -65,7 +62,7 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         distribution=distribution(r, in_use=in_use),
         share=clipped_share(r, in_use=in_use),
         harm=loss_after(r),
-        heat=heat(evidence, r),
+        heat=heat(evidence, r, found),
         culprits=found,
         arms=arms(of) if of is not None else None,
         rules=replay(r),

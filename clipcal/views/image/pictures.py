@@ -10,6 +10,7 @@ from rich.text import Text
 
 from clipcal.checking import Check
 from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.culprits import known_culprits
 from clipcal.recommendation.evidence import Evidence
 from clipcal.run.directory import Run
 from clipcal.views.figures.arms import arms
@@ -85,7 +86,7 @@ def _rows(evidence: Evidence, recommendation: Recommendation, check: Check | Non
 def _over_steps(
     drawn: Course, evidence: Evidence, recommendation: Recommendation, check: Check | None
 ) -> Sequence[Panel]:
-    layers = heat(evidence, recommendation)
+    layers = heat(evidence, recommendation, known_culprits(evidence, recommendation))
     if layers is not None and not np.isfinite(layers.rise).any():
         layers = None
     quarters = check is not None and any(q.clipped is not None for q in check.quarters)
