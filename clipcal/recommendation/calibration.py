@@ -245,10 +245,8 @@ def _threshold_and_evidence(
             loss_change_above=response.change_above,
             loss_change_below=response.change_below,
         )
-    taken: Taken | None = None
-    if choice is None:
-        taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
-    reasons = why(reading, steady, chosen, response, taken=taken)
+    taken: Taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
+    reasons = why(reading, steady, chosen, response, taken=None if choice is not None else taken)
     return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
 
 

@@ -50,12 +50,7 @@ class Culprits:
         return fields | found
 
 
-_WORDS = {
-    "spikes": ("the spike", "the spikes"),
-    "tail": ("the large step", "the large steps"),
-    "runaway": ("the norms run away", "the norms run away"),
-    "largest": ("the largest step", "the largest steps"),
-}
+_WORDS = {"spikes": "the spike", "tail": "the large step", "largest": "the largest step"}
 
 
 def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
@@ -156,7 +151,7 @@ def times(rise: float | None) -> str:
 
 def _conclusion(found: Attribution, kind: Peaks, norm_type: float, steps: Sequence[int]) -> str:
     one = len(steps) == 1
-    what = _WORDS[kind][not one]
+    what = "the norms run away" if kind == "runaway" else f"{_WORDS[kind]}{'s' * (not one)}"
     their = "its" if one else "their"
     layers = {layer.name: layer for layer in found.layers}
     rise = times(found.rise)

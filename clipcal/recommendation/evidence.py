@@ -27,6 +27,7 @@ from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 from clipcal.stats.healthy import find_ending
 
 STREAM = "standard input"
+ENDED_EARLY = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +167,7 @@ def _of_run(run: Run, source: str) -> Evidence:
     guarded = info.guard is not None and run.guarded.exists()
     trace = read_trace(run.guarded if guarded else run.trace)
     caveats = []
-    if info.status in ("running", "interrupted", "failed"):
-        how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
-            info.status
-        ]
+    if (how := ENDED_EARLY.get(info.status)) is not None:
         why = f": {info.reason.rstrip('.')}" if info.status == "failed" and info.reason else ""
         caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps{why}.")
     if info.status == "stopped" and info.reason and not guarded:

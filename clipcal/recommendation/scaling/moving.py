@@ -153,24 +153,12 @@ def _confidence(r: Recommendation, t: Transfer, spikes: Spikes, taken: Taken) ->
 
 
 def _reasons(r: Recommendation, t: Transfer, probed: Probed, max_norm: float) -> list[str]:
-    beyond = (
-        ""
-        if t.times <= t.probed
-        else f", {t.times // t.probed if t.times % t.probed == 0 else t.times / t.probed:.2g} times the probe's"
-    )
-    what = {
-        "mean": "a mean over its batch",
-        "sum": "a sum over its batch",
-        "unknown": "taken for a mean over its batch",
-    }
-    scale = (
-        "so large that it was not measured"
-        if math.isinf(t.noise_scale)
-        else f"{t.noise_scale:.2g} of the profile's batches"
-    )
+    beyond = "" if t.times <= t.probed else f", {t.times / t.probed:.2g} times the probe's"
+    what = {"mean": "a mean", "sum": "a sum", "unknown": "taken for a mean"}[probed.reduction]
+    scale = f"{t.noise_scale:.2g} of the profile's batches" if t.noise < 1 else "so large that it was not measured"
     return [
         f"At {t.times} times the batch{beyond}, {r.max_norm:g} becomes {max_norm:g}: x {t.factor:.2g} ({t.interval[0]:.2g} to {t.interval[1]:.2g}).",
-        f"The loss is {what[probed.reduction]}. Of the squared norm of an ordinary step {t.noise:.0%} is noise ({t.noise_interval[0]:.0%} to "
+        f"The loss is {what} over its batch. Of the squared norm of an ordinary step {t.noise:.0%} is noise ({t.noise_interval[0]:.0%} to "
         f"{t.noise_interval[1]:.0%}, {t.steps} steps): |G| {t.signal_norm:.3g}, noise {t.noise_norm:.3g}, a noise scale of {scale}.",
         f"At {t.probed} times the batch the level of the norms is x {t.measured:.2g} of the profile's; noise alone would make it x "
         f"{t.measured / t.drift:.2g}, and the path that training takes with less of it makes the rest, x {t.drift:.2g}.",
@@ -184,11 +172,7 @@ def _caveats(
 ) -> list[str]:
     notes = []
     if taken[1] not in (None, taken[0]):
-        here = (
-            "Training chose the profile's threshold"
-            if taken[0] is None
-            else f"The profile takes its {taken[0]} candidate"
-        )
+        here = f"The profile takes its {taken[0]} candidate" if taken[0] else "Training chose the profile's threshold"
         notes.append(f"{here}, and the losses of the probe take the {taken[1]} one: the interval holds both.")
     if spikes.min is not None and t.shared is not None:
         kind = "of the whole loss" if t.shared > ONE_WAY else "of single batches"
