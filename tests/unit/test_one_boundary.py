@@ -13,8 +13,10 @@ import pytest
 from made_runs import Floats, falling, make_run, quiet
 from typer.testing import CliRunner
 
+from clipcal.checking import check
 from clipcal.cli.main import app
 from clipcal.recommendation.evidence import load
+from clipcal.recommendation.replay import replay
 from clipcal.views.figures.course import course
 
 HEALTHY = 301
@@ -113,3 +115,22 @@ def test_a_healthy_run_is_shown_whole(tmp_path: Path) -> None:
     assert c.shown is not None
     assert c.shown[1] == pytest.approx(1e6)
     assert c.healthy.all()
+
+
+def test_a_run_whose_steps_go_back_is_checked_and_drawn_on_the_rows_that_are_judged(tmp_path: Path) -> None:
+    """The norms of the earlier rows are a hundred times those of the later ones, and another training's."""
+    first = make_run(tmp_path / "first", 100 * quiet(90))
+    run = make_run(tmp_path / "run", quiet(150, seed=3))
+    run.trace.write_bytes(first.trace.read_bytes() + run.trace.read_bytes())
+    evidence = load(run.folder)
+    assert len(evidence.norms) == 240, "the premise"
+    r = evidence.recommend()
+    assert r.steps == 150
+    assert any("The last one is judged, its 150 rows from step 0 on" in caveat for caveat in r.caveats)
+    found = check(evidence, 2.0)
+    assert (found.steps, found.acts.share) == (150, 0.0)
+    assert sum(q.rows for q in found.quarters) + (found.warm_up.rows if found.warm_up else 0) == 150
+    c = course(r)
+    assert c.norms.max() < 10
+    assert c.steps.tolist() == list(range(150))
+    assert {row.num_steps for row in replay(r)} == {r.stable.steps if r.stable else None}
