@@ -106,7 +106,7 @@ def _after_clipping(c: Check, x: str, pile: float) -> tuple[bool | None, list[st
             after,
             f"How often {x} would act cannot be told from them; log the value that clip_grad_norm_ returns.",
         ]
-    often = f"{x} acted on {percent(c.acts.share)} of the lines; how strongly is not to be seen."
+    often = f"{x} acted on {percent(c.acts.share)} of the lines; the norms do not show how strongly."
     if c.verdict == "brake":
         return False, [f"{often} That is a second, lower learning rate rather than a guard.", after]
     return None, [often, after]

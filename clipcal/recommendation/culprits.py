@@ -31,7 +31,7 @@ class Culprits:
 
     ``peaks`` are the spikes; of a heavy tail the steps far above the rest; of a run that diverges the finite steps of its
     runaway part; otherwise the largest 1% of the stable steps. ``norm_type`` is p of the shares. ``conclusion`` is the answer
-    in words, ``notes`` what else is to be known. ``without_gradient`` are the tensors that never had one.
+    in words, ``notes`` are further facts. ``without_gradient`` are the tensors that never had one.
     """
 
     peaks: Peaks

@@ -37,7 +37,7 @@ class Evidence:
     training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
 
     ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
-    and ``every`` how many steps one of its lines stands for (None where nobody knows).
+    and ``every`` how many steps one of its lines stands for (None where that is unknown).
     """
 
     source: str

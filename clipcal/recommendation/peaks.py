@@ -52,5 +52,5 @@ def _largest(rows: Rows, heights: Floats, num: int) -> tuple[Rows, Rows]:
 
 
 def evenly(rows: Rows, most: int) -> Rows:
-    """At most so many of the rows, evenly spaced."""
+    """At most ``most`` of the rows, evenly spaced."""
     return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.intp)]

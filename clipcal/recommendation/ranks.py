@@ -17,7 +17,7 @@ from clipcal.run.layers import Layers, rank_names, read_layers
 from clipcal.run.trace import Trace
 from clipcal.stats import Rows
 
-SAME = 0.01  # the mean of gradients has no larger norm than they have in the mean, but for rounding
+SAME = 0.01  # the norm of the mean gradient is at most the mean of the norms, but for rounding
 LISTED = 8  # ranks by number
 
 

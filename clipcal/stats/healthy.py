@@ -10,7 +10,7 @@ import numpy as np
 from clipcal.stats.arrays import Array, block_medians, line, running_median, scatter
 
 NONFINITE_STREAK = 3  # one or two at the end are what a GradScaler skips; three in a row are not
-CHANCE = 1e-4  # of so many non-finite norms in a row, had they nothing to do with each other
+CHANCE = 1e-4  # of a streak of non-finite norms, if they were independent
 RETURN = np.log(3.0)  # above the upper quarter of what came before: less is a mode that the level visits all the time
 RUNAWAY = np.log(100.0)  # no healthy drift in our logs rose a hundredfold
 LATE_RUNAWAY = np.log(10.0)  # at the very end there was no time for more

@@ -8,7 +8,7 @@ from clipcal.run.trace import Floats
 
 LAST_PART = 0.2  # the share of the steps that counts as the end of training
 HOPELESS, TOO_LONG = 20.0, 30
-"""An arm whose loss stays above so many times its start for so many steps in a row is lost, finite or not."""
+"""An arm is lost, finite or not, when its loss stays above 20 times its start for 30 steps in a row."""
 WINDOW = 10  # steps before a step that make its local level
 
 
