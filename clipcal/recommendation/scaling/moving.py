@@ -183,10 +183,12 @@ def _caveats(
     elif spikes.min is not None:
         notes.append("The probe saw no spike: they are taken for single batches', which shrink with the batch.")
     if spikes.min is not None and spikes.min <= max_norm:
-        notes.append("The threshold is no longer below the spikes: the mean over a large batch makes them smaller.")
+        notes.append(
+            "The threshold is not below the spikes any more: averaged over so many batches they do not stand clear."
+        )
     if spikes.rate > CROWDED:
         notes.append(
-            "At that batch spikes are so frequent that they set the level, and the probe has not seen that level: profile at that batch."
+            "So many steps hold a spike then that they are the level, which no probe at a smaller batch has seen: profile at that batch."
         )
     if t.times > t.probed:
         apart = max(t.drift, 1 / t.drift)
