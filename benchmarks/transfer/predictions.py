@@ -61,7 +61,7 @@ def _row(name: str, probe: int, times: int, seed: int, other: int, readings: Map
     assert at_batch.max_norm is not None
     assert at_batch.interval is not None
     assert at_batch.stable is not None
-    found = move(at_batch, here.norms, here.probes[probe], max(times, 2))
+    found = move(at_batch, here.probes[probe], max(times, 2))
     t, moved = found.transfer, found.recommendation
     if times == 1:
         predicted, interval, factor = at_batch.max_norm, at_batch.interval, 1.0

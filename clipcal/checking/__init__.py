@@ -14,12 +14,11 @@ from clipcal.checking.fitting import judged
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.replay import Verdict, judge, judged_rows
-from clipcal.stats import summarise
+from clipcal.recommendation.replay import Verdict, judge
+from clipcal.stats import Rows
 
 __all__ = ["Acts", "Check", "Part", "check"]
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 AT_PILE = 0.01
@@ -31,15 +30,15 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
     if max_norm is not None and not (math.isfinite(max_norm) and max_norm > 0):
         raise InputError(f"--max-norm must be a positive number, not {max_norm:g}.")
     r = evidence.recommend()
+    reading = r.reading
+    norms, usable = reading.norms, reading.usable
     threshold, said = (max_norm, "--max-norm") if max_norm is not None else _in_use(evidence, r)
-    norms, steps = evidence.norms, evidence.trace.step
-    usable = np.isfinite(norms) & (norms > 0)
-    pile = summarise(norms).pile if r.verdict == "clipped" else None
+    pile = reading.stats.pile if r.verdict == "clipped" else None
     above = usable & (norms > threshold)
     if pile is not None:  # norms after clipping reach the threshold, and do not pass it
         above = usable & (norms >= pile * (1 - AT_PILE)) & (abs(threshold / pile - 1) < AT_PILE)
     scale = np.divide(threshold, norms, out=np.ones(norms.size), where=above & (norms > threshold))
-    stable, spikes = judged_rows(norms, r)
+    stable, spikes = r.judged_rows()
     verdict: Verdict | None = judge(above[stable], above[spikes])
     if verdict == "inactive" and above.any():
         verdict = "guard"  # it acts in the warm-up alone
@@ -50,37 +49,47 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
         stable=_mean(above[stable]) if known else None,
         spikes=_mean(above[spikes]),
         rows=int(at.size),
-        first_step=int(steps[at[0]]) if at.size else None,
-        last_step=int(steps[at[-1]]) if at.size else None,
+        first_step=reading.step(at[0]) if at.size else None,
+        last_step=reading.step(at[-1]) if at.size else None,
         stable_scale=_mean(scale[stable]) if known else None,
     )
     if (pile is not None and not at.size) or not usable.any():
         verdict = None
     first = min(int(rows[0]) for rows in (stable, spikes) if rows.size) if known else 0
 
-    def part(rows: NDArray[np.int64]) -> Part:
-        counted = _part(rows, norms, steps, usable, above, scale if pile is None else None)
-        return counted if verdict is not None else replace(counted, clipped=None, verdict=None)
+    def part(rows: Rows) -> Part:
+        """What is counted of some rows, at least one."""
+        ok = rows[usable[rows]]
+        return Part(
+            first_step=int(reading.steps[rows[0]]),
+            last_step=int(reading.steps[rows[-1]]),
+            rows=int(rows.size),
+            median=float(np.median(norms[ok])) if ok.size else None,
+            clipped=None if verdict is None else _mean(above[ok]),
+            mean_scale=_mean(scale[ok]) if pile is None else None,
+            verdict=judge(above[ok], np.empty(0, dtype=bool)) if ok.size and verdict is not None else None,
+        )
 
     quarters = tuple(part(rows) for rows in np.array_split(np.arange(first, norms.size), 4) if rows.size)
     warm_up = part(np.arange(first)) if first else None
-    fits, reasons = judged(evidence, r, threshold, verdict, acts, quarters, pile)
     measured = usable.any() and pile is None
-    return Check(
+    found = Check(
         source=evidence.source,
         steps=int(norms.size),
         max_norm=threshold,
         max_norm_from=said,
         verdict=verdict,
-        fits=fits,
+        fits=None,
         acts=acts,
         mean_scale=_mean(scale[usable]) if measured else None,
         scale_when_clipped=_mean(scale[above]) if measured else None,
         quarters=quarters,
         warm_up=warm_up,
         recommendation=r,
-        reasons=tuple(reasons),
+        reasons=(),
     )
+    fits, reasons = judged(found, evidence, pile)
+    return replace(found, fits=fits, reasons=tuple(reasons))
 
 
 def _in_use(evidence: Evidence, r: Recommendation) -> tuple[float, str]:
@@ -105,19 +114,3 @@ def _in_use(evidence: Evidence, r: Recommendation) -> tuple[float, str]:
 
 def _mean(values: NDArray[Any]) -> float | None:
     return float(np.mean(values)) if values.size else None
-
-
-def _part(
-    rows: NDArray[np.int64], norms: Floats, steps: NDArray[np.int64], usable: Bools, above: Bools, scale: Floats | None
-) -> Part:
-    """What is counted of some rows, at least one; ``scale`` is None where the norms do not tell it."""
-    ok = rows[usable[rows]]
-    return Part(
-        first_step=int(steps[rows[0]]),
-        last_step=int(steps[rows[-1]]),
-        rows=int(rows.size),
-        median=float(np.median(norms[ok])) if ok.size else None,
-        clipped=_mean(above[ok]),
-        mean_scale=None if scale is None else _mean(scale[ok]),
-        verdict=judge(above[ok], np.empty(0, dtype=bool)) if ok.size else None,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from clipcal.recommendation.answer import Recommendation
@@ -64,8 +64,10 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         """The object that ``check --json`` prints."""
-        found: dict[str, Any] = plain(self)
-        r = found.pop("recommendation")
+        found: dict[str, Any] = plain(
+            {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recommendation"}
+        )
+        r = self.recommendation.as_dict()
         found["drift"] = r["drift"]
         found["recommended"] = {k: r[k] for k in ("verdict", "max_norm", "interval", "corridor", "confidence")}
         return {"schema": SCHEMA} | found | {"caveats": r["caveats"]}

@@ -44,7 +44,7 @@ def calibrate(
             if not display.json:
                 print(flush=True)
             outcome = run_choose(run, recommendation, arms, display, board)
-            recommendation = load(run.folder).recommend()
+            recommendation = evidence.recommend(recommendation.reading)
             save(run, recommendation, display)
         if board:
             board.recommend(recommendation)

@@ -59,7 +59,7 @@ def recommend(
         if compare:
             from clipcal.recommendation.replay import replay
 
-            replayed = replay(evidence.norms, recommendation)
+            replayed = replay(recommendation)
         if evidence.run is not None and times is None:
             save(evidence.run, recommendation, display)
         if plot is not None:
@@ -106,7 +106,7 @@ def _moved_to(
     if recommendation.max_norm is None:
         return evidence, recommendation, None
     assert evidence.run is not None
-    moved = move(recommendation, evidence.norms, probed, times)
+    moved = move(recommendation, probed, times)
     return replace(evidence, run=named(evidence.run, times)), moved.recommendation, moved.as_dict()
 
 

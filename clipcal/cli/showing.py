@@ -56,7 +56,7 @@ def show_recommendation(evidence: Evidence, r: Recommendation, display: Display,
         return [line for line in plainview.recommendation(r, trace, norms) if line not in left_out]
 
     def drawn(paper: Paper) -> list[Text]:
-        steps = None if moved else course(evidence, r)
+        steps = None if moved else course(r, guard=evidence.guard)
         return answers.recommendation(r, steps, width=paper.width, ascii=paper.ascii)
 
     present(display, spoken, drawn)
@@ -104,7 +104,7 @@ def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
         display,
         lambda: plainview.check(answer, trace, norms),
         lambda paper: answers.check(
-            answer, course(evidence, answer.recommendation), width=paper.width, ascii=paper.ascii
+            answer, course(answer.recommendation, guard=evidence.guard), width=paper.width, ascii=paper.ascii
         ),
     )
 

@@ -15,7 +15,7 @@ from clipcal.cli.answering import stop
 from clipcal.cli.options import ArmOptions, Display, RunOptions
 from clipcal.errors import Exit, need_torch
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, is_run
 from clipcal.run.recording import OnSteps
 from clipcal.sources.ranks import ranks_here

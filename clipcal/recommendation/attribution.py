@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from clipcal.run.trace import Floats
+from clipcal.stats import Rows
+
 Finding = Literal["one", "few", "together", "spread", "flat", "single", "none"]
 
 CALM = 0.5  # of the rise, in logs: without its culprits a peak rises by less than that
@@ -35,14 +36,9 @@ class TensorShare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerShare:
+class LayerShare(TensorShare):
     """The tensors of one module, the largest share first, and what they come to together."""
 
-    name: str
-    share: float
-    stable_share: float
-    usual: float
-    rise: float | None
     tensors: tuple[TensorShare, ...]
 
 
@@ -68,13 +64,8 @@ def attribute(peaks: Floats, stable: Floats, names: Sequence[str], norm_type: fl
     """
     if not len(peaks) or not len(stable):
         return Attribution(finding="none", culprits=(), rise=None, rise_without=None, layers=())
-    of_layer = layers_of(names)
-    layer_names = list(dict.fromkeys(of_layer))
-    places = {layer: i for i, layer in enumerate(layer_names)}
-    index = np.array([places[layer] for layer in of_layer])
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(len(layer_names)))
-    at_peaks, at_stable = (combined(x[:, order], norm_type, starts) for x in (peaks, stable))
+    layer_names, index = grouped(names)
+    at_peaks, at_stable = (combined(x, norm_type, index) for x in (peaks, stable))
 
     shares, stable_shares = _shares(peaks, norm_type), _shares(stable, norm_type)
     columns = zip(names, shares.tolist(), stable_shares.tolist(), _usual(stable), _rises(peaks, stable), strict=True)
@@ -113,8 +104,21 @@ def layers_of(names: Sequence[str]) -> list[str]:
     return layers if len(set(layers)) > 1 else list(names)
 
 
-def combined(norms: Floats, norm_type: float, starts: Sequence[int] | NDArray[np.intp] = (0,)) -> Floats:
-    """The norms (n, tensors) as the norms (n, groups) of groups of neighbours, which begin at ``starts``."""
+def grouped(names: Sequence[str]) -> tuple[list[str], Rows]:
+    """The layers in the order of their first tensors, and which of them each tensor is of."""
+    of_layer = layers_of(names)
+    layers = list(dict.fromkeys(of_layer))
+    places = {layer: i for i, layer in enumerate(layers)}
+    return layers, np.array([places[layer] for layer in of_layer], dtype=np.intp)
+
+
+def combined(norms: Floats, norm_type: float, of_group: Rows | None = None) -> Floats:
+    """The norms (n, tensors) as the norms (n, groups) of the groups that the tensors are of, by default all of one."""
+    starts: Sequence[int] | Rows = (0,)
+    if of_group is not None:
+        order = np.argsort(of_group, kind="stable")
+        starts = np.searchsorted(of_group[order], np.arange(of_group.max() + 1))
+        norms = norms[:, order]
     if norm_type == math.inf:
         largest_of: Floats = np.maximum.reduceat(norms, starts, axis=1)
         return largest_of

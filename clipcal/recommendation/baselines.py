@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from clipcal.run.trace import Floats
+
 Rule = Callable[[Floats], float]
 
 
@@ -19,32 +19,19 @@ class Baseline:
     """A rule in use. Called with norms (n,), finite, in the order of the steps and not empty, it gives its threshold.
 
     Any finite norms will do: up to 1e308, with zeros; a threshold beyond the floats is infinite. ``label`` says in a line
-    what the rule is, ``source`` in a word or two whose. An adaptive rule moves its threshold from step to step: ``limits``
-    gives the norm (n,) that each step is clipped to, infinite where it is let through, and the rule its last threshold.
+    what the rule is, ``source`` in a word or two whose, ``origin`` where it comes from. An adaptive rule moves its threshold from
+    step to step: ``limits`` gives the norm (n,) that each step is clipped to, infinite where it is let through, and the rule its
+    last threshold.
     """
 
     rule: Rule
     label: str
     source: str
+    origin: str
     limits: Callable[[Floats], Floats] | None = None
 
     def __call__(self, norms: Floats) -> float:
         return self.rule(norms)
-
-
-def default_one(norms: Floats) -> float:
-    """1.0, whatever the norms: the default of Hugging Face Trainer (``max_grad_norm``), nanoGPT, llm.c and many others."""
-    return 1.0
-
-
-def median(norms: Floats) -> float:
-    """The median of the norms (n,): the running-median rule of thumb; half of all steps are clipped."""
-    return _quantile(norms, 0.5)
-
-
-def median_2x(norms: Floats) -> float:
-    """Twice the median of the norms (n,): a rule of thumb, and the best of the simple ones in our sweeps of max_norm."""
-    return 2 * _quantile(norms, 0.5)
 
 
 def median_3mad(norms: Floats) -> float:
@@ -55,23 +42,6 @@ def median_3mad(norms: Floats) -> float:
         return 0.0
     middle = _quantile(logs, 0.5)
     return _exp(middle + 3 * 1.4826 * _quantile(np.abs(logs - middle), 0.5))
-
-
-def p90(norms: Floats) -> float:
-    """The 90% point of the norms (n,): the default of ``QuantileClip`` in the package autoclip (there of the last 1,000);
-    one step in ten is clipped, spiky or not."""
-    return _quantile(norms, 0.9)
-
-
-def p95(norms: Floats) -> float:
-    """The 95% point of the norms (n,): the default of TRELLIS' ``AdaptiveGradClipper`` (Xiang et al., 2024,
-    arXiv:2412.01506; there of the last 1,000)."""
-    return _quantile(norms, 0.95)
-
-
-def p99(norms: Floats) -> float:
-    """The 99% point of the norms (n,): a rule of thumb; a spike itself where more than one step in a hundred is."""
-    return _quantile(norms, 0.99)
 
 
 def tukey(norms: Floats) -> float:
@@ -91,38 +61,12 @@ def mean_25sd(norms: Floats) -> float:
     return _ldexp(mean + 2.5 * math.sqrt(float(np.mean((scaled - mean) ** 2))), exponent)
 
 
-def pascanu_mean(norms: Floats) -> float:
-    """The mean of the norms (n,): Pascanu et al. (2013, arXiv:1211.5063, section 3.2) look at the average norm over many
-    updates; in their experience values from half to ten times it can still converge."""
-    return _mean(norms)
-
-
-def pascanu_half(norms: Floats) -> float:
-    """Half the mean of the norms (n,): the lower end of Pascanu et al. (2013, arXiv:1211.5063, section 3.2)."""
-    return 0.5 * _mean(norms)
-
-
-def pascanu_5x(norms: Floats) -> float:
-    """5 times the mean of the norms (n,): the middle of Pascanu et al. (2013, arXiv:1211.5063, section 3.2)."""
-    return 5 * _mean(norms)
-
-
-def pascanu_10x(norms: Floats) -> float:
-    """10 times the mean of the norms (n,): the upper end of Pascanu et al. (2013, arXiv:1211.5063, section 3.2)."""
-    return 10 * _mean(norms)
-
-
 AUTOCLIP = 0.1
 """The share of the norms below AutoClip's threshold: the 10th percentile, the setting that the paper recommends."""
 
 
-def autoclip_p10(norms: Floats) -> float:
-    """The 10% point of all norms so far (n,): AutoClip (Seetharaman et al., 2020, arXiv:2007.14469), after the last step."""
-    return _quantile(norms, AUTOCLIP)
-
-
 def autoclip_limits(norms: Floats) -> Floats:
-    """What AutoClip clips each of the norms (n,) to: the 10% point of all norms up to and with this one, as in its authors'
+    """AutoClip (Seetharaman et al., 2020, arXiv:2007.14469): what it clips each of the norms (n,) to: the 10% point of all norms up to and with this one, as in its authors'
     code (github.com/pseeth/autoclip: the norm joins the history first). Exact; two heaps, so n log n steps of work."""
     low: list[float] = []  # the norms up to the 10% point, negated, the largest first
     high: list[float] = []  # the others, the smallest first
@@ -193,6 +137,14 @@ def _quantile(values: Floats, q: float) -> float:
     return low + (float(np.min(part[i + 1 :])) - low) * (place - i) if place > i else low
 
 
+def _at(q: float) -> Rule:
+    return lambda norms: _quantile(norms, q)
+
+
+def _times(factor: float, rule: Rule) -> Rule:
+    return lambda norms: factor * rule(norms)
+
+
 def _logs(norms: Floats) -> Floats:
     return np.log(norms[norms > 0])
 
@@ -219,22 +171,27 @@ def _mean(norms: Floats) -> float:
     return _ldexp(float(np.mean(scaled)), exponent)
 
 
+_PASCANU = "Pascanu et al., 2013, arXiv:1211.5063, section 3.2: half to ten times the average norm over many updates"
+# what it is, whose, the rule, and where it comes from
+_RULES: Mapping[str, tuple[str, str, Rule, str]] = {
+    "default_1.0": ("1.0, whatever the norms", "Hugging Face", lambda _: 1.0, "Trainer, nanoGPT, llm.c, many others"),
+    "median": ("the median", "rule of thumb", _at(0.5), "the running median; half of all steps are clipped"),
+    "p90": ("the 90% point", "QuantileClip", _at(0.9), "default in the package autoclip (there of the last 1,000)"),
+    "autoclip_p10": ("the 10% point of all norms so far", "AutoClip 2020", _at(AUTOCLIP), "arXiv:2007.14469"),
+    "zclip": ("moving mean + 2.5 sd", "ZClip 2025", zclip, "Kumar et al., 2025, arXiv:2504.02507"),
+    "pascanu_mean": ("the mean", "Pascanu 2013", _mean, _PASCANU),
+    "pascanu_0.5x": ("half the mean", "Pascanu 2013", _times(0.5, _mean), _PASCANU),
+    "pascanu_5x": ("5 x the mean", "Pascanu 2013", _times(5, _mean), _PASCANU),
+    "pascanu_10x": ("10 x the mean", "Pascanu 2013", _times(10, _mean), _PASCANU),
+    "median_2x": ("2 x the median", "rule of thumb", _times(2, _at(0.5)), "the best simple rule in our sweeps"),
+    "median_3mad": ("median + 3 MAD, in logs", "Hampel 1974", median_3mad, "Hampel, 1974, JASA 69:383"),
+    "p95": ("the 95% point", "TRELLIS 2024", _at(0.95), "AdaptiveGradClipper, arXiv:2412.01506 (last 1,000 there)"),
+    "p99": ("the 99% point", "rule of thumb", _at(0.99), "a spike itself where more than one step in a hundred is"),
+    "tukey": ("Q3 + 1.5 IQR, in logs", "Tukey 1977", tukey, "Exploratory Data Analysis: the fence of the box plot"),
+    "mean_2.5sd": ("mean + 2.5 sd", "z-score rule", mean_25sd, "ZClip's 2.5, without its moving averages"),
+}
+_LIMITS = {"autoclip_p10": autoclip_limits, "zclip": zclip_limits}
 BASELINES: Mapping[str, Baseline] = {
-    "default_1.0": Baseline(rule=default_one, label="1.0, whatever the norms", source="Hugging Face"),
-    "median": Baseline(rule=median, label="the median", source="rule of thumb"),
-    "p90": Baseline(rule=p90, label="the 90% point", source="QuantileClip"),
-    "autoclip_p10": Baseline(
-        rule=autoclip_p10, label="the 10% point of all norms so far", source="AutoClip 2020", limits=autoclip_limits
-    ),
-    "zclip": Baseline(rule=zclip, label="moving mean + 2.5 sd", source="ZClip 2025", limits=zclip_limits),
-    "pascanu_mean": Baseline(rule=pascanu_mean, label="the mean", source="Pascanu 2013"),
-    "pascanu_0.5x": Baseline(rule=pascanu_half, label="half the mean", source="Pascanu 2013"),
-    "pascanu_5x": Baseline(rule=pascanu_5x, label="5 x the mean", source="Pascanu 2013"),
-    "pascanu_10x": Baseline(rule=pascanu_10x, label="10 x the mean", source="Pascanu 2013"),
-    "median_2x": Baseline(rule=median_2x, label="2 x the median", source="rule of thumb"),
-    "median_3mad": Baseline(rule=median_3mad, label="median + 3 MAD, in logs", source="Hampel 1974"),
-    "p95": Baseline(rule=p95, label="the 95% point", source="TRELLIS 2024"),
-    "p99": Baseline(rule=p99, label="the 99% point", source="rule of thumb"),
-    "tukey": Baseline(rule=tukey, label="Q3 + 1.5 IQR, in logs", source="Tukey 1977"),
-    "mean_2.5sd": Baseline(rule=mean_25sd, label="mean + 2.5 sd", source="z-score rule"),
+    name: Baseline(label=label, source=source, rule=rule, origin=origin, limits=_LIMITS.get(name))
+    for name, (label, source, rule, origin) in _RULES.items()
 }

@@ -20,35 +20,26 @@ from clipcal.recommendation.answer import (
     Harm,
     Method,
     Nonfinite,
+    Reading,
     Recommendation,
     Spikes,
     Stable,
     Verdict,
 )
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.recommendation.reasons import (
-    FIRM,
-    MIDDLE,
-    Columns,
-    Taken,
-    caveats_of,
-    effect_of,
-    step_of,
-    why,
-    why_guarded,
-    why_none,
-)
+from clipcal.recommendation.reasons import FIRM, MIDDLE, Taken, caveats_of, effect_of, why, why_guarded, why_none
+from clipcal.run.step import TORCH_EPSILON
 from clipcal.stats import NormStats, Steady, summarise
+from clipcal.stats.arrays import Array
 from clipcal.stats.harm import LOW, is_stuck, loss_response
 
-Array = NDArray[np.float64]
+Column = Sequence[Any] | NDArray[Any]
 
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
 WIDE_NET = 1.08  # the same where p99 is far above the median already: what spreads so widely needs no more room
 NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
-TORCH_EPSILON = 1e-6  # in torch.nn.utils.clip_grad_norm_
 LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
@@ -67,6 +58,7 @@ def recommend(
     choice: Choice | None = None,
     source: str | None = None,
     caveats: Iterable[str] = (),
+    reading: Reading | None = None,
 ) -> Recommendation:
     """Recommend a clipping threshold from a run's gradient norms before clipping, one per optimizer step.
 
@@ -74,57 +66,86 @@ def recommend(
     absolute gradient element per step, for ``"per_tensor"`` the largest tensor norm per step: the same rule reads them.
     ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``guard``: the threshold
     that training was clipped at while these norms were recorded, since it diverges without. ``choice``: the candidate that
-    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. Raises
-    InputError for arguments that fit no trace.
+    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. ``reading``: that of
+    an earlier answer to the same columns, which are not read again then. Raises InputError for arguments that fit no trace.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is not a way to clip.{nearest(str(method), METHODS)}")
     if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)) or not norm_type > 0:
         raise InputError(f"norm_type={norm_type!r} is not a norm: it must be a number above 0, such as 2.0 or inf.")
+    if reading is None:
+        reading = read_columns(grad_norms, losses, steps, lrs)
+    stats = reading.stats
+    with np.errstate(all="ignore"):
+        found: dict[str, Any] = {}
+        read = _verdict(reading)
+        verdict: Verdict = read if guard is None else "diverging"
+        if read == "vanishing" or stats.steady is None:
+            reasons = [why_none(reading, read)]
+        else:
+            found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
+        small = method != "value" and found.get("max_norm", math.inf) <= 100 * TORCH_EPSILON
+        known = caveats_of(reading, verdict, guard, too_small=found["max_norm"] if small else None)
+        usable = reading.norms[reading.usable]
+        values = {n: rule(usable) if usable.size or n == "default_1.0" else math.nan for n, rule in BASELINES.items()}
+    if guard is not None:
+        reasons.insert(0, why_guarded(guard))
+    return Recommendation(
+        source=source,
+        steps=stats.counts.steps,
+        verdict=verdict,
+        method=method,
+        norm_type=float(norm_type),
+        nonfinite=Nonfinite(count=stats.counts.nonfinite, first_step=reading.step(stats.counts.first_nonfinite)),
+        zeros=stats.counts.zeros,
+        reasons=tuple(reasons),
+        caveats=(*known, *([reading.joined] if reading.joined else []), *caveats),
+        baselines={name: value if math.isfinite(value) else None for name, value in values.items()},
+        reading=reading,
+        **found,
+    )
+
+
+def read_columns(
+    grad_norms: Column, losses: Column | None = None, steps: Column | None = None, lrs: Column | None = None
+) -> Reading:
+    """The columns that ``recommend`` is given -> the rows to judge, and their statistics: computed here, and nowhere again."""
     norms = _column(grad_norms, "grad_norms")
     numbers = np.arange(norms.size) if steps is None else _column(steps, "steps", norms.size)
     if not np.all(np.isfinite(numbers)):
         raise InputError("steps holds a non-finite number: give every row its step number, or leave steps out.")
     if np.any(np.abs(numbers) > 2.0**53):
         raise InputError("steps holds a number beyond 2^53, which is no step: give every row its step number.")
-    trace = Columns(
-        norms=norms,
-        losses=None if losses is None else _column(losses, "losses", norms.size),
-        lrs=None if lrs is None else _column(lrs, "lrs", norms.size),
-        steps=numbers.astype(np.int64),
-    )
-    trace, joined = last_run(trace)
-    caveats = (*([joined] if joined else []), *caveats)
+    numbers = numbers.astype(np.int64)
+    first, joined = last_run(numbers)
+    norms = norms[first:]
     with np.errstate(all="ignore"):
-        return _answer(trace, summarise(trace.norms), guard, choice, method, float(norm_type), source, tuple(caveats))
+        stats = summarise(norms)
+    return Reading(
+        norms=norms,
+        losses=None if losses is None else _column(losses, "losses", numbers.size)[first:],
+        lrs=None if lrs is None else _column(lrs, "lrs", numbers.size)[first:],
+        steps=numbers[first:],
+        stats=stats,
+        joined=joined,
+    )
 
 
-def last_run(trace: Columns) -> tuple[Columns, str | None]:
-    """The last of the runs that share a log, where the step numbers go back, and a caveat; all rows where it is too short."""
-    starts = np.flatnonzero(np.diff(trace.steps) <= 0) + 1
+def last_run(steps: NDArray[np.int64]) -> tuple[int, str | None]:
+    """The first row of the last of the runs that share a log, where the step numbers (n,) go back, and a caveat; row 0 where
+    that run is too short to be judged alone."""
+    starts = np.flatnonzero(np.diff(steps) <= 0) + 1
     if not starts.size:
-        return trace, None
+        return 0, None
     first = int(starts[-1])
-    rows = trace.norms.size - first
-    times = f"The step numbers go back {starts.size} time{'s' * (starts.size != 1)}"
-    if rows < max(LAST_RUN, 0.1 * trace.norms.size):
-        return (
-            trace,
-            f"{times}: several runs share this log and were judged as one, since the last has {rows} rows only.",
-        )
-    last = Columns(
-        norms=trace.norms[first:],
-        losses=None if trace.losses is None else trace.losses[first:],
-        lrs=None if trace.lrs is None else trace.lrs[first:],
-        steps=trace.steps[first:],
-    )
-    return (
-        last,
-        f"{times}: several runs share this log. The last one is judged, its {rows} rows from step {trace.steps[first]} on.",
-    )
+    rows = steps.size - first
+    times = f"The step numbers go back {starts.size} time{'s' * (starts.size != 1)}: several runs share this log"
+    if rows < max(LAST_RUN, 0.1 * steps.size):
+        return 0, f"{times} and were judged as one, since the last has {rows} rows only."
+    return first, f"{times}. The last one is judged, its {rows} rows from step {steps[first]} on."
 
 
-def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None = None) -> Array:
+def _column(values: Column, name: str, length: int | None = None) -> Array:
     try:
         with np.errstate(over="ignore"):
             column = np.asarray(values)
@@ -142,69 +163,13 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, length: int | None 
     return column
 
 
-def _answer(
-    trace: Columns,
-    stats: NormStats,
-    guard: float | None,
-    choice: Choice | None,
-    method: Method,
-    norm_type: float,
-    source: str | None,
-    caveats: tuple[str, ...],
-) -> Recommendation:
-    read = _verdict(trace, stats)
-    verdict: Verdict = read if guard is None else "diverging"
-    found: dict[str, Any] = {
-        "max_norm": None,
-        "interval": None,
-        "corridor": None,
-        "confidence": "none",
-        "stable": None,
-        "spikes": Spikes(count=0, rate=0.0, min=None, max=None, steps=()),
-        "drift": Drift(ratio=None, direction="flat"),
-        "clipped": Clipped(stable=None, spikes=None),
-        "candidates": Candidates(gentle=None, middle=None, firm=None),
-        "harm": None,
-    }
-    if read == "vanishing" or stats.steady is None:
-        reasons = [why_none(trace, stats, read)]
-    else:
-        evidence, reasons = _threshold_and_evidence(trace, stats, stats.steady, choice, lost=verdict == "diverging")
-        found |= evidence
-    if guard is not None:
-        reasons.insert(0, why_guarded(guard))
-    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
-    counts = stats.counts
-    return Recommendation(
-        source=source,
-        steps=counts.steps,
-        verdict=verdict,
-        method=method,
-        norm_type=norm_type,
-        nonfinite=Nonfinite(count=counts.nonfinite, first_step=step_of(trace, counts.first_nonfinite)),
-        zeros=counts.zeros,
-        reasons=tuple(reasons),
-        caveats=(*caveats_of(trace, stats, verdict, guard), *_too_small(found["max_norm"], method), *caveats),
-        baselines={name: _baseline(name, usable) for name in BASELINES},
-        **found,
-    )
-
-
-def _too_small(max_norm: float | None, method: Method) -> list[str]:
-    if max_norm is None or method == "value" or max_norm > 100 * TORCH_EPSILON:
-        return []
-    return [
-        f"torch's clip_grad_norm_ adds {TORCH_EPSILON:g} to the norm, so a threshold of {max_norm:g} also scales down steps below "
-        "it: multiply the loss by a constant, and calibrate again."
-    ]
-
-
-def _verdict(trace: Columns, stats: NormStats) -> Verdict:
-    stuck = trace.losses is not None and is_stuck(trace.losses)
+def _verdict(reading: Reading) -> Verdict:
+    stats, losses = reading.stats, reading.losses
+    stuck = losses is not None and is_stuck(losses)
     match stats.kind:
         case "steady":
             assert stats.steady is not None
-            if stats.steady.median < (DEAD if trace.losses is None else TINY) and (trace.losses is None or stuck):
+            if stats.steady.median < (DEAD if losses is None else TINY) and (losses is None or stuck):
                 return "vanishing"
             if stats.steady.spike_rows.size:
                 return "spikes"
@@ -231,29 +196,29 @@ def _gentle(log_p99: Array, steady: Steady) -> Array:
 
 
 def _threshold_and_evidence(
-    trace: Columns, stats: NormStats, steady: Steady, choice: Choice | None, *, lost: bool
+    reading: Reading, steady: Steady, choice: Choice | None, *, lost: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    stable, spikes = trace.norms[steady.stable_rows], trace.norms[steady.spike_rows]
+    stable, spikes = reading.norms[steady.stable_rows], reading.norms[steady.spike_rows]
     corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
     log_gentle = float(_gentle(np.log([steady.p99]), steady)[0])
     gentle = rounded(_exp(log_gentle), corridor)
     firm, middle = (min(gentle, rounded(times * steady.median, corridor)) for times in (FIRM, MIDDLE))
-    response = None if trace.losses is None else loss_response(steady.excess, trace.losses)
+    response = None if reading.losses is None else loss_response(steady.excess, reading.losses)
     effect = "unknown" if response is None else effect_of(response)
-    if (lost and trace.losses is not None) or (response is not None and effect == "harm" and response.level in LOW):
+    if (lost and reading.losses is not None) or (response is not None and effect == "harm" and response.level in LOW):
         chosen = firm
     else:
         chosen = gentle if effect in ("none", "unknown") else middle
     if choice is not None:
         chosen = choice.max_norm
     interval = _interval(chosen, gentle, steady, corridor)
-    evidence = {
+    evidence: dict[str, Any] = {
         "max_norm": chosen,
         "interval": interval,
         "corridor": corridor,
-        "confidence": _confidence(stats, stable.size, interval),
+        "confidence": _confidence(reading.stats, stable.size, interval),
         "stable": Stable(
-            first_step=int(trace.steps[steady.first_row]),
+            first_step=int(reading.steps[steady.first_row]),
             steps=int(stable.size),
             median=steady.median,
             p95=steady.p95,
@@ -265,7 +230,7 @@ def _threshold_and_evidence(
             rate=spikes.size / (stable.size + spikes.size),
             min=float(np.min(spikes)) if spikes.size else None,
             max=float(np.max(spikes)) if spikes.size else None,
-            steps=tuple(int(s) for s in trace.steps[steady.spike_rows]),
+            steps=tuple(int(s) for s in reading.steps[steady.spike_rows]),
         ),
         "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction),
         "clipped": Clipped(
@@ -280,10 +245,8 @@ def _threshold_and_evidence(
             loss_change_above=response.change_above,
             loss_change_below=response.change_below,
         )
-    taken: Taken | None = None
-    if choice is None:
-        taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
-    reasons = why(trace, stats, steady, stable, spikes, chosen, response, taken=taken)
+    taken: Taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
+    reasons = why(reading, steady, chosen, response, taken=None if choice is not None else taken)
     return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
 
 
@@ -320,10 +283,3 @@ def _confidence(stats: NormStats, steps: int, interval: tuple[float, float]) -> 
     if steps < 50 or width > 0.7:
         return "low"
     return "high" if steps >= 200 and width <= 0.35 and stats.kind == "steady" else "medium"
-
-
-def _baseline(name: str, usable: Array) -> float | None:
-    if usable.size == 0 and name != "default_1.0":
-        return None
-    value = BASELINES[name](usable)
-    return value if math.isfinite(value) else None

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.attribution import CALM, Attribution, attribute, combined
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.peaks import Peaks, Rows, evenly, peaks_of
+from clipcal.recommendation.peaks import Peaks, evenly, peaks_of
+from clipcal.recommendation.ranks import unlike_trace
 from clipcal.run.jsonfile import plain
 from clipcal.run.layers import Layers, read_layers
-
-Floats = NDArray[np.float64]
+from clipcal.run.trace import Floats
+from clipcal.stats import Rows
 
 MOST = 2_000_000  # norms that are looked at, of the peaks and of the stable steps: evenly spaced steps where there are more
 OVERFLOW = 2 * float(np.finfo(np.float32).max)  # stands for a norm that was too large for the file's float32
@@ -31,7 +31,7 @@ class Culprits:
 
     ``peaks`` are the spikes; of a heavy tail the steps far above the rest; of a run that diverges the finite steps of its
     runaway part; otherwise the largest 1% of the stable steps. ``norm_type`` is p of the shares. ``conclusion`` is the answer
-    in words, ``notes`` what else is to be known. ``without_gradient`` are the tensors that never had one.
+    in words, ``notes`` are further facts. ``without_gradient`` are the tensors that never had one.
     """
 
     peaks: Peaks
@@ -50,18 +50,13 @@ class Culprits:
         return fields | found
 
 
-_WORDS = {
-    "spikes": ("the spike", "the spikes"),
-    "tail": ("the large step", "the large steps"),
-    "runaway": ("the norms run away", "the norms run away"),
-    "largest": ("the largest step", "the largest steps"),
-}
+_WORDS = {"spikes": "the spike", "tail": "the large step", "largest": "the largest step"}
 
 
 def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     """Find the layers that make the spikes. Raises InputError where the norms of the tensors are not known."""
     layers, rows = aligned(evidence)
-    kind, peaks, stable = peaks_of(evidence.norms, recommendation)
+    kind, peaks, stable = peaks_of(recommendation)
     most = max(MOST // len(layers.names), 100)
     # a threshold per tensor meets the largest of them
     norm_type = math.inf if recommendation.method == "per_tensor" else layers.norm_type
@@ -86,6 +81,14 @@ def culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits:
     )
 
 
+def known_culprits(evidence: Evidence, recommendation: Recommendation) -> Culprits | None:
+    """The same, for what is shown where it is there: None where the norms of the tensors are not known."""
+    try:
+        return None if evidence.run is None else culprits(evidence, recommendation)
+    except InputError:
+        return None
+
+
 def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
     """The run's layers, and which row of them each row of the evidence is: a profile writes the row of every step, also of
     those that are left out of the evidence, and a killed one may hold some more."""
@@ -100,16 +103,9 @@ def aligned(evidence: Evidence) -> tuple[Layers, Rows]:
             f"{path}: is not there, so the norms of its tensors are not known. Profile again with --force, or leave out --layers."
         )
     layers = read_layers(path)
-    steps = evidence.trace.step
-    if not layers.names or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
-        raise InputError(
-            f"{path}: cannot be told which of its rows is which step of the trace. Profile again with --force."
-        )
-    if len(steps) and steps[-1] >= len(layers.norms):
-        raise InputError(
-            f"{path}: holds {len(layers.norms)} steps, the trace goes to step {steps[-1]}. Profile again with --force."
-        )
-    return layers, steps.astype(np.intp)
+    if (unlike := unlike_trace(layers, evidence.trace.step)) is not None:
+        raise InputError(f"{path}: {unlike}. Profile again with --force.")
+    return layers, evidence.trace.step.astype(np.intp)
 
 
 def _norms(evidence: Evidence, layers: Layers, rows: Rows, some: Rows) -> Floats:
@@ -155,7 +151,7 @@ def times(rise: float | None) -> str:
 
 def _conclusion(found: Attribution, kind: Peaks, norm_type: float, steps: Sequence[int]) -> str:
     one = len(steps) == 1
-    what = _WORDS[kind][not one]
+    what = "the norms run away" if kind == "runaway" else f"{_WORDS[kind]}{'s' * (not one)}"
     their = "its" if one else "their"
     layers = {layer.name: layer for layer in found.layers}
     rise = times(found.rise)

@@ -13,18 +13,21 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcal.errors import InputError, nearest_path
-from clipcal.recommendation.answer import Choice, Method, Recommendation
+from clipcal.recommendation.answer import Choice, Method, Reading, Recommendation
 from clipcal.recommendation.calibration import last_run, recommend
+from clipcal.recommendation.guarding import guard_of, needs_guard
 from clipcal.recommendation.ranks import told_by_ranks
-from clipcal.recommendation.reasons import Columns, too_high_rate
+from clipcal.recommendation.reasons import too_high_rate
 from clipcal.recommendation.scaled import scaled_caveat
 from clipcal.run.directory import Run, is_record, is_run, open_run, runs_near
 from clipcal.run.jsonfile import number
 from clipcal.run.layers import read_layers
 from clipcal.run.records import read_record
 from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
+from clipcal.stats.healthy import find_ending
 
 STREAM = "standard input"
+ENDED_EARLY = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +37,24 @@ class Evidence:
     training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
 
     ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
-    and ``every`` how many steps one of its lines stands for (None where nobody knows).
+    and ``every`` how many steps one of its lines stands for (None where that is unknown).
     """
 
     source: str
     trace: Trace
     norms: Floats
-    method: Method
-    norm_type: float
-    run: Run | None
-    caveats: tuple[str, ...]
+    method: Method = "norm"
+    norm_type: float = 2.0
+    run: Run | None = None
+    caveats: tuple[str, ...] = ()
     guard: float | None = None
     cause: str | None = None
     in_use: float | None = None
     in_use_from: str = ""
     every: float | None = 1.0
 
-    def recommend(self) -> Recommendation:
+    def recommend(self, reading: Reading | None = None) -> Recommendation:
+        """The answer. ``reading`` is that of an earlier answer to the same evidence, before training chose a candidate."""
         losses = self.trace.loss if np.isfinite(self.trace.loss).any() else None
         answer = recommend(
             self.norms,
@@ -63,13 +67,14 @@ class Evidence:
             choice=read_choice(self.run) if self.run else None,
             source=self.source,
             caveats=self.caveats,
+            reading=reading,
         )
         if self.cause is not None:
             answer = replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
         if self.run is None:
             return answer
         path = self.run.ranks if self.guard is None else self.run.guarded_ranks
-        reasons, caveats = told_by_ranks(path, self.trace, self.norms, answer)
+        reasons, caveats = told_by_ranks(path, self.trace, answer)
         return replace(answer, reasons=(*answer.reasons, *reasons), caveats=(*answer.caveats, *caveats))
 
 
@@ -104,7 +109,7 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         except InputError:
             caveats.append("The run.json beside the trace cannot be read, so how the trace came about is not known.")
     trace = read_trace(path)
-    return _evidence(str(path), trace, trace.grad_norm, "norm", 2.0, None, caveats)
+    return _counted(Evidence(source=str(path), trace=trace, norms=trace.grad_norm, caveats=tuple(caveats)))
 
 
 def _of_stream(stream: BinaryIO, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
@@ -146,9 +151,6 @@ def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -
         source=str(path),
         trace=trace,
         norms=picked.grad_norm,
-        method="norm",
-        norm_type=2.0,
-        run=None,
         caveats=(*([scaled] if scaled else []), *picked.caveats),
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
@@ -165,10 +167,7 @@ def _of_run(run: Run, source: str) -> Evidence:
     guarded = info.guard is not None and run.guarded.exists()
     trace = read_trace(run.guarded if guarded else run.trace)
     caveats = []
-    if info.status in ("running", "interrupted", "failed"):
-        how = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}[
-            info.status
-        ]
+    if (how := ENDED_EARLY.get(info.status)) is not None:
         why = f": {info.reason.rstrip('.')}" if info.status == "failed" and info.reason else ""
         caveats.append(f"The profile {how} after {len(trace)}{f' of {info.steps}' if info.steps else ''} steps{why}.")
     if info.status == "stopped" and info.reason and not guarded:
@@ -184,45 +183,37 @@ def _of_run(run: Run, source: str) -> Evidence:
         if len(rows) < len(trace):
             raise InputError(f"{layers}: holds {len(rows)} steps, the trace {len(trace)}; profile again with --force.")
         norms = rows.max(axis=1, initial=0.0).astype(np.float64)
-    guard = info.guard if guarded else None
-    evidence = _evidence(source, trace, norms, method, info.norm_type, run, caveats, guard)
-    if info.in_use is not None:
-        evidence = replace(evidence, in_use=info.in_use, in_use_from="the script's own clip call")
-    return evidence if guard is None else replace(evidence, cause=too_high_rate(read_trace(run.trace)))
-
-
-def _evidence(
-    source: str,
-    trace: Trace,
-    norms: Floats,
-    method: Method,
-    norm_type: float,
-    run: Run | None,
-    caveats: list[str],
-    guard: float | None = None,
-) -> Evidence:
-    """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights."""
-    dropped = int(trace.skipped.sum())
-    if dropped:
-        caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
-    caveats += [_sentence(p) for p in trace.problems]
-    norms, trace = norms[~trace.skipped], trace.taken()
-    last, joined = last_run(Columns(norms=norms, losses=None, lrs=None, steps=trace.step))
-    rows = last.norms.size
-    if run is None and rows < norms.size and joined:
-        caveats.insert(0, joined)
-        norms = last.norms
-        trace = Trace(**{name: getattr(trace, name)[-rows:] for name in COLUMNS}, problems=trace.problems)
-    return Evidence(
+    evidence = Evidence(
         source=source,
         trace=trace,
         norms=norms,
         method=method,
-        norm_type=norm_type,
+        norm_type=info.norm_type,
         run=run,
         caveats=tuple(caveats),
-        guard=guard,
+        guard=info.guard if guarded else None,
+        cause=too_high_rate(read_trace(run.trace)) if guarded else None,
+        in_use=info.in_use,
+        in_use_from="" if info.in_use is None else "the script's own clip call",
     )
+    return _counted(evidence)
+
+
+def _counted(evidence: Evidence) -> Evidence:
+    """Leaves out the steps that a GradScaler dropped: their gradients overflowed fp16 and never reached the weights. Of several runs
+    in one trace file it leaves the last; the rows of a run are told by their number, so they stay."""
+    trace, caveats = evidence.trace, list(evidence.caveats)
+    dropped = int(trace.skipped.sum())
+    if dropped:
+        caveats.append(f"The GradScaler dropped {dropped} steps; they are not counted.")
+    caveats += [_sentence(p) for p in trace.problems]
+    norms, trace = evidence.norms[~trace.skipped], trace.taken()
+    first, joined = last_run(trace.step)
+    if evidence.run is None and first and joined:
+        caveats.insert(0, joined)
+        norms = norms[first:]
+        trace = Trace(**{name: getattr(trace, name)[first:] for name in COLUMNS}, problems=trace.problems)
+    return replace(evidence, trace=trace, norms=norms, caveats=tuple(caveats))
 
 
 def read_choice(run: Run) -> Choice | None:
@@ -231,6 +222,16 @@ def read_choice(run: Run) -> Choice | None:
     todo = "Delete it to read the threshold from the norms alone, or calibrate again with --force."
     raw = read_record(run.choice, todo=todo)
     return None if raw is None else Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
+
+
+def guard_for(run: Run) -> float | None:
+    """The guard to profile a run again under that was lost too early; None where what is there says enough, or is not finished."""
+    if run.info.status not in ("complete", "stopped") or run.info.guard is not None:
+        return None
+    evidence = load(run.folder)
+    if find_ending(evidence.norms).kind != "diverged":  # most runs are not lost, and are read once, later
+        return None
+    return guard_of(evidence.norms) if needs_guard(evidence.recommend()) else None
 
 
 def _sentence(note: str) -> str:

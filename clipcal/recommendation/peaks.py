@@ -1,4 +1,4 @@
-"""Norms and what was recommended from them -> the steps that ask for an explanation, and those that they are compared with."""
+"""A recommendation -> the steps that ask for an explanation, and those that they are compared with."""
 
 from __future__ import annotations
 
@@ -6,52 +6,43 @@ import math
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.recommendation.answer import Recommendation
-from clipcal.stats import NormStats, summarise
+from clipcal.run.trace import Floats
+from clipcal.stats import Rows
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 Apart = Literal["spikes", "tail"]
 Peaks = Literal["spikes", "tail", "runaway", "largest"]
 
 LARGEST = 0.01  # the share of the stable steps that is looked at where there are no spikes
 
 
-def peaks_of(norms: Floats, recommendation: Recommendation) -> tuple[Peaks, Rows, Rows]:
+def peaks_of(recommendation: Recommendation) -> tuple[Peaks, Rows, Rows]:
     """The rows to explain, and those that they are compared with: there are some wherever a norm is usable."""
-    stats, stable = _stats_and_stable(norms, recommendation)
+    reading, stable = recommendation.reading, _stable(recommendation)
     if recommendation.verdict == "diverging":
-        usable = np.isfinite(norms) & (norms > 0)
-        before, after = stable[stable < stats.healthy_rows], np.flatnonzero(usable[stats.healthy_rows :])
+        healthy = reading.stats.healthy_rows
+        before, after = stable[stable < healthy], healthy + np.flatnonzero(reading.usable[healthy:])
         if before.size and after.size:
-            return "runaway", after + stats.healthy_rows, before
-    return _apart(stats, stable, recommendation) or (
-        "largest",
-        *_largest(stable, norms[stable], math.ceil(LARGEST * stable.size)),
-    )
+            return "runaway", after, before
+    num = math.ceil(LARGEST * stable.size)
+    return apart_of(recommendation) or ("largest", *_largest(stable, reading.norms[stable], num))
 
 
-def apart_of(norms: Floats, recommendation: Recommendation) -> tuple[Apart, Rows, Rows] | None:
+def apart_of(recommendation: Recommendation) -> tuple[Apart, Rows, Rows] | None:
     """The same of the steps that stand apart alone, also of those before a run diverged. None where there are none."""
-    return _apart(*_stats_and_stable(norms, recommendation), recommendation)
-
-
-def _stats_and_stable(norms: Floats, recommendation: Recommendation) -> tuple[NormStats, Rows]:
-    with np.errstate(all="ignore"):
-        stats = summarise(norms)
-    if recommendation.stable is not None and stats.steady is not None:
-        return stats, stats.steady.stable_rows
-    return stats, np.flatnonzero(np.isfinite(norms) & (norms > 0))
-
-
-def _apart(stats: NormStats, stable: Rows, recommendation: Recommendation) -> tuple[Apart, Rows, Rows] | None:
-    if recommendation.spikes.count and stats.steady is not None:
-        return "spikes", stats.steady.spike_rows, stable
-    if recommendation.verdict == "heavy_tail" and stats.steady is not None:
-        return "tail", *_largest(stable, stats.steady.excess[stable], stats.steady.num_far)
+    steady, stable = recommendation.reading.stats.steady, _stable(recommendation)
+    if recommendation.spikes.count and steady is not None:
+        return "spikes", steady.spike_rows, stable
+    if recommendation.verdict == "heavy_tail" and steady is not None:
+        return "tail", *_largest(stable, steady.excess[stable], steady.num_far)
     return None
+
+
+def _stable(recommendation: Recommendation) -> Rows:
+    """The stable steps, or all usable ones; a norm of zero has no layer that made it."""
+    rows, _ = recommendation.judged_rows()
+    return rows[recommendation.reading.norms[rows] > 0]
 
 
 def _largest(rows: Rows, heights: Floats, num: int) -> tuple[Rows, Rows]:
@@ -61,5 +52,5 @@ def _largest(rows: Rows, heights: Floats, num: int) -> tuple[Rows, Rows]:
 
 
 def evenly(rows: Rows, most: int) -> Rows:
-    """At most so many of the rows, evenly spaced."""
+    """At most ``most`` of the rows, evenly spaced."""
     return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.intp)]

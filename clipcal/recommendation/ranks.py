@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.peaks import Floats, Rows, apart_of, evenly
+from clipcal.recommendation.peaks import apart_of, evenly
 from clipcal.recommendation.shards import Shards, find_shards
-from clipcal.run.layers import rank_names, read_layers
+from clipcal.run.layers import Layers, rank_names, read_layers
 from clipcal.run.trace import Trace
+from clipcal.stats import Rows
 
-SAME = 0.01  # the mean of gradients has no larger norm than they have in the mean, but for rounding
+SAME = 0.01  # the norm of the mean gradient is at most the mean of the norms, but for rounding
 LISTED = 8  # ranks by number
 
 
-def told_by_ranks(
-    path: Path, trace: Trace, norms: Floats, recommendation: Recommendation
-) -> tuple[list[str], list[str]]:
+def told_by_ranks(path: Path, trace: Trace, recommendation: Recommendation) -> tuple[list[str], list[str]]:
     """The reasons and caveats that the norms of the ranks in ``path`` add, where they are known and there is something to explain:
-    spikes, a heavy tail, or a step without a finite norm. ``norms`` (n,) are those of the rows of the trace."""
+    spikes, a heavy tail, or a step without a finite norm. ``trace`` is what the recommendation was read from."""
     if not path.exists():
         return [], []
-    apart = apart_of(norms, recommendation)
-    broken = np.flatnonzero(~np.isfinite(norms))
+    apart = apart_of(recommendation)
+    broken = np.flatnonzero(~np.isfinite(recommendation.reading.norms))
     if apart is None and not broken.size:
         return [], []
     try:
@@ -55,10 +54,8 @@ def _read(path: Path, trace: Trace, norm_type: float) -> NDArray[np.float32]:
     except InputError:
         raise InputError(f"{path} cannot be read as the norms of ranks, {unknown}") from None
     steps = trace.step
-    if np.any(np.diff(steps) <= 0) or np.any(steps < 0):
-        raise InputError(f"{path} cannot be told which of its rows is which step of the trace, {unknown}")
-    if len(steps) and steps[-1] >= len(kept.norms):
-        raise InputError(f"{path} holds {len(kept.norms)} steps and the trace goes to step {steps[-1]}, {unknown}")
+    if (unlike := unlike_trace(kept, steps)) is not None:
+        raise InputError(f"{path} {unlike}, {unknown}")
     rows: NDArray[np.float32] = kept.norms if np.array_equal(steps, np.arange(len(steps))) else kept.norms[steps]
     looked_at: Rows = evenly(np.arange(len(steps), dtype=np.intp), 2_000)
     with np.errstate(all="ignore"):
@@ -71,6 +68,16 @@ def _read(path: Path, trace: Trace, norm_type: float) -> NDArray[np.float32]:
     return rows
 
 
+def unlike_trace(kept: Layers, steps: NDArray[np.int64]) -> str | None:
+    """Why the rows that were kept beside a trace are not those of its ``steps`` (n,), as the end of a sentence; None where row k is
+    of step k."""
+    if not kept.names or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
+        return "cannot be told which of its rows is which step of the trace"
+    if len(steps) and steps[-1] >= len(kept.norms):
+        return f"holds {len(kept.norms)} steps and the trace goes to step {steps[-1]}"
+    return None
+
+
 def _sentence(found: Shards, num_ranks: int, what: str) -> list[str]:
     def fold(of: str) -> str:
         """How far what stands above the other ranks, at the spikes and else."""
@@ -81,12 +88,9 @@ def _sentence(found: Shards, num_ranks: int, what: str) -> list[str]:
 
     some = f"{found.num_explained} of {found.num_spikes} {what} come from"
     match found.finding:
-        case "shards" if len(found.ranks) == 1:
-            how = fold(": its own gradient was")
-            return [f"{some} {_listed(found.ranks)}{how}. Look at its shard of the data."]
         case "shards":
-            how = fold(": the largest gradient of these was")
-            return [f"{some} {_listed(found.ranks)}{how}. Look at their shards of the data."]
+            whose = "its own gradient" if len(found.ranks) == 1 else "the largest gradient of these"
+            return [f"{some} {_listed(found.ranks)}{fold(f': {whose} was')}. Look at {_data_of(found.ranks)}."]
         case "batches":
             return [
                 f"{some} a part of the ranks each, now from one and now from another ({len(found.ranks)} of {num_ranks} have some): single "
@@ -106,11 +110,14 @@ def _not_finite(row: NDArray[np.float32], step: int) -> list[str]:
     bad = np.flatnonzero(~np.isfinite(row)).tolist()
     if not 0 < len(bad) < len(row):
         return []
-    whose = "its shard of the data" if len(bad) == 1 else "their shards of the data"
     return [
         f"Step {step}, the first without a finite norm, comes from {_listed(bad)}: the gradients of the other ranks are finite there. Look "
-        f"at {whose}."
+        f"at {_data_of(bad)}."
     ]
+
+
+def _data_of(ranks: Sequence[int]) -> str:
+    return "its shard of the data" if len(ranks) == 1 else "their shards of the data"
 
 
 def _listed(ranks: Sequence[int]) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clipcal.recommendation.answer import Verdict
+from clipcal.recommendation.answer import Reading, Verdict
 from clipcal.recommendation.guarding import ENOUGH, GUARD, guard_of
+from clipcal.run.step import TORCH_EPSILON
 from clipcal.run.trace import Trace
-from clipcal.stats import FEWEST, FEWEST_BEFORE_END, NormStats, Steady
+from clipcal.stats import FEWEST, FEWEST_BEFORE_END, Steady
 from clipcal.stats.harm import LOW, LossResponse
 
-Array = NDArray[np.float64]
 Effect = Literal["harm", "none", "unclear"]
 Taken = Literal["gentle", "middle", "firm"]
 
@@ -27,16 +25,6 @@ AT_ONCE = 20  # steps: what is lost so soon was never stable
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Columns (n,) of one run; ``steps`` are step numbers."""
-
-    norms: Array
-    losses: Array | None
-    lrs: Array | None
-    steps: NDArray[np.int64]
-
-
 def percent(share: float | None) -> str:
     """A share for reading: 2.5%, 12%, under 0.1%."""
     if share is None:
@@ -46,27 +34,16 @@ def percent(share: float | None) -> str:
     return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share < 0.995 else f"{share:.1%}"
 
 
-def step_of(trace: Columns, row: int | None) -> int | None:
-    return None if row is None else int(trace.steps[row])
-
-
 def why(
-    trace: Columns,
-    stats: NormStats,
-    steady: Steady,
-    stable: Array,
-    spikes: Array,
-    chosen: float,
-    response: LossResponse | None,
-    *,
-    taken: Taken | None,
+    reading: Reading, steady: Steady, chosen: float, response: LossResponse | None, *, taken: Taken | None
 ) -> list[str]:
     """The reasons of a threshold; ``taken`` is the candidate that it is, None where it was chosen by other means than these."""
+    stable, spikes = reading.norms[steady.stable_rows], reading.norms[steady.spike_rows]
     seen = stable.size + spikes.size
     reasons = []
-    if stats.kind == "diverged":
+    if reading.stats.kind == "diverged":
         reasons.append(
-            f"From step {step_of(trace, min(stats.healthy_rows, trace.steps.size - 1))} on the norms run away or are not "
+            f"From step {reading.step(min(reading.stats.healthy_rows, reading.steps.size - 1))} on the norms run away or are not "
             f"finite: the threshold comes from {seen} usable steps before that."
         )
     if spikes.size:
@@ -161,12 +138,13 @@ def _change(log_change: float) -> str:
     return f"{100 * math.expm1(min(log_change, 50.0)):+.1f}%"
 
 
-def why_none(trace: Columns, stats: NormStats, verdict: Verdict) -> str:
+def why_none(reading: Reading, verdict: Verdict) -> str:
+    stats, losses = reading.stats, reading.losses
     counts = stats.counts
     n = counts.steps
     if verdict == "vanishing":
         if stats.steady is not None:
-            still = "" if trace.losses is None else " and the loss does not move"
+            still = "" if losses is None else " and the loss does not move"
             return f"The norms are near zero (median {stats.steady.median:.2g}){still}: clipping cannot help."
         if stats.kind == "insufficient":
             return f"{counts.zeros} of {n} norms are zero and the loss does not move: no gradient arrives, nothing to clip."
@@ -178,13 +156,13 @@ def why_none(trace: Columns, stats: NormStats, verdict: Verdict) -> str:
         )
     if verdict == "diverging":
         return (
-            f"The norms run away or are not finite from step {step_of(trace, stats.healthy_rows)} on: of the "
+            f"The norms run away or are not finite from step {reading.step(stats.healthy_rows)} on: of the "
             f"{stats.healthy_rows} steps before that too few are usable, {FEWEST_BEFORE_END} are needed at least."
         )
     if n == 0:
         return f"The trace is empty: a first number needs about 50 steps, and at least {FEWEST} usable ones."
     if counts.nonfinite == n:
-        lost = trace.losses is not None and not np.isfinite(trace.losses).any()
+        lost = losses is not None and not np.isfinite(losses).any()
         return f"None of {n} norms is finite: {'the loss too' if lost else 'they'} went NaN or infinite from the first step on."
     if counts.zeros == n - counts.nonfinite:
         return f"Every finite norm of {n} is zero: norms were not computed here, or no gradient arrives at all."
@@ -194,18 +172,20 @@ def why_none(trace: Columns, stats: NormStats, verdict: Verdict) -> str:
     )
 
 
-def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict, guard: float | None) -> list[str]:
-    notes = []
+def caveats_of(reading: Reading, verdict: Verdict, guard: float | None, *, too_small: float | None) -> list[str]:
+    """``too_small`` is the threshold, where what torch adds to every norm is no small part of it."""
+    notes, stats = [], reading.stats
     counts, steady = stats.counts, None if verdict == "vanishing" else stats.steady
     stable_steps = 0 if steady is None else steady.stable_rows.size
     if verdict == "diverging" and stable_steps < ENOUGH and guard is None:
-        value = guard_of(trace.norms[: max(stats.healthy_rows, 1)])
+        value = guard_of(reading.norms[: max(stats.healthy_rows, 1)])
         at_value = "" if value is None else f" max_norm={value:g} ({GUARD:g} x the median of the first norms)"
         notes.append(
             f"Only {stable_steps} healthy steps: profile again under a temporary guard{at_value}, recording norms before clipping."
         )
-    if _learning_rate_too_high(trace, stats):
-        known = trace.lrs[np.isfinite(trace.lrs)] if trace.lrs is not None else np.empty(0)
+    if _learning_rate_too_high(reading):
+        lrs = np.empty(0) if reading.lrs is None else reading.lrs
+        known = lrs[np.isfinite(lrs)]
         at = f" (up to {np.max(known):.3g} here)" if known.size else ""
         notes.append(
             "The loss ends no lower than it began while norms reach hundreds of times their median: lower the learning "
@@ -228,22 +208,27 @@ def caveats_of(trace: Columns, stats: NormStats, verdict: Verdict, guard: float 
         )
     if counts.nonfinite and verdict not in ("diverging", "insufficient"):
         notes.append(
-            f"{counts.nonfinite} norms are NaN or infinite, the first at step {step_of(trace, counts.first_nonfinite)}: "
+            f"{counts.nonfinite} norms are NaN or infinite, the first at step {reading.step(counts.first_nonfinite)}: "
             "clipping does not repair such a step."
         )
     if counts.negative:
         notes.append(f"{counts.negative} norms are negative and were left out: a norm never is, so check the column.")
+    if too_small is not None:
+        notes.append(
+            f"torch's clip_grad_norm_ adds {TORCH_EPSILON:g} to the norm, so a threshold of {too_small:g} also scales down steps below "
+            "it: multiply the loss by a constant, and calibrate again."
+        )
     return notes
 
 
-def _learning_rate_too_high(trace: Columns, stats: NormStats) -> bool:
+def _learning_rate_too_high(reading: Reading) -> bool:
     """Loss stuck or above its start, and the largest norm hundreds of times the median (measured on such runs)."""
-    usable = trace.norms[np.isfinite(trace.norms) & (trace.norms > 0)]
-    if trace.losses is None or stats.kind not in ("steady", "diverged") or usable.size == 0:
+    stats, usable = reading.stats, reading.norms[reading.usable]
+    if reading.losses is None or stats.kind not in ("steady", "diverged") or usable.size == 0:
         return False
     middle = stats.steady.median if stats.steady is not None else float(np.median(usable))
     if np.max(usable) < WILD * middle:
         return False
-    losses = np.where(np.isnan(trace.losses), np.inf, trace.losses)
+    losses = np.where(np.isnan(reading.losses), np.inf, reading.losses)
     start, end = float(np.median(losses[:5])), float(np.median(losses[-max(losses.size // 4, 1) :]))
     return math.isfinite(start) and end > start - 0.02 * abs(start)

@@ -1,4 +1,4 @@
-"""A trace's norms and its recommendation -> what the clipping of every rule would have done to the steps of this trace."""
+"""A recommendation -> what the clipping of every rule would have done to the steps that it was read from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.stats import summarise
+from clipcal.run.trace import Floats
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 Verdict = Literal["inactive", "guard", "limiter", "brake"]
 
 LIMITER, BRAKE = 0.05, 0.5
@@ -53,15 +51,15 @@ class Replayed:
     mean_scale: float | None
 
 
-def replay(norms: Floats, recommendation: Recommendation) -> tuple[Replayed, ...]:
-    """Our candidates and every baseline, on the ``norms`` (n,) that ``recommendation`` was read from.
+def replay(recommendation: Recommendation) -> tuple[Replayed, ...]:
+    """Our candidates and every baseline, on the norms that ``recommendation`` was read from.
 
     A baseline that names no finite threshold here is left out. Adaptive rules are followed step by step over all usable
     norms (finite, above zero), the warm-up too; for a million steps that takes a second.
     """
-    steps, spikes = judged_rows(norms, recommendation)
+    norms, usable = recommendation.reading.norms, recommendation.reading.usable
+    steps, spikes = recommendation.judged_rows()
     stable, spiking = norms[steps], norms[spikes]
-    usable = np.isfinite(norms) & (norms > 0)
 
     def judged(
         name: str, label: str, source: str, threshold: float, limits: Floats | None = None, chosen: bool = False
@@ -104,17 +102,6 @@ def replay(norms: Floats, recommendation: Recommendation) -> tuple[Replayed, ...
             limits[usable] = baseline.limits(norms[usable])
         rows.append(judged(name, baseline.label, baseline.source, threshold, limits))
     return tuple(rows)
-
-
-def judged_rows(norms: Floats, recommendation: Recommendation) -> tuple[Rows, Rows]:
-    """The rows of ``norms`` that are stable steps and those that are spikes, as the recommendation found them; all finite
-    norms and none where it found no stable part."""
-    if recommendation.stable is not None:
-        with np.errstate(all="ignore"):
-            steady = summarise(norms).steady
-        assert steady is not None, "a recommendation of other norms"
-        return steady.stable_rows, steady.spike_rows
-    return np.flatnonzero(np.isfinite(norms) & (norms >= 0)), np.empty(0, dtype=np.intp)
 
 
 def judge(clipped: NDArray[np.bool_], clipped_spikes: NDArray[np.bool_]) -> Verdict:

@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 
 from clipcal.run.trace import Floats
 
-LARGE = 2.0**10
-"""A stable norm below that is none of 2^16 times another, but of a gradient that vanishes."""
-AROUND = 12
-"""Steps before and after an overflow from which the level is read."""
+LARGE = 2.0**10  # a stable norm below that is none of 2^16 times another, but of a gradient that vanishes
+AROUND = 12  # steps before and after an overflow from which the level is read
 HALF = (0.38, 0.66)
-FEWEST, MOSTLY = 2, 0.75
-"""Overflows, and the share of them that a halving follows."""
+FEWEST, MOSTLY = 2, 0.75  # overflows, and the share of them that a halving follows
 
 SENTENCE = (
     "After {halved} of {events} steps without a finite norm the level is half of what it was, as the scale of a GradScaler is: these look "
@@ -31,30 +28,22 @@ def scaled_caveat(norms: Floats) -> str | None:
     finite = np.isfinite(norms) & (norms > 0)
     if not finite.any() or float(np.median(norms[finite])) < LARGE:
         return None
-    rows = np.flatnonzero(finite)
-    ratios = _ratios(np.log2(norms[rows]), np.searchsorted(rows, _begins(~finite)), _halvings(~finite))
+    ratios = _ratios(norms, finite)
     halved = int(np.count_nonzero((ratios > HALF[0]) & (ratios < HALF[1])))
     if halved < FEWEST or halved < MOSTLY * ratios.size:
         return None
     return SENTENCE.format(halved=halved, events=ratios.size)
 
 
-def _begins(broken: NDArray[np.bool_]) -> NDArray[np.intp]:
-    return np.flatnonzero(broken & ~np.concatenate([[False], broken[:-1]]))
-
-
-def _halvings(broken: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """How many steps in a row overflowed each time: each halves the scale."""
-    begins = _begins(broken)
-    ends = np.flatnonzero(broken & ~np.concatenate([broken[1:], [False]]))
-    return ends - begins + 1
-
-
-def _ratios(logs: Floats, places: NDArray[np.intp], halvings: NDArray[np.intp]) -> Floats:
+def _ratios(norms: Floats, finite: NDArray[np.bool_]) -> Floats:
     """Per overflow, the factor that a single halving would be: the level after it over that before, to the power of one over their
-    number. Those too near the ends or to each other are left out."""
+    number, since each of several overflows in a row halves the scale. Those too near the ends or to each other are left out."""
+    rows = np.flatnonzero(finite)
+    logs = np.log2(norms[rows])
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], finite, [True]])))
+    places = np.searchsorted(rows, edges[::2])
     found = []
-    for i, (place, times) in enumerate(zip(places.tolist(), halvings.tolist(), strict=True)):
+    for i, (place, times) in enumerate(zip(places.tolist(), (edges[1::2] - edges[::2]).tolist(), strict=True)):
         since = places[i - 1] if i else 0
         until = places[i + 1] if i + 1 < places.size else logs.size
         before, after = logs[max(since, place - AROUND) : place], logs[place : min(until, place + AROUND)]

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.recommendation.attribution import CALM, MOSTLY
-from clipcal.recommendation.peaks import Floats, Rows, evenly
+from clipcal.recommendation.peaks import evenly
+from clipcal.run.trace import Floats
+from clipcal.stats import Rows
 
 Finding = Literal["shards", "batches", "alike", "unclear"]
 

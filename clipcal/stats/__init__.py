@@ -8,21 +8,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.stats.arrays import Array
+from clipcal.stats.arrays import Array, Rows
 from clipcal.stats.bootstrap import LATEST, effective_steps, replicates
-from clipcal.stats.bulk import find_bulk
-from clipcal.stats.ending import find_ending
+from clipcal.stats.healthy import find_ending, warmup_length
 from clipcal.stats.level import Direction, Level, expected_quantile, find_level
 from clipcal.stats.pile import find_pile, rounding
-from clipcal.stats.spikes import CLEAR, find_spikes
-from clipcal.stats.warmup import warmup_length
+from clipcal.stats.spikes import CLEAR, find_bulk, find_spikes
 
-__all__ = ["FEWEST", "FEWEST_BEFORE_END", "Counts", "NormStats", "Steady", "summarise"]
+__all__ = ["FEWEST", "FEWEST_BEFORE_END", "Counts", "NormStats", "Rows", "Steady", "summarise"]
 
 FAR_BY_CHANCE = 0.001  # of light-tailed steps may lie far above the 99% point: in a long trace some do
 FEWEST = 10  # usable norms: fewer say nothing about a 99% point
 FEWEST_BEFORE_END = 5  # of a run that diverges, where a rough guard is better than none
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clipcal.stats.arrays import Array
-from clipcal.stats.bulk import ENOUGH, Z99, Bulk
+from clipcal.stats.spikes import ENOUGH, Z99, Bulk
 
 LATEST = 2**17  # steps are enough for a correlation between neighbours
 REPLICATES, BATCHES, BINS = 400, 40, 512

@@ -6,12 +6,10 @@ import numpy as np
 
 from clipcal.run.trace import Floats
 
-LAST_PART = 0.2
-"""The share of the steps that counts as the end of training."""
+LAST_PART = 0.2  # the share of the steps that counts as the end of training
 HOPELESS, TOO_LONG = 20.0, 30
-"""An arm whose loss stays above so many times its start for so many steps in a row is lost, finite or not."""
-WINDOW = 10
-"""Steps before a step that make its local level."""
+"""An arm is lost, finite or not, when its loss stays above 20 times its start for 30 steps in a row."""
+WINDOW = 10  # steps before a step that make its local level
 
 
 def initial_loss(loss: Floats) -> float:

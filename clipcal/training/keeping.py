@@ -22,7 +22,7 @@ from clipcal.run.trace import AppendOnly, lines_of
 from clipcal.training.patience import Patience
 
 if TYPE_CHECKING:
-    from clipcal.recommendation.reprofiling import OnGuard
+    from clipcal.recommendation.guarding import OnGuard
 
 Sink = Callable[[Sequence[Step], NDArray[np.float32]], None]
 """Is given steps, and an array (steps, tensors) of their per-tensor norms."""
@@ -143,7 +143,7 @@ def with_guard(
 ) -> Run:
     """A run that was lost too early to read a threshold from, trained once more: ``train`` is given the temporary guard to clip at, and
     the files for it. Any other run as it is. Raises what ``train`` raises; the unclipped trace is kept, and the guarded one is not."""
-    from clipcal.recommendation.reprofiling import guard_for  # arms are trained without
+    from clipcal.recommendation.evidence import guard_for  # arms are trained without
 
     guard = guard_for(run)
     if guard is None:

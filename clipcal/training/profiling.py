@@ -14,7 +14,7 @@ import torch
 
 from clipcal._version import __version__
 from clipcal.errors import InputError
-from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, RunInfo, now, refuse_to_replace
 from clipcal.run.recording import OnSteps, Recording
 from clipcal.sources.spec import Spec

@@ -101,13 +101,16 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
     """
     trained: list[tuple[Arm, Trace]] = []
     running = list(candidates)
+    scores: list[float | None] = []
     done = 0
     while True:
         new = range(first_seed + done, first_seed + done + (min(2, seeds) if done == 0 else 1))
         thresholds = (None, *(c.max_norm for c in running))
         trained += train([arm_of(t, seed) for seed in new for t in thresholds])
         done += len(new)
-        field, effect = _Field.of(trained), effect_on([t for arm, t in trained if arm.max_norm is None])
+        unclipped = [t for arm, t in trained if arm.max_norm is None]
+        scores += [score_of(t) for t in unclipped[len(scores) :]]
+        field, effect = _Field.of(trained), effect_on(unclipped, scores)
         # where all that still run have been lost, those that were left as slower and have not come back
         back = [c for c in candidates if c not in running and not field.lost[c.max_norm]]
         if back and all(field.lost[c.max_norm] for c in running):
@@ -130,19 +133,20 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
             )
 
 
-def effect_on(unclipped: Sequence[Trace]) -> Effect:
-    """What moderately large norms do to the loss, from the unclipped arms of all seeds together (Stouffer's mean z): what
+def score_of(unclipped: Trace) -> float | None:
+    """What the losses of one unclipped arm say of moderately large norms, as a z: low where they do harm, None where nothing is known."""
+    steady = summarise(unclipped.grad_norm).steady
+    response = None if steady is None else loss_response(steady.excess, unclipped.loss, among=LOW)
+    return None if response is None else NormalDist().inv_cdf(min(max(response.p, EXTREME), 1 - EXTREME))
+
+
+def effect_on(unclipped: Sequence[Trace], scores: Sequence[float | None]) -> Effect:
+    """What moderately large norms do to the loss, from the unclipped arms of all seeds and their scores together (Stouffer's mean z): what
     only far larger ones do, every candidate prevents. A run that is lost has been harmed."""
     if any(diverged_at(t.loss, floor=min(final_loss(t.loss), initial_loss(t.loss))) is not None for t in unclipped):
         return "harm"
-    normal = NormalDist()
-    scores = []
-    for trace in unclipped:
-        steady = summarise(trace.grad_norm).steady
-        response = None if steady is None else loss_response(steady.excess, trace.loss, among=LOW)
-        if response is not None:
-            scores.append(normal.inv_cdf(min(max(response.p, EXTREME), 1 - EXTREME)))
-    return effect_at(normal.cdf(sum(scores) / math.sqrt(len(scores)))) if scores else "unclear"
+    known = [score for score in scores if score is not None]
+    return effect_at(NormalDist().cdf(sum(known) / math.sqrt(len(known)))) if known else "unclear"
 
 
 Ground = Literal["best", "tie", "lost", "harm", "harmless", "undecided"]

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from clipcal import recommend
 from clipcal.run.trace import Floats
-from clipcal.views.figures.course import Rows
+from clipcal.stats import Rows
 from clipcal.views.figures.limits import log_limits, step_limits
 from clipcal.views.figures.points import positive
 from clipcal.views.image import style

@@ -8,7 +8,7 @@ batches, and ``parts`` are the norms that each of them has by itself at the same
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
 from clipcal.run.jsonfile import dumps, number
-from clipcal.run.records import SCALE_HEADER, SCALE_LINE, wrong
+from clipcal.run.records import SCALE_HEADER, SCALE_LINE, Kind, wrong
+from clipcal.run.trace import Floats
 
 SCHEMA = "clipcal.scale/1"
 LARGEST_PROBE = 16  # times the batch: as many backward passes a step
 Reduction = Literal["mean", "sum", "unknown"]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +73,20 @@ def read_probed(path: Path) -> Probed:
         first, *lines = path.read_bytes().split(b"\n")
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror}).") from None
-    head, why = _header(first)
-    if why is not None:
+    head = _parsed(first, SCALE_HEADER)
+    if isinstance(head, str):
         raise InputError(
-            f"{path}: is no probe that this clipcal reads: {why}. Take it again: delete the file, and `clipcal profile SPEC --resume "
-            "--scale batch=2`."
+            f"{path}: is no probe that this clipcal reads (first line: {head}). Take it again: delete the file, and "
+            "`clipcal profile SPEC --resume --scale batch=2`."
         )
     times, reduction = head["batch"], head["reduction"]
     found = [_row(text, times) for text in lines[:-1]]
-    rows = [row for row in found if row is not None]
-    bad = found.index(None) + 2 if None in found else 0
-    more = f" and {len(found) - len(rows) - 1} more" if len(found) - len(rows) > 1 else ""
-    says = f"line {bad}{more} of {path.name} could not be read as a probed step and was left out"
+    rows = [row for row in found if not isinstance(row, str)]
+    bad = [(i, why) for i, why in enumerate(found, start=2) if isinstance(why, str)]
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    says = [
+        f"line {i}{more} of {path.name} could not be read as a probed step and was left out: {why}" for i, why in bad
+    ]
     return Probed(
         times=times,
         reduction=reduction,
@@ -93,35 +95,24 @@ def read_probed(path: Path) -> Probed:
         loss=np.array([r[1] for r in rows], dtype=np.float64),
         norms=np.array([r[2] for r in rows], dtype=np.float64),
         parts=np.array([r[3] for r in rows], dtype=np.float64).reshape(len(rows), times),
-        problems=(f"{says}: {_why(lines[bad - 2], times)}",) if bad else (),
+        problems=tuple(says[:1]),
     )
 
 
-def _header(first: bytes) -> tuple[dict[str, Any], str | None]:
-    """The first line, and what is wrong with it."""
-    try:
-        head = json.loads(first)
-    except (ValueError, RecursionError):
-        return {}, "its first line is no JSON"
-    return (head, wrong(head, SCALE_HEADER)) if isinstance(head, dict) else ({}, "its first line is no object")
-
-
-def _why(text: bytes, times: int) -> str:
-    """Why a line is no step."""
+def _parsed(text: bytes, table: Mapping[str, Kind]) -> dict[str, Any] | str:
+    """The object in a line, or what is wrong with it."""
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
         return "it is no JSON"
-    return (wrong(row, SCALE_LINE) if isinstance(row, dict) else None) or f"it has no {times} 'parts'"
+    return (wrong(row, table) or row) if isinstance(row, dict) else "it is no object"
 
 
-def _row(text: bytes, times: int) -> tuple[int, float, float, list[float]] | None:
-    try:
-        row: dict[str, Any] = json.loads(text)
-        if wrong(row, SCALE_LINE) is not None:
-            return None
-        parts = [number(v) for v in row["parts"]]
-        found = int(np.int64(row["step"])), number(row["loss"]), number(row["grad_norm"]), parts
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
-    return found if len(parts) == times else None
+def _row(text: bytes, times: int) -> tuple[int, float, float, list[float]] | str:
+    row = _parsed(text, SCALE_LINE)
+    if isinstance(row, str):
+        return row
+    parts = [number(v) for v in row["parts"]]
+    if len(parts) != times:
+        return f"it has no {times} 'parts'"
+    return int(np.int64(row["step"])), number(row["loss"]), number(row["grad_norm"]), parts

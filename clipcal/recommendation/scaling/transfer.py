@@ -1,4 +1,4 @@
-"""The norms of a profile, and those of the same arm at K times its batch -> by what factor a threshold moves at m times the batch.
+"""What was read of a profile, and of the same arm at K times its batch -> by what factor a threshold moves at m times the batch.
 
 For a loss that is a mean, the squared norm of the gradient of m batches is |G|^2 + (S/B)/m in the mean (McCandlish et al. 2018, the gradient
 noise scale). The norms of K batches and of their mean, at the same weights, give the share of the noise. That is half of it: with
@@ -12,13 +12,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.errors import InputError
-from clipcal.stats import FEWEST, Steady, summarise
+from clipcal.recommendation.answer import Reading
+from clipcal.stats import FEWEST, Steady
+from clipcal.stats.arrays import Array
 from clipcal.stats.bootstrap import BATCHES, REPLICATES
-
-Array = NDArray[np.float64]
 
 ONWARD = 0.5  # of the drift between 1 and K is expected again from K to K^2: between none of it, and all
 INSIDE = (0.05, 0.95)  # quantiles of the replicates, as of the interval of a threshold
@@ -54,16 +53,16 @@ class Transfer:
 
 
 def transfer(
-    norms: Array, probed: Array, parts: Array, *, times: int, summed: bool = False, spike: float | None = None
+    profile: Reading, probe: Reading, parts: Array, *, times: int, summed: bool = False, spike: float | None = None
 ) -> Transfer:
-    """How a threshold that was read from ``norms`` moves to ``times`` the batch.
+    """How a threshold that was read from ``profile`` moves to ``times`` the batch.
 
-    ``norms`` (n,) are the profile's, one per step. ``probed`` (k,) are those of the same arm with K batches a step, and ``parts`` (k, K) the
-    norms of the gradients of these batches, at the same weights. ``summed``: the loss is a sum over its batch, so ``probed`` are norms of sums.
-    ``spike``: the smallest spike of the profile. Raises InputError where there is too little to go by.
+    ``probe`` has the norms (k,) of the same arm with K batches a step, and ``parts`` (k, K) the norms of the gradients of these batches, at the
+    same weights. ``summed``: the loss is a sum over its batch, so the norms of the probe are those of sums. ``spike``: the smallest spike of the
+    profile. Raises InputError where there is too little to go by.
     """
-    count = parts.shape[1]
-    base, level = _steady(norms, "profile"), _steady(probed, f"probe at {count} times the batch")
+    count, probed = parts.shape[1], probe.norms
+    base, level = _steady(profile, "profile"), _steady(probe, f"probe at {count} times the batch")
     rows = level.stable_rows
     means = probed / count if summed else probed
     squares = np.mean(parts**2, axis=1)
@@ -105,11 +104,11 @@ def transfer(
     )
 
 
-def _steady(norms: Array, what: str) -> Steady:
-    found = summarise(norms).steady
+def _steady(reading: Reading, what: str) -> Steady:
+    found = reading.stats.steady
     if found is None:
         raise InputError(
-            f"The {what} has no stable part ({norms.size} steps): how a threshold moves is read from the ordinary steps of "
+            f"The {what} has no stable part ({reading.norms.size} steps): how a threshold moves is read from the ordinary steps of "
             "both. Profile more steps, or at the larger batch itself."
         )
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from clipcal.stats.arrays import running_median
 from clipcal.verification.answer import ArmResult
 
 MOST_POINTS = 600
-SMOOTH = 25
-"""Windows of the running median that a run is long."""
+SMOOTH = 25  # windows of the running median that a run is long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,41 +46,24 @@ class Arms:
         return sorted({c.result.seed for c in self.curves})
 
 
-def read_verification(run: Run) -> dict[str, Any] | None:
-    """verification.json, or None where there is none. Raises InputError for one that cannot be read."""
-    raw = read_record(run.verification, todo=f"`clipcal verify {run.folder}` writes it anew.")
-    if raw is None:
-        return None
-    arms, reasons = [_result(a) for a in raw["arms"]], tuple(raw["reasons"])
-    found = {"verdict": raw["verdict"], "max_norm": number(raw["max_norm"]), "arms": arms, "reasons": reasons}
-    c = raw["comparison"]
-    if c["loss_difference"] is not None:
-        interval = None if c["interval"] is None else (number(c["interval"][0]), number(c["interval"][1]))
-        found["comparison"] = (number(c["loss_difference"]), interval)
-    return found
-
-
 def arms(run: Run) -> Arms | None:
     """None where the run was not verified. An arm whose trace is gone is left out. Raises InputError where a file of the verification is
     there and cannot be read."""
-    found = read_verification(run)
-    if found is None:
+    raw = read_record(run.verification, todo=f"`clipcal verify {run.folder}` writes it anew.")
+    if raw is None:
         return None
-    curves = []
-    for result in found["arms"]:
-        trace = _trace_of(run, result)
-        if trace is not None:
-            curves.append(_curve(result, trace))
-    names = dict.fromkeys(
-        c.result.name for c in sorted(curves, key=lambda c: (c.result.max_norm is not None, -(c.result.max_norm or 0)))
-    )
+    results = [_result(a) for a in raw["arms"]]
+    curves = [_curve(result, trace) for result in results if (trace := _trace_of(run, result)) is not None]
+    ordered = sorted(curves, key=lambda c: (c.result.max_norm is not None, -(c.result.max_norm or 0)))
+    difference, interval = (raw["comparison"][key] for key in ("loss_difference", "interval"))
+    between = None if interval is None else (number(interval[0]), number(interval[1]))
     return Arms(
-        verdict=found["verdict"],
-        max_norm=found["max_norm"],
-        names=tuple(names),
+        verdict=raw["verdict"],
+        max_norm=number(raw["max_norm"]),
+        names=tuple(dict.fromkeys(c.result.name for c in ordered)),
         curves=tuple(curves),
-        reasons=found["reasons"],
-        comparison=found.get("comparison"),
+        reasons=tuple(raw["reasons"]),
+        comparison=None if difference is None else (number(difference), between),
     )
 
 
@@ -117,14 +99,7 @@ def _trend(losses: Floats) -> Floats:
 
 
 def _result(raw: dict[str, Any]) -> ArmResult:
-    return ArmResult(
-        name=raw["name"],
-        max_norm=None if raw["max_norm"] is None else number(raw["max_norm"]),
-        seed=raw["seed"],
-        steps=raw["steps"],
-        final_loss=number(raw["final_loss"]),
-        diverged_at=raw["diverged_at"],
-        loss_spikes=raw["loss_spikes"],
-        clip_fraction=number(raw["clip_fraction"]),
-        mean_scale=number(raw["mean_scale"]),
-    )
+    numbers = {"max_norm", "final_loss", "clip_fraction", "mean_scale"}
+    known: dict[str, Any] = {f.name: raw[f.name] for f in fields(ArmResult)}
+    known |= {k: number(known[k]) for k in numbers if known[k] is not None}
+    return ArmResult(**known)

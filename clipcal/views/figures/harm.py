@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.replay import judged_rows
 from clipcal.run.trace import Floats
 from clipcal.stats.harm import loss_changes
 
 FEWEST = 20
 MOST = 4000
-LARGEST = 200
-"""Points: of more, the largest norms and evenly spaced others are drawn."""
+LARGEST = 200  # points: of more, the largest norms and evenly spaced others are drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +30,13 @@ class LossAfter:
     max_norm: float | None
 
 
-def loss_after(evidence: Evidence, recommendation: Recommendation) -> LossAfter | None:
+def loss_after(recommendation: Recommendation) -> LossAfter | None:
     """None where too few losses are known. Of the stable steps and the spikes."""
-    losses, norms, h = evidence.trace.loss, evidence.norms, recommendation.harm
+    losses, norms, h = recommendation.reading.losses, recommendation.reading.norms, recommendation.harm
+    if losses is None:
+        return None
     changes = loss_changes(losses)
-    rows = np.sort(np.concatenate(judged_rows(norms, recommendation)))
+    rows = np.sort(np.concatenate(recommendation.judged_rows()))
     rows = rows[np.isfinite(changes[rows]) & np.isfinite(norms[rows]) & (norms[rows] > 0)]
     if rows.size < FEWEST:
         return None

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.attribution import combined, layers_of
-from clipcal.recommendation.culprits import OVERFLOW, aligned, culprits
+from clipcal.recommendation.attribution import combined, grouped
+from clipcal.recommendation.culprits import OVERFLOW, Culprits, aligned
 from clipcal.recommendation.evidence import Evidence
-from clipcal.recommendation.replay import judged_rows
+from clipcal.recommendation.peaks import evenly
 from clipcal.run.trace import Floats
 
 MOST_LAYERS, MOST_COLUMNS = 28, 400
-SAMPLE = 2000
-"""Stable steps from which a layer's usual norm is taken."""
+SAMPLE = 2000  # stable steps from which a layer's usual norm is taken
 CHUNK = 4096
 MOST_RISE = 1e30
 
@@ -37,33 +35,23 @@ class Heat:
     conclusion: str
 
 
-def heat(evidence: Evidence, recommendation: Recommendation) -> Heat | None:
-    """None where the norms of the tensors are not known, or there is but one."""
-    if evidence.run is None:
+def heat(evidence: Evidence, recommendation: Recommendation, found: Culprits | None) -> Heat | None:
+    """``found`` is what makes the peaks; None where that is not known, or where there is one layer in all."""
+    if found is None:
         return None
-    try:
-        found = culprits(evidence, recommendation)
-        layers, rows = aligned(evidence)
-    except InputError:
+    layers, rows = aligned(evidence)
+    names, of_layer = grouped(layers.names)
+    if len(names) < 2 or rows.size < 2:
         return None
-    if len(set(layers_of(layers.names))) < 2 or rows.size < 2:
-        return None
-    of_layer = layers_of(layers.names)
-    names = list(dict.fromkeys(of_layer))
-    index = np.array([names.index(layer) for layer in of_layer])
-    order = np.argsort(index, kind="stable")
-    groups = np.searchsorted(index[order], np.arange(len(names)))
 
     def norms_at(some: NDArray[np.intp]) -> Floats:
         """The norms (k, layers) of these rows; what overflowed is held at a number that can be squared."""
-        part = np.asarray(layers.norms[rows[some]], dtype=np.float64)[:, order]
-        return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, groups)
+        part = np.asarray(layers.norms[rows[some]], dtype=np.float64)
+        return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, of_layer)
 
-    stable, _ = judged_rows(evidence.norms, recommendation)
+    stable, _ = recommendation.judged_rows()
     sample = stable if stable.size else np.arange(rows.size)
-    usual = np.median(
-        norms_at(sample[np.linspace(0, sample.size - 1, min(sample.size, SAMPLE)).astype(np.intp)]), axis=0
-    )
+    usual = np.median(norms_at(evenly(sample, SAMPLE)), axis=0)
     share = {layer.name: layer.share for layer in found.attribution.layers}
     shown = np.sort(np.argsort([-share.get(name, 0.0) for name in names], kind="stable")[:MOST_LAYERS])
     num_columns = min(rows.size, MOST_COLUMNS)

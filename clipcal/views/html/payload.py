@@ -11,19 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipcal.run.trace import Floats
 from clipcal.views.figures.arms import ArmCurve, Arms
-from clipcal.views.figures.course import Course
-from clipcal.views.figures.distribution import Distribution, Mark
+from clipcal.views.figures.course import Course, shown
 from clipcal.views.figures.harm import LossAfter
 from clipcal.views.figures.heat import Heat
 from clipcal.views.figures.points import positive, sampled
-from clipcal.views.figures.share import ClippedShare
+from clipcal.views.figures.thresholds import ClippedShare, Distribution, Mark
 
 Bools = NDArray[np.bool_]
 
 MOST_LEVELS = 1500
 """Points of the local level, which is smooth."""
-RUNAWAY = 1e3
-"""Times the largest norm before: so far a run is shown that runs away."""
 STEEP = 20.0
 """Times the median loss, from which a largest loss asks for a log axis."""
 RISES = 40.0
@@ -44,7 +41,6 @@ def course(c: Course) -> dict[str, Any]:
     steps = c.steps
     even = steps.size > 1 and bool((np.diff(steps) == steps[1] - steps[0]).all())
     level = sampled(np.isfinite(c.level), MOST_LEVELS)
-    marked = [v for v in (c.median, c.max_norm, c.in_use, c.guard) if v is not None and 0 < v < math.inf]
     return {
         "unit": c.unit,
         "steps": [float(steps[0]), float(steps[1] - steps[0]), steps.size] if even else f64(steps),
@@ -63,23 +59,9 @@ def course(c: Course) -> dict[str, Any]:
         "lastHealthy": c.last_healthy,
         "inUse": c.in_use,
         "guard": c.guard,
-        "range": _log_range(c.norms, _healthy(c), marked),
-        "lossRange": None if c.losses is None else _loss_range(c.losses, _healthy(c)),
+        "range": _room(c.shown),
+        "lossRange": None if c.losses is None else _loss_range(c.losses, c.healthy),
     }
-
-
-def _healthy(c: Course) -> Bools:
-    return np.ones(c.steps.size, np.bool_) if c.last_healthy is None else c.steps <= c.last_healthy
-
-
-def _log_range(values: Floats, healthy: Bools, marked: list[float]) -> list[float] | None:
-    """Of a run that runs away, the part before is what is to be seen: the rest may leave the picture."""
-    drawable = np.isfinite(values) & (values > 0)
-    calm = [*_extremes(values[drawable & healthy]), *marked]
-    if not calm:
-        return None
-    low, high = _extremes(values[drawable]) or (min(calm), max(calm))
-    return _room(min(low, *calm), max(min(high, RUNAWAY * max(calm)), *calm))
 
 
 def _loss_range(losses: Floats, healthy: Bools) -> dict[str, Any]:
@@ -89,7 +71,7 @@ def _loss_range(losses: Floats, healthy: Bools) -> dict[str, Any]:
     middle = float(np.median(losses[finite])) if finite.any() else 0.0
     calm = _extremes(losses[finite & healthy])
     if low > 0 and high > STEEP * middle:
-        return {"log": True, "range": _log_range(losses, healthy, [])}
+        return {"log": True, "range": _room(shown(losses, healthy))}
     if calm and high > calm[1]:
         high = min(high, calm[1] + 2 * (calm[1] - calm[0]))
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
@@ -186,9 +168,11 @@ def _bounds(pair: tuple[float, float] | None) -> list[float | None] | None:
     return None if pair is None else [v if math.isfinite(v) else None for v in pair]
 
 
-def _room(low: float, high: float) -> list[float]:
+def _room(ends: tuple[float, float] | None) -> list[float] | None:
     """A range of a log axis around both, a factor of two at least."""
-    low, high = math.log10(low), math.log10(high)
+    if ends is None:
+        return None
+    low, high = (math.log10(v) for v in ends)
     room = max(0.04 * (high - low), (math.log10(2) - (high - low)) / 2, 0.02)
     return [10 ** max(low - room, -307.0), 10 ** min(high + room, 307.0)]
 

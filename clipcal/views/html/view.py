@@ -10,7 +10,7 @@ from clipcal.errors import InputError
 from clipcal.frameworks.pasting import framework_of, snippet_of
 from clipcal.frameworks.snippets import SNIPPETS
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.culprits import Culprits, culprits
+from clipcal.recommendation.culprits import Culprits
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.recommendation.replay import Replayed, replay
 from clipcal.run.directory import Run
@@ -39,18 +39,15 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     evidence = load(path, tag=tag, run=run, pattern=pattern)
     recommendation = evidence.recommend()
     r, of = recommendation, evidence.run
-    try:
-        found = culprits(evidence, r) if of is not None else None
-    except InputError:
-        found = None
+    drawn = figures(evidence, r, in_use=evidence.in_use)
     return View(
         title=of.info.name if of is not None else path.name,
         recommendation=r,
         snippets=_snippets(r, of),
-        figures=figures(evidence, r, in_use=evidence.in_use),
-        culprits=found,
+        figures=drawn,
+        culprits=drawn.culprits,
         arms=arms(of) if of is not None else None,
-        rules=replay(evidence.norms, r),
+        rules=replay(r),
         facts=_facts(evidence),
         spec=(of.info.source.text or None) if of is not None else None,
         commands=_commands(evidence, path, tag, run, pattern),

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.markers import TICKDOWN
 
 from clipcal.run.trace import Floats
-from clipcal.views.figures.distribution import Distribution, Kind, Mark
 from clipcal.views.figures.harm import LossAfter
 from clipcal.views.figures.limits import change_limits, log_limits, within
-from clipcal.views.figures.share import ClippedShare
+from clipcal.views.figures.thresholds import ClippedShare, Distribution, Kind, Mark
 from clipcal.views.image import style
 from clipcal.views.image.labels import LINE, Flag, Label, along, fly, log_flags, num_rows, write, written_beside
 from clipcal.views.image.scales import linear_axis, log_axis, share_axis

@@ -26,8 +26,6 @@ MOST_LEVELS = 1000
 """Points of the local level, which is smooth."""
 FEW = 60
 """Steps: each is drawn as a dot too."""
-BEYOND = 30.0
-"""Times the highest norm before it that a runaway end is shown to: beyond that, it would press all else flat."""
 
 
 def norms_panel(course: Course, name: str) -> Panel:
@@ -114,19 +112,11 @@ def _line(axes: Axes, steps: Floats, values: Floats, **looks: Any) -> None:
 
 
 def _limits(axes: Axes, course: Course) -> None:
-    usable = np.isfinite(course.norms) & (course.norms > 0)
-    ours = [v for v in (course.median, course.max_norm, course.in_use, course.guard, *(course.interval or ())) if v]
-    if not usable.any():
-        known = course.norms[np.isfinite(course.norms)]
-        linear_axis(axes, "y", (min(0.0, float(known.min(initial=0.0))) - 0.05, 1.0), most=5)
+    if course.shown is not None and np.any(positive(course.norms) > 0):
+        log_axis(axes, "y", log_limits(course.shown, above=0.14), most=8)
         return
-    norms = course.norms[usable]
-    low = max(float(norms.min()), float(np.quantile(norms, 0.01)) / BEYOND)
-    high = float(norms.max())
-    if course.last_healthy is not None:
-        before = course.norms[usable & (course.steps <= course.last_healthy)]
-        high = min(high, BEYOND * max([float(before.max(initial=0.0)), *ours]))
-    log_axis(axes, "y", log_limits([low, high, *ours], above=0.14), most=8)
+    known = course.norms[np.isfinite(course.norms)]
+    linear_axis(axes, "y", (min(0.0, float(known.min(initial=0.0))) - 0.05, 1.0), most=5)
 
 
 def _grounds(axes: Axes, course: Course, *, named: bool) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.directory import Run, is_run
 from clipcal.run.jsonfile import number
 from clipcal.run.step import Step

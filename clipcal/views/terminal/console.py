@@ -15,8 +15,7 @@ from rich.text import Text
 from clipcal.views.words import printable
 
 if TYPE_CHECKING:
-    from clipcal.recommendation.answer import Recommendation
-    from clipcal.run.trace import Trace
+    pass
 
 FIELD = "   "
 """Between the fields of a headline."""
@@ -27,15 +26,6 @@ PIPE_WIDTH = 100
 """Columns of the pictures where stdout is no terminal; sentences are not wrapped there."""
 VERDICT_STYLES = {"inactive": "dim", "limiter": "yellow", "brake": "red", "warm-up": "dim"}
 """What a threshold is to a part of the steps, besides the word for it."""
-
-
-def last_stable(r: Recommendation, trace: Trace) -> int | None:
-    """The last step of the healthy part of a diverging run, as far as the answer tells it."""
-    if r.verdict != "diverging" or r.stable is None:
-        return None
-    after = trace.step[trace.step >= r.stable.first_step]
-    index = min(r.stable.steps + r.spikes.count, len(after)) - 1
-    return int(after[index]) if index >= 0 else None
 
 
 def bullets(title: str, sentences: Iterable[str], *, ascii: bool) -> list[Text]:

@@ -92,7 +92,7 @@ def _view(console: Console) -> Iterator[tuple[Show, Say]]:
 
         def show(evidence: Evidence, c: Check) -> None:
             width = picture_width(console)
-            drawn = course(evidence, c.recommendation)
+            drawn = course(c.recommendation, guard=evidence.guard)
             lines = answers.followed(c, drawn, width=width, ascii=ascii)
             live.update(Group(*(part for line in lines for part in folded(line, width))), refresh=True)
 

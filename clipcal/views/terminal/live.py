@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress
-from clipcal.recommendation.reprofiling import OnGuard
+from clipcal.recommendation.guarding import OnGuard
 from clipcal.run.recording import OnSteps
 from clipcal.run.step import Step
 from clipcal.streams import STOPPING, Interrupt

@@ -56,7 +56,7 @@ def recommendation(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
 
 def course(r: Recommendation, trace: Trace, norms: Floats) -> list[str]:
     """What the histogram and the timeline show."""
-    f = facts(r, trace, norms, last_stable=console.last_stable(r, trace))
+    f = facts(r, trace, norms, last_stable=r.last_healthy)
     if f.steps is None:
         return ["steps: none"]
     lines = [f"steps: {f.steps.num:,}, from step {f.steps.first:,} to step {f.steps.last:,}"]

@@ -14,7 +14,6 @@ from conftest import write_trace
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
 from clipcal.recommendation.evidence import Evidence, load
-from clipcal.recommendation.replay import judged_rows
 from clipcal.run.directory import Run, RunInfo, now
 from clipcal.run.source import source_of
 from clipcal.run.trace import Floats
@@ -236,7 +235,7 @@ def test_the_warm_up_is_no_part_of_the_quarters_and_makes_no_trend(tmp_path: Pat
 def test_what_it_leaves_is_told_of_the_stable_steps(tmp_path: Path) -> None:
     """The headline speaks of what lies ahead: the warm-up is over."""
     answer = checked(tmp_path, WARM, 1.2)
-    stable, _ = judged_rows(WARM, answer.recommendation)
+    stable, _ = answer.recommendation.judged_rows()
     assert answer.acts.stable == pytest.approx(np.mean(WARM[stable] > 1.2))
     assert answer.acts.stable_scale == pytest.approx(np.mean(np.minimum(1.0, 1.2 / WARM[stable])))
     head = answers.check_head(answer)[0].plain
@@ -284,7 +283,7 @@ def test_a_handful_of_steps_is_not_drawn(tmp_path: Path) -> None:
         path.write_text("".join(json.dumps({"step": i, "grad_norm": 1.0 + i / 9}) + "\n" for i in range(n)))
         evidence = load(path)
         found = check(evidence, 1.5)
-        lines = answers.check(found, course(evidence, found.recommendation), width=80, ascii=True)
+        lines = answers.check(found, course(found.recommendation), width=80, ascii=True)
         assert any("T threshold" in line.plain for line in lines) is drawn
         assert any(line.plain == "Why" for line in lines)
 

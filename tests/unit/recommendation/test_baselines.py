@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pace import loops
 
-from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES
+from clipcal.run.trace import Floats
 
 NORMS = np.arange(1.0, 12.0)
 
@@ -150,7 +151,7 @@ def test_a_million_norms_take_no_time() -> None:
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_rule_names_its_source(name: str) -> None:
     baseline = BASELINES[name]
-    assert baseline.rule.__doc__
+    assert baseline.origin
     assert 0 < len(baseline.label) <= 35
     assert 0 < len(baseline.source) <= 16, "the table has 80 columns"
 

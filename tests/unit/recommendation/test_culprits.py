@@ -278,7 +278,7 @@ def test_what_is_missing_is_said(write: Write, tmp_path: Path) -> None:
             culprits(evidence, recommendation)
 
     (folder / "layers.f32").write_bytes(whole[:-4000])
-    refused("holds 50 steps, the trace goes to step 299")
+    refused("holds 50 steps and the trace goes to step 299")
     header, _, body = whole.partition(b"\n")
     shifted = np.frombuffer(body, dtype="<f4") * 3
     (folder / "layers.f32").write_bytes(header + b"\n" + shifted.tobytes())

@@ -44,20 +44,20 @@ def probe_of(norms: Array, losses: Array) -> Probed:
 
 
 @pytest.fixture(scope="module")
-def harmful() -> tuple[Recommendation, Array]:
+def harmful() -> Recommendation:
     norms, losses = training(0, harmful=True)
     found = recommend(norms, losses)
     assert name_of(found) == "firm"
-    return found, norms
+    return found
 
 
-def test_the_interval_holds_the_candidates_of_both_trainings(harmful: tuple[Recommendation, Array]) -> None:
-    at_batch, norms = harmful
+def test_the_interval_holds_the_candidates_of_both_trainings(harmful: Recommendation) -> None:
+    at_batch = harmful
     other = training(1, harmful=False)
     name = name_of(recommend(*other))
     assert name not in ("firm", None)
-    apart = move(at_batch, norms, probe_of(*other), 2)
-    alike = move(at_batch, norms, probe_of(*training(1, harmful=True)), 2)
+    apart = move(at_batch, probe_of(*other), 2)
+    alike = move(at_batch, probe_of(*training(1, harmful=True)), 2)
     assert apart.as_dict()["taken"] == {"profile": "firm", "probe": name}
     assert alike.as_dict()["taken"] == {"profile": "firm", "probe": "firm"}
     reached = getattr(at_batch.candidates, str(name)) * apart.transfer.factor
@@ -73,20 +73,19 @@ def test_the_interval_holds_the_candidates_of_both_trainings(harmful: tuple[Reco
 
 @pytest.mark.parametrize("times", [2, 8])
 def test_the_interval_is_for_another_training_and_never_as_narrow_as_that_of_one(
-    harmful: tuple[Recommendation, Array], times: int
+    harmful: Recommendation, times: int
 ) -> None:
-    at_batch, norms = harmful
-    moved = move(at_batch, norms, probe_of(*training(1, harmful=True)), times).recommendation
+    moved = move(harmful, probe_of(*training(1, harmful=True)), times).recommendation
     assert moved.interval is not None
     assert moved.max_norm is not None
     assert moved.max_norm / moved.interval[0] > math.exp(0.55)
     assert moved.interval[1] / moved.max_norm > math.exp(0.55)
 
 
-def test_a_threshold_that_training_chose_is_no_candidate(harmful: tuple[Recommendation, Array]) -> None:
-    _, norms = harmful
-    losses = training(0, harmful=True)[1]
-    chosen = recommend(norms, losses, choice=Choice(name="default", max_norm=1.0, reason="It trains best."))
-    moved = move(chosen, norms, probe_of(*training(1, harmful=True)), 2)
+def test_a_threshold_that_training_chose_is_no_candidate() -> None:
+    chosen = recommend(
+        *training(0, harmful=True), choice=Choice(name="default", max_norm=1.0, reason="It trains best.")
+    )
+    moved = move(chosen, probe_of(*training(1, harmful=True)), 2)
     assert moved.as_dict()["taken"] == {"profile": None, "probe": "firm"}
     assert any(c.startswith("Training chose the profile's threshold") for c in moved.recommendation.caveats)

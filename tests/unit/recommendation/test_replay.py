@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.replay import OURS, Replayed, judge, replay
+from clipcal.run.trace import Floats
 
 
 def spiky(n: int = 400) -> Floats:
@@ -22,7 +23,7 @@ def spiky(n: int = 400) -> Floats:
 
 def replayed(norms: Floats) -> tuple[Recommendation, dict[str, Replayed]]:
     recommendation = recommend(norms)
-    return recommendation, {row.name: row for row in replay(norms, recommendation)}
+    return recommendation, {row.name: row for row in replay(recommendation)}
 
 
 def test_every_rule_has_a_row_and_ours_come_first() -> None:
@@ -75,9 +76,9 @@ def test_the_chosen_row_is_marked_once() -> None:
     assert r.max_norm == r.candidates.gentle
     assert [name for name, row in rows.items() if row.chosen] == ["gentle"]
     other = dataclasses.replace(r, max_norm=r.candidates.firm)
-    assert [row.name for row in replay(spiky(), other) if row.chosen] == ["firm"]
+    assert [row.name for row in replay(other) if row.chosen] == ["firm"]
     another = dataclasses.replace(r, max_norm=1.0)
-    assert [(row.name, row.threshold) for row in replay(spiky(), another) if row.chosen] == [("chosen", 1.0)]
+    assert [(row.name, row.threshold) for row in replay(another) if row.chosen] == [("chosen", 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_without_a_stable_part_every_finite_norm_counts(norms: Floats, verdict: 
 def test_norms_at_the_end_of_the_floats() -> None:
     norms = np.random.default_rng(0).lognormal(0.0, 0.2, 300) * 5e307
     with np.errstate(all="raise", under="ignore"):
-        rows = replay(norms, recommend(norms))
+        rows = replay(recommend(norms))
     assert "pascanu_10x" not in {row.name for row in rows}, "a threshold beyond the floats is none"
     for row in rows:
         assert row.mean_scale is not None

@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError
+from clipcal.recommendation.answer import Reading
+from clipcal.recommendation.calibration import read_columns
 from clipcal.recommendation.scaling.probed import header, line, read_probed, times_of
 from clipcal.recommendation.scaling.transfer import transfer
 
@@ -22,6 +24,10 @@ def gradients(rng: np.random.Generator, steps: int, count: int) -> Array:
     signal = np.zeros(DIM)
     signal[0] = SIGNAL
     return signal + rng.normal(0, NOISE / math.sqrt(DIM), (steps, count, DIM))
+
+
+def read(norms: Array, probed: Array, parts: Array) -> tuple[Reading, Reading, Array]:
+    return read_columns(norms), read_columns(probed), parts
 
 
 def known(rng: np.random.Generator, steps: int = 300, count: int = 2) -> tuple[Array, Array, Array]:
@@ -39,7 +45,7 @@ def expected(times: float) -> float:
 @pytest.mark.parametrize("count", [2, 4, 8])
 @pytest.mark.parametrize("times", [2, 4, 8, 64])
 def test_signal_and_noise_are_found_and_the_factor_follows(count: int, times: int) -> None:
-    found = transfer(*known(np.random.default_rng(0), count=count), times=times)
+    found = transfer(*read(*known(np.random.default_rng(0), count=count)), times=times)
     assert found.factor == pytest.approx(expected(times), rel=0.08)
     assert found.signal_norm == pytest.approx(SIGNAL, rel=0.05)
     assert found.noise_norm == pytest.approx(NOISE, rel=0.05)
@@ -57,7 +63,7 @@ def test_the_interval_holds_what_it_says(times: int) -> None:
     rounds = 60
     inside = 0
     for _ in range(rounds):
-        low, high = transfer(*known(rng, steps=120), times=times).interval
+        low, high = transfer(*read(*known(rng, steps=120)), times=times).interval
         inside += low <= expected(times) <= high
         assert high / low < 1.5
     assert inside / rounds >= 0.8
@@ -67,7 +73,7 @@ def test_the_interval_widens_with_the_distance_where_the_paths_part() -> None:
     norms, probed, parts = known(np.random.default_rng(2))
     widths, factors = [], []
     for times in (2, 4, 8, 16):
-        found = transfer(norms, 1.4 * probed, 1.4 * parts, times=times)
+        found = transfer(*read(norms, 1.4 * probed, 1.4 * parts), times=times)
         assert found.drift == pytest.approx(1.4, rel=0.05)
         widths.append(found.interval[1] / found.interval[0])
         factors.append(found.factor / expected(times))
@@ -79,8 +85,8 @@ def test_the_interval_widens_with_the_distance_where_the_paths_part() -> None:
 
 def test_a_sum_grows_with_the_batch() -> None:
     norms, probed, parts = known(np.random.default_rng(3))
-    mean = transfer(norms, probed, parts, times=8)
-    summed = transfer(norms, 2 * probed, parts, times=8, summed=True)
+    mean = transfer(*read(norms, probed, parts), times=8)
+    summed = transfer(*read(norms, 2 * probed, parts), times=8, summed=True)
     assert summed.factor == pytest.approx(8 * mean.factor)
     assert summed.noise == pytest.approx(mean.noise)
     assert summed.drift == pytest.approx(mean.drift)
@@ -89,10 +95,10 @@ def test_a_sum_grows_with_the_batch() -> None:
 def test_without_noise_nothing_moves_and_of_noise_alone_the_root_is_left() -> None:
     rng = np.random.default_rng(4)
     level = np.exp(rng.normal(0, 0.1, 200))
-    still = transfer(level, level, np.stack([level, level], axis=1), times=8)
+    still = transfer(*read(level, level, np.stack([level, level], axis=1)), times=8)
     assert still.noise == 0
     assert still.factor == pytest.approx(1.0)
-    root = transfer(level, level / math.sqrt(2), np.stack([level, level], axis=1), times=8)
+    root = transfer(*read(level, level / math.sqrt(2), np.stack([level, level], axis=1)), times=8)
     assert root.noise == pytest.approx(1.0)
     assert math.isinf(root.noise_scale)
     assert root.factor == pytest.approx(1 / math.sqrt(8), rel=1e-6)
@@ -103,25 +109,25 @@ def test_spikes_of_single_batches_are_told_from_those_of_the_whole_loss(bad: int
     norms, probed, parts = known(np.random.default_rng(5))
     parts[50::60, :bad] = 100.0
     probed[50::60] = 50.0 * bad
-    found = transfer(norms, probed, parts, times=4, spike=90.0)
+    found = transfer(*read(norms, probed, parts), times=4, spike=90.0)
     assert found.shared == pytest.approx(shared, abs=1e-6)
     assert found.factor == pytest.approx(expected(4), rel=0.08), "spikes do not move the ordinary steps"
-    assert transfer(norms, probed, parts, times=4, spike=1e3).shared is None
+    assert transfer(*read(norms, probed, parts), times=4, spike=1e3).shared is None
 
 
 def test_steps_that_are_not_finite_are_left_out() -> None:
     norms, probed, parts = known(np.random.default_rng(6))
     probed[100], parts[100] = np.nan, np.inf
     parts[101, 0] = np.nan
-    assert transfer(norms, probed, parts, times=4).factor == pytest.approx(expected(4), rel=0.08)
+    assert transfer(*read(norms, probed, parts), times=4).factor == pytest.approx(expected(4), rel=0.08)
 
 
 def test_too_few_steps_are_an_answer_with_numbers() -> None:
     norms, probed, parts = known(np.random.default_rng(7))
     with pytest.raises(InputError, match=r"probe at 2 times the batch has no stable part \(4 steps\)"):
-        transfer(norms, probed[:4], parts[:4], times=4)
+        transfer(*read(norms, probed[:4], parts[:4]), times=4)
     with pytest.raises(InputError, match="holds 0 stable steps, and 10 are needed"):
-        transfer(norms, probed, np.full_like(parts, np.nan), times=4)
+        transfer(*read(norms, probed, np.full_like(parts, np.nan)), times=4)
 
 
 # The file

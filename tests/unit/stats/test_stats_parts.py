@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 
 from clipcal.stats.arrays import block_medians, line, running_median
 from clipcal.stats.bootstrap import effective_steps, replicates
-from clipcal.stats.bulk import find_bulk
-from clipcal.stats.ending import find_ending
+from clipcal.stats.healthy import find_ending, warmup_length
 from clipcal.stats.level import find_level
 from clipcal.stats.pile import find_pile, rounding
-from clipcal.stats.spikes import find_spikes
-from clipcal.stats.warmup import warmup_length
+from clipcal.stats.spikes import find_bulk, find_spikes
 
 Array = NDArray[np.float64]
 

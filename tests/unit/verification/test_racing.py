@@ -30,6 +30,7 @@ from clipcal.verification.racing import (
     candidates_of,
     effect_on,
     race,
+    score_of,
 )
 
 N = 120
@@ -85,6 +86,10 @@ def unlike(seed: int, rise: float, away: int = 1) -> Trace:
     for row in large + away:
         loss[row : row + 3] += rise
     return trace(loss, norms)
+
+
+def effect(unclipped: Sequence[Trace]) -> str:
+    return effect_on(unclipped, [score_of(t) for t in unclipped])
 
 
 class Training:
@@ -215,19 +220,19 @@ def test_harm_does_not_bring_back_what_is_clearly_worse() -> None:
 
 
 def test_what_large_norms_do_is_read_from_all_unclipped_arms_together() -> None:
-    assert effect_on([unlike(s, 0.8) for s in range(3)]) == "harm"
-    assert effect_on([unlike(s, -0.5) for s in range(3)]) == "none"
-    assert effect_on([trace(falling(1.0, s)) for s in range(3)]) == "unclear", "norms that are all alike"
+    assert effect([unlike(s, 0.8) for s in range(3)]) == "harm"
+    assert effect([unlike(s, -0.5) for s in range(3)]) == "none"
+    assert effect([trace(falling(1.0, s)) for s in range(3)]) == "unclear", "norms that are all alike"
 
 
 def test_two_seeds_that_say_the_opposite_say_nothing() -> None:
-    assert effect_on([unlike(0, 0.8), unlike(1, -0.5)]) == "unclear"
+    assert effect([unlike(0, 0.8), unlike(1, -0.5)]) == "unclear"
 
 
 @pytest.mark.parametrize("how", ["nan", "runaway"])
 def test_an_unclipped_arm_that_is_lost_is_harm(how: str) -> None:
     quiet = [trace(falling(1.0, s)) for s in range(2)]
-    assert effect_on([*quiet, trace(loss_of(how, 2))]) == "harm"
+    assert effect([*quiet, trace(loss_of(how, 2))]) == "harm"
 
 
 @pytest.mark.parametrize("how", ["nan", "runaway"])

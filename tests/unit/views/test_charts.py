@@ -59,6 +59,8 @@ def of(
         level=np.full(x.size, np.nan),
         spikes=np.flatnonzero(np.isfinite(x) & (x > 0) & np.isin(numbers, list(spikes))),
         nonfinite=np.flatnonzero(~np.isfinite(x)),
+        healthy=np.ones(x.size, dtype=np.bool_),
+        shown=None,
         median=median,
         max_norm=None,
         interval=None,

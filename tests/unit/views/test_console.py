@@ -14,12 +14,11 @@ from clipcal.arms.pool import Arm
 from clipcal.frameworks.snippets import SNIPPETS, snippet
 from clipcal.recommendation import calibration
 from clipcal.recommendation.answer import Choice, Recommendation
-from clipcal.recommendation.evidence import Evidence
 from clipcal.run.step import Step
-from clipcal.run.trace import Floats, Trace
+from clipcal.run.trace import Floats
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
-from clipcal.views.figures.course import Course, course
+from clipcal.views.figures.course import course
 from clipcal.views.figures.meanwhile import Meanwhile
 from clipcal.views.terminal import answers, console, live
 
@@ -35,17 +34,6 @@ def norms(kind: str) -> Floats:
     return x
 
 
-def drawn(values: Floats, r: Recommendation) -> Course:
-    n = len(values)
-    column = np.full(n, np.nan)
-    trace = Trace(
-        step=np.arange(n), loss=column, grad_norm=values, grad_max=column, lr=column, seconds=column, scale=column,
-        skipped=np.zeros(n, dtype=np.bool_),
-    )  # fmt: skip
-    evidence = Evidence(source="", trace=trace, norms=values, method="norm", norm_type=2.0, run=None, caveats=())
-    return course(evidence, r)
-
-
 def shown(values: Floats, *, terminal: bool, width: int = 80, encoding: str = "utf-8") -> tuple[Recommendation, str]:
     r = calibration.recommend(values)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
@@ -54,7 +42,7 @@ def shown(values: Floats, *, terminal: bool, width: int = 80, encoding: str = "u
     )
     picture = width if terminal else console.PIPE_WIDTH
     ascii = console.is_ascii(screen)
-    console.show(screen, answers.recommendation(r, drawn(values, r), width=picture, ascii=ascii))
+    console.show(screen, answers.recommendation(r, course(r), width=picture, ascii=ascii))
     out.flush()
     return r, out.buffer.getvalue().decode(encoding)
 

@@ -57,7 +57,7 @@ def test_a_check_shows_where_the_run_diverges_as_its_words_do(tmp_path: Path) ->
     (said,) = (
         x for x in plainview.check(found, evidence.trace, evidence.norms) if x.startswith("diverging: from step")
     )
-    lines = answers.check(found, course(evidence, found.recommendation), width=100, ascii=False)
+    lines = answers.check(found, course(found.recommendation), width=100, ascii=False)
     assert any(said.replace(":", ",") in line.plain for line in lines)
 
 

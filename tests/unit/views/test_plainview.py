@@ -186,7 +186,7 @@ def test_a_check_says_its_quarters(tmp_path: Path, max_norm: float, fits: str) -
 
 def test_every_rule_is_a_line() -> None:
     values = spiky({50: 12.0, 120: 30.0, 200: 15.0, 260: 22.0})
-    rows = replay(values, calibration.recommend(values))
+    rows = replay(calibration.recommend(values))
     lines = plainview.comparison(rows, method="norm")
     for r in rows:
         (line,) = (x for x in lines if re.match(rf"rule {re.escape(r.name)}[,:]", x))

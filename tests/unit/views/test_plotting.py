@@ -34,7 +34,7 @@ from clipcal.views.figures.course import course
 from clipcal.views.figures.heat import Heat
 from clipcal.views.figures.limits import log_ticks
 from clipcal.views.figures.points import MOST_BINS, outline
-from clipcal.views.figures.share import clipped_share
+from clipcal.views.figures.thresholds import clipped_share
 from clipcal.views.image import pictures, saving
 from clipcal.views.image.labels import GAP, Label, flags, spread
 from clipcal.views.image.layers import heat_panel
@@ -154,7 +154,7 @@ def test_lines_are_the_numbers(tmp_path: Path) -> None:
     evidence = logged(tmp_path / "log.jsonl", SPIKY)
     r = evidence.recommend()
     assert r.verdict == "spikes"
-    c = course(evidence, r, in_use=1.5)
+    c = course(r, in_use=1.5)
     with our_style():
         figure = page(Headline(answer="", said="", source="", more=""), [[norms_panel(c, "max_norm")]])
     lines = {line.get_label(): line for line in figure.axes[0].lines}
@@ -173,7 +173,7 @@ def test_lines_are_the_numbers(tmp_path: Path) -> None:
 def test_shares_are_those_of_numpy(tmp_path: Path) -> None:
     evidence = logged(tmp_path / "log.jsonl", SPIKY)
     r = evidence.recommend()
-    share = clipped_share(SPIKY, r)
+    share = clipped_share(r)
     assert share is not None
     with our_style():
         panel = share_panel(share, "gradient norm", 1)
@@ -321,7 +321,7 @@ def test_names_show_as_themselves(tmp_path: Path, suffix: str) -> None:
     headline = Headline(answer="$\\frac", said="\n$x$_", source=HOSTILE[0], more=HOSTILE[8])
     file = tmp_path / f"picture{suffix}"
     with our_style():
-        figure = page(headline, [[heat_panel(heat, course(evidence, evidence.recommend()))]])
+        figure = page(headline, [[heat_panel(heat, course(evidence.recommend()))]])
         saving.save(figure, file)
     if suffix == ".svg":
         found = words(file.read_bytes())

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from clipcal.recommendation.attribution import attribute
-from clipcal.recommendation.baselines import BASELINES, Floats
+from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.culprits import Culprits
 from clipcal.recommendation.replay import Replayed, replay
+from clipcal.run.trace import Floats
 from clipcal.views.terminal import console, tables
 
 
@@ -24,7 +25,7 @@ def spiky(n: int = 400) -> Floats:
 
 
 def compared(norms: Floats) -> tuple[Replayed, ...]:
-    return replay(norms, recommend(norms))
+    return replay(recommend(norms))
 
 
 def shown(lines: list[Text], *, terminal: bool, width: int = 80, encoding: str = "utf-8") -> list[str]:

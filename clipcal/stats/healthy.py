@@ -1,4 +1,4 @@
-"""A trace -> where its healthy part ends: norms that run away, go non-finite, or vanish."""
+"""A trace -> where its healthy part begins, after the warm-up, and where it ends: norms run away, go non-finite, or vanish."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from clipcal.stats.arrays import Array, block_medians, running_median
+from clipcal.stats.arrays import Array, block_medians, line, running_median, scatter
 
 NONFINITE_STREAK = 3  # one or two at the end are what a GradScaler skips; three in a row are not
-CHANCE = 1e-4  # of so many non-finite norms in a row, had they nothing to do with each other
+CHANCE = 1e-4  # of a streak of non-finite norms, if they were independent
 RETURN = np.log(3.0)  # above the upper quarter of what came before: less is a mode that the level visits all the time
 RUNAWAY = np.log(100.0)  # no healthy drift in our logs rose a hundredfold
 LATE_RUNAWAY = np.log(10.0)  # at the very end there was no time for more
@@ -18,6 +18,10 @@ JUMP = np.log(8.0)  # a level that leaps so far and stays has left the healthy p
 VANISHED = np.log(2000.0)  # training settles 5 to 50 times below its first norms, never 2,000
 LATE = 0.88  # of the trace
 POINTS = 400  # a run's course in so many medians: fine enough to place an ending, and linear in the trace
+LONGEST = 0.35  # of the trace: what lasts longer is drift, not warm-up
+WARMUP_POINTS = 64
+IN_A_ROW = 5
+CLEAR = 3.0  # standard deviations of the later course
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +122,31 @@ def _rank_trend(y: Array) -> float:
         return 0.0
     ranks = np.argsort(np.argsort(y))
     return float(np.corrcoef(ranks, np.arange(y.size))[0, 1])
+
+
+def warmup_length(x: Array) -> int:
+    """Leading steps of log norms (n,) that lie above the line that the rest of the run follows."""
+    n = x.size
+    if n < 2 * IN_A_ROW:
+        return 0
+    width = max(1, n // WARMUP_POINTS)
+    course = running_median(block_medians(x, width), 3)
+    t = np.arange(course.size, dtype=np.float64)
+    start = 0
+    while start < int(LONGEST * course.size):
+        rest = slice(start + 1, None)
+        slope, offset = line(t[rest], course[rest])
+        tolerance = CLEAR * scatter(course[rest] - slope * t[rest]) + 0.05
+        if course[start] <= offset + slope * start + tolerance:
+            break
+        start += 1
+    return min(_until_settled(x, start * width, width), int(LONGEST * n))
+
+
+def _until_settled(x: Array, first: int, width: int) -> int:
+    """The first step from ``first`` on that begins five in a row among those of the steps that follow."""
+    later = x[first + width : first + width + max(4 * width, 20)]
+    fence = float(np.median(later)) + CLEAR * scatter(later) + 0.05
+    head = x[first : first + 2 * width + 10]
+    inside = np.lib.stride_tricks.sliding_window_view(head, IN_A_ROW).max(axis=1) <= fence
+    return first + (int(np.argmax(inside)) if inside.any() else 0)
