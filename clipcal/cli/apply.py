@@ -10,6 +10,7 @@ import typer
 from clipcal.cli.answering import NO, print_json, said_no, stop
 from clipcal.cli.options import Json, Pattern, Plain, Quiet, RunOrLog, Tag, WhichRun
 from clipcal.cli.steps import read
+from clipcal.logs.choice import LogChoice
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -54,7 +55,7 @@ def apply(
         from clipcal.frameworks import applying
         from clipcal.views.terminal.console import note, printable, show, stdout_console
 
-        _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
+        _, recommendation = read(source, LogChoice(tag=tag, run=run, pattern=pattern))
         if recommendation.max_norm is None:
             if json:
                 print_json(_as_dict(config, None, recommendation, written=False))

@@ -9,6 +9,7 @@ import typer
 from clipcal.cli.answering import NO, print_json, said_no
 from clipcal.cli.options import Json, Pattern, Plain, Plot, Quiet, RunOrLog, Tag, WhichRun
 from clipcal.errors import InputError
+from clipcal.logs.choice import LogChoice
 from clipcal.streams import BROKEN_PIPE, reader_gone
 
 InUse = Annotated[
@@ -40,6 +41,7 @@ def check(
         from clipcal.checking import check as checked
         from clipcal.recommendation.evidence import load
 
+        choice = LogChoice(tag=tag, run=run, pattern=pattern)
         if follow and json:
             raise InputError("--follow watches and --json prints one object: ask for one or the other.")
         if follow and plot is not None:
@@ -56,9 +58,9 @@ def check(
 
             gone = reader_gone()
             out = stdout_console(plain=plain)
-            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
+            watch(source, max_norm=max_norm, choice=choice, console=out, gone=gone)
             raise typer.Exit(BROKEN_PIPE)
-        evidence = load(source, tag=tag, run=run, pattern=pattern)
+        evidence = load(source, choice)
         answer = checked(evidence, max_norm)
         if plot is not None:
             from clipcal.views.image.pictures import draw_check

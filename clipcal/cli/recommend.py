@@ -25,6 +25,7 @@ from clipcal.cli.scaling import moved_to, moving_to, show_moved
 from clipcal.cli.showing import compared, show_one_snippet, show_recommendation, show_snippet, show_tables
 from clipcal.cli.steps import read, save
 from clipcal.errors import InputError
+from clipcal.logs.choice import LogChoice
 
 
 def recommend(
@@ -53,7 +54,7 @@ def recommend(
             from clipcal.views.image.saving import check_file
 
             check_file(plot)
-        evidence, recommendation = read(source, tag=tag, run=run, pattern=pattern)
+        evidence, recommendation = read(source, LogChoice(tag=tag, run=run, pattern=pattern))
         moved = None
         if times is not None:
             evidence, recommendation, moved = moved_to(evidence, recommendation, times)

@@ -10,6 +10,7 @@ import typer
 
 from clipcal.cli.answering import print_json, said_no
 from clipcal.cli.options import Force, Json, Pattern, Quiet, RunOrLog, Tag, WhichRun
+from clipcal.logs.choice import LogChoice
 
 PageFile = Annotated[
     Path | None,
@@ -34,7 +35,7 @@ def report(
     with said_no():
         from clipcal.views.html.writing import write_report
 
-        path, view = write_report(source, out, tag=tag, run=run, pattern=pattern, force=force)
+        path, view = write_report(source, out, LogChoice(tag=tag, run=run, pattern=pattern), force=force)
         if json:
             r = view.recommendation
             print_json({"schema": "clipcal.report/1", "path": str(path), "verdict": r.verdict, "max_norm": r.max_norm})

@@ -13,6 +13,7 @@ import typer
 from clipcal.cli.answering import INTERRUPTED, NO, stop
 from clipcal.cli.sources import resuming
 from clipcal.errors import InputError, need_torch
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 
 if TYPE_CHECKING:
     from clipcal.recommendation.answer import Recommendation
@@ -103,12 +104,10 @@ def run_profile(
     return run
 
 
-def read(
-    source: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None
-) -> tuple[Evidence, Recommendation]:
+def read(source: Path, choice: LogChoice = NO_CHOICE) -> tuple[Evidence, Recommendation]:
     from clipcal.recommendation.evidence import load
 
-    evidence = load(source, tag=tag, run=run, pattern=pattern)
+    evidence = load(source, choice)
     return evidence, evidence.recommend()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
 from clipcal.logs.runs import Part, runs_of
@@ -42,11 +43,11 @@ class Picked:
     caveats: tuple[str, ...]
 
 
-def pick(log: Log, source: str, *, tag: str | None = None, run: int | None = None) -> Picked:
-    """``run`` counts from 1, or from the end where it is negative. Raises InputError, with what there is to choose from."""
-    series = _series(log, source, tag)
+def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
+    """Raises InputError, with what there is to choose from."""
+    series = _series(log, source, choice.tag)
     parts = runs_of(series)
-    at, why = _run(parts, source, run)
+    at, why = _run(parts, source, choice.run)
     part = parts[at]
     step, duplicates = _steps(series.step[part.rows])
     keep = ~duplicates
