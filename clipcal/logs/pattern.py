@@ -6,8 +6,7 @@ import re
 import warnings
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from clipcal.errors import InputError
 from clipcal.logs.folders import Found, find
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.pattern import pattern_reader
-from clipcal.logs.reader import Reader
 from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
 from clipcal.logs.table import READERS

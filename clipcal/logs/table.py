@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Reader
 from clipcal.logs.readers import (
     coqui,
     delimited,

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.logs.log import Log, Series
+from clipcal.logs.log import Log, Reader, Series
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.readers.tensorboard_json import exported
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of

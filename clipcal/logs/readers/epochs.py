@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.readers.jsonlines import Objects, told, whole_epoch
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source

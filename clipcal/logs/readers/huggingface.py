@@ -11,24 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source, not_json
 from clipcal.logs.values import value_of
 
 TITLE = "Hugging Face trainer_state.json"
 HOW = "use transformers 4.38 or newer, whose Trainer logs grad_norm, with logging_steps=1"
-# training_args.bin is a pickle, and stays closed. ms-swift writes args.json, LLaMA-Factory training_args.yaml, W&B config.yaml.
-CONFIGS = (
-    "args.json",
-    "training_args.json",
-    "trainer_config.json",
-    "training_args.yaml",
-    "config.yaml",
-    "config.yml",
-)
 OVERFLOWN = "Norms of -1 are DeepSpeed's way to say that a norm was not finite; they are read as NaN."
 _KEY = '"log_history"'
 
@@ -76,9 +66,7 @@ def _read(source: Source) -> Log:
     for row in _history(source, rows):
         if isinstance(row, dict) and is_training_row(row):
             add_row(rows, flatten(row))
-    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "huggingface")
     return rows.log(TITLE, window="last", after=False)
 
 

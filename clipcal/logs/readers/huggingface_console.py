@@ -15,11 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from clipcal.logs.bars import Bars, steps_of
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import STEPS, kind_of
-from clipcal.logs.reader import Reader
-from clipcal.logs.readers.huggingface import CONFIGS, add_row, is_training_row, swift_step
+from clipcal.logs.readers.huggingface import add_row, is_training_row, swift_step
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 from clipcal.logs.values import NUMBER, value_of
@@ -80,9 +79,7 @@ def _read(source: Source) -> Log:
                 own.append(step)
                 epoch = value_of(row.get("epoch"))
                 epochs.append(math.nan if epoch is None else epoch)
-    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "huggingface")
     log = rows.log(TITLE, window="last", after=False) if of_trainer else rows.log("console output of Python dicts")
     steps = np.array(own)
     if len(own) and not np.isfinite(steps).all():

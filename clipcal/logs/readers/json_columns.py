@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of

@@ -13,11 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
-from clipcal.logs.readers.huggingface import CONFIGS, add_row
+from clipcal.logs.readers.huggingface import add_row
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of
@@ -167,8 +166,8 @@ def _read(source: Source) -> Log:
             "beside it, which has."
         )
     if len(rows):
-        if _SWIFT in names and (beside := threshold_beside(source, CONFIGS, ("max_grad_norm",))):
-            rows.threshold(*beside)
+        if _SWIFT in names:
+            tell_beside(rows, source, "huggingface")
         return rows.log("JSON lines", notes=objects.notes)
     return _document(source, rows)
 

@@ -6,20 +6,21 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
-from clipcal.logs.early import early_line
-from clipcal.logs.icefall import QUARTILES, refused
-from clipcal.logs.log import Log
+from clipcal.errors import InputError
+from clipcal.logs.lines import early_line
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import squashed
 from clipcal.logs.pairs import BOX, pairs_of, parts_of, plain
 from clipcal.logs.places import Place, Steps, guessed_place, place_of
 from clipcal.logs.plans import is_told, norms_of, plan_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of
 
 TITLE = "text log of named values"
+_QUARTILES = "grad-norm quartiles "
+"""icefall's, as in "Clipping_scale=2.0, grad-norm quartiles 1.4e+02 1.7e+02 1.9e+02 2.2e+02 3.2e+02, threshold=3.9e+02"."""
 ENOUGH = 3
 """Lines with a gradient norm that make a file a log: fewer may be prose."""
 _BLOCK = 100
@@ -45,7 +46,7 @@ def _recognises(source: Source) -> bool:
     def another(line: str) -> bool:
         nonlocal seen
         seen += bool(_NORM.search(line)) and bool(norms_of(pairs_of(line)))
-        return seen >= ENOUGH or (QUARTILES in line and "Clipping_scale=" in line)
+        return seen >= ENOUGH or (_QUARTILES in line and "Clipping_scale=" in line)
 
     return early_line(source, _IN_NORMS, another, any_case=True)
 
@@ -67,7 +68,12 @@ def _read(source: Source) -> Log:
         rows.notes.append(f"Several ranks wrote to it; only the lines of rank {found.rank} were read.")
     log = rows.log(TITLE, window="mean" if found.mean else None)
     if found.quartiles and not log.series:
-        raise refused(source.path)
+        raise InputError(
+            f"{source.path}: is an icefall log, and holds no norms that a threshold could be read from. Its ScaledAdam has no "
+            "max_norm: it clips by itself, at clipping_scale times the median of its latest norms, and these quartiles are of "
+            "norms that are relative to the size of the parameters. For another optimizer, print the norm that "
+            "clip_grad_norm_ returns at every step."
+        )
     return log
 
 
@@ -94,7 +100,7 @@ class _Reading:
             return
         names, values = self._shapes.pairs(line)
         plan = plan_of(names)
-        self.quartiles = self.quartiles or QUARTILES in line
+        self.quartiles = self.quartiles or _QUARTILES in line
         if self._is_of_another_rank(line, plan.norms) or (not plan.norms and _HELD_OUT.search(line[:100])):
             return
         row = {names[i]: plain(values[i]) for i in plan.kept}

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
 from clipcal.logs.source import Source
@@ -47,9 +46,7 @@ def _read(source: Source) -> Log:
         else:
             row = {name: cells[i] for i, name in names.items() if cells[i]}
             rows.add(row, line=line)
-    beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "lightning")
     norms = [name for name in names.values() if kind_of(name) == "norm"]
     facts: dict[str, Any] = {"window": "mean" if norms and all(n.endswith(_EPOCH) for n in norms) else "last"}
     if norms and all(_BEFORE.fullmatch(name) for name in norms):

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from clipcal.logs.beside import text_beside
-from clipcal.logs.log import Floats, Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.in_use import TOLD, agreed, text_beside
+from clipcal.logs.log import Floats, Log, Reader
 from clipcal.logs.readers.jsonlines import Objects, told
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
@@ -22,7 +21,7 @@ from clipcal.logs.values import NUMBER, value_of
 
 _META = ("env_info", "exp_name", "hook_msgs", "mmdet_version", "mmseg_version", "config")
 _CLIP = re.compile(
-    rf"(?:grad_clip|clip_grad)['\"]?\s*[=:]\s*(?:(?P<off>None|null)\b"
+    rf"(?P<key>{TOLD['mmcv'].words})['\"]?\s*[=:]\s*(?:(?P<off>None|null)\b"
     rf"|(?:dict\(|\{{)[^)}}]{{0,200}}?\bmax_norm['\"]?\s*[=:]\s*(?P<max>{NUMBER}))"
 )
 
@@ -99,9 +98,8 @@ def _number(row: Mapping[str, Any], name: str) -> float:
 
 
 def _tell_threshold(rows: Rows, text: str, where: str) -> None:
-    found = {0.0 if m["off"] else value_of(m["max"]) for m in _CLIP.finditer(text[:1_000_000])}
-    if len(found) == 1:
-        rows.threshold(where, found.pop())
+    if found := agreed((m["key"], 0.0 if m["off"] else m["max"]) for m in _CLIP.finditer(text[:1_000_000])):
+        rows.threshold(where, found[1])
 
 
 READER = Reader(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 

@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.pickled import tensor_value
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of
 
 _STEPS = "_T"
-_KEYS = ("grad_norm_clip", "max_grad_norm", "grad_clip_norm", "clip_grad_norm", "grad_clip", "gradient_clip_val")
 
 
 def _recognises(source: Source) -> bool:
@@ -59,9 +57,7 @@ def _read(source: Source) -> Log:
     for numbers, columns in together.items():
         for i, step in enumerate(numbers):
             rows.add({name: _plain(values[i]) for name, values in columns.items()}, step=step)
-    beside = threshold_beside(source, ("config.json",), _KEYS)
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "sacred")
     notes = ("Some values have no step, or some steps no value; they were left out.",) if cut else ()
     return rows.log("Sacred metrics", notes=notes)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
 from clipcal.logs.events import Scalars, is_event_file, read_scalars
-from clipcal.logs.log import Log
+from clipcal.logs.in_use import agreed
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 from clipcal.logs.values import NUMBER, value_of
@@ -85,12 +85,10 @@ def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
             notes.append(f"Of the records of the event file {file.num_bad:,} are damaged and were left out.")
     settings = _settings(files)
     limit = limit_of({name: value for name, (value, _) in settings.items()})
-    # Lightning's TensorBoardLogger writes the one file, its command line the other
-    beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
     if limit:
         rows.threshold(f"{limit[0]} in its text {settings[limit[0]][1]}", limit[1])
-    elif beside:
-        rows.threshold(*beside)
+    else:
+        tell_beside(rows, source, "lightning")
     return rows.log(TITLE, notes=tuple(notes), **facts_of(_norms(files), settings))
 
 
@@ -98,13 +96,8 @@ def limit_of(settings: Mapping[str, Any]) -> tuple[str, float] | None:
     """The setting that is a clipping threshold; None where there is none, and where several contradict one another."""
     if any(name.endswith("gradient_clip_algorithm") and value == "value" for name, value in settings.items()):
         return None  # Lightning clips element by element then: its number is no norm
-    found = {}
-    for name, raw in settings.items():
-        value = value_of(raw)
-        # to kind_of, the end of gradient_clip_val stands for validation
-        if value is not None and kind_of(name.removesuffix("_val")) == "threshold":
-            found[name] = value
-    return next(iter(found.items())) if len(set(found.values())) == 1 else None
+    # to kind_of, the end of gradient_clip_val stands for validation
+    return agreed((name, raw) for name, raw in settings.items() if kind_of(name.removesuffix("_val")) == "threshold")
 
 
 def is_mean_of(name: str, names: Collection[str]) -> bool:

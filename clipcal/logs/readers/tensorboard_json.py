@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Floats, Log, Series
+from clipcal.logs.log import Floats, Log, Reader, Series
 from clipcal.logs.names import after_clipping, kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.source import Source
 from clipcal.logs.values import value_of
 

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.readers.tensorboard import facts_of, is_mean_of, limit_of
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
