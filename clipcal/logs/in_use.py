@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from clipcal.logs.names import value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 MAX_BYTES = 2**20
 MAX_YAML_BYTES = 2**17

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from clipcal.logs.in_use import TOLD, threshold_beside
 from clipcal.logs.log import Log, Reader, Window
+from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 
 class LineLog:

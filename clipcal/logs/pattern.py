@@ -7,9 +7,9 @@ import warnings
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 TITLE = "text log read by --pattern"
 EXAMPLE = r"'step (?P<step>\d+).*gnorm (?P<norm>\S+)'"

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,14 @@ from clipcal.errors import InputError, nearest
 from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
-from clipcal.logs.runs import Part, runs_of
 
 # "grad_norm_max" beside "grad_norm" or "grad_norm_last": of one gradient, over the steps that a line stands for
 _STATISTIC = re.compile(r"_(?:max|mean|avg|median)$")
 _LARGEST = "_max"
 LONG_ENOUGH = 50
 """Rows of a run, for it to be judged though a longer one stands before it."""
+RESTART = 0.1
+"""Steps that go back into the first tenth of a run start another one; further up, training was taken up from a checkpoint."""
 SHOWN = 20
 
 
@@ -41,6 +43,16 @@ class Picked:
     run: int
     runs: int
     caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One run: the rows of its series that count, in order, with ``redone`` rows left out that were trained once more
+    after a checkpoint was loaded, ``resumed`` times."""
+
+    rows: NDArray[np.int64]
+    resumed: int = 0
+    redone: int = 0
 
 
 def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
@@ -211,3 +223,40 @@ def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
     acted = f"it acted on {share:.1%} of these lines" if share else "it acted on none of these lines"
     more = "; without it, norms may be larger" if share else ""
     return [f"The run was clipped at {log.max_norm:g} ({log.max_norm_from}): {acted}{more}."]
+
+
+def runs_of(series: Series) -> list[Part]:
+    """The runs of a series with at least one row; a run starts where the log says so, or where its steps go back."""
+    cuts = [0, *series.starts, len(series)]
+    found: list[Part] = []
+    for first, end in pairwise(cuts):
+        if end > first:
+            found += _by_steps(np.arange(first, end), series.step)
+    return found
+
+
+def _by_steps(rows: NDArray[np.int64], all_steps: NDArray[np.float64]) -> list[Part]:
+    steps = all_steps[rows]
+    if not np.isfinite(steps).all():
+        return [Part(rows=rows)]
+    found: list[Part] = []
+    start = 0
+    backs = [int(b) + 1 for b in np.flatnonzero(np.diff(steps) < 0)]
+    resumes: list[int] = []
+    for back in [*backs, len(rows)]:
+        if back < len(rows):
+            low, high = steps[start], float(np.max(steps[start:back]))
+            if steps[back] > low + RESTART * (high - low):
+                resumes.append(back)
+                continue
+        found.append(_taken_up(rows[start:back], steps[start:back], [r - start for r in resumes]))
+        start, resumes = back, []
+    return found
+
+
+def _taken_up(rows: NDArray[np.int64], steps: NDArray[np.float64], resumes: list[int]) -> Part:
+    """One run that was taken up again at ``resumes``: what was trained twice counts as it was trained last."""
+    keep = np.ones(len(rows), dtype=bool)
+    for at in resumes:
+        keep[:at] &= steps[:at] < steps[at]
+    return Part(rows=rows[keep], resumed=len(resumes), redone=int((~keep).sum()))

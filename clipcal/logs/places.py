@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from clipcal.logs.names import STEPS, squashed
-from clipcal.logs.values import value_of
+from clipcal.logs.names import STEPS, squashed, value_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from clipcal.logs.log import Floats, Log, Series
-from clipcal.logs.names import STEPS, kind_of, squashed
-from clipcal.logs.values import EMPTY, value_of
+from clipcal.logs.names import EMPTY, STEPS, kind_of, squashed, value_of
 
 MAX_NAMES = 2_000
 """Norms, losses and rates that one log may name: what has more has made them up."""
 _RANK = {name: i for i, name in enumerate(STEPS)}
-_USUAL_LOSSES = (
+_USUAL_LOSSES = [
     "loss",
     "train_loss",
     "training_loss",
@@ -33,7 +32,7 @@ _USUAL_LOSSES = (
     "avg_loss",
     "global_avg_loss",
     "mean_loss",
-)
+]
 _STEM = {
     "norm": re.compile(r"grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|total_norm|norm"),
     "loss": re.compile(r"loss|cost"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clipcal.logs.values import NUMBER
+from clipcal.logs.names import NUMBER
 
 THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])"
 _ANY = rf"(?:{THOUSANDS}|{NUMBER})"

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import EMPTY, kind_of, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import EMPTY, value_of
 
 _MAX_CELL_LINES = 100
 _LOOK = 40  # lines in which the header has to be, and a row below it

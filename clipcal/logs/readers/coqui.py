@@ -7,8 +7,8 @@ import re
 
 from clipcal.logs.in_use import TOLD, text_beside
 from clipcal.logs.lines import LineLog
+from clipcal.logs.names import value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 
 class _Coqui(LineLog):

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from clipcal.logs.log import Log, Reader, Series
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.readers.tensorboard_json import exported
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 _TITLE = "table with a header (CSV, TSV)"
 _TENSORBOARD = ("wall time", "step", "value")

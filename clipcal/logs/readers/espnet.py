@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from clipcal.logs.lines import LineLog, tell_beside
+from clipcal.logs.names import NUMBER
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER
 
 # "8epoch results: [train] iter_time=..., total_count=24000, [valid] ...": the batches of all epochs so far
 _EPOCH = re.compile(r"\b(\d+)epoch results: \[train\][^\[]*?\btotal_count=(\d+)")

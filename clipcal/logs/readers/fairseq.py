@@ -10,8 +10,8 @@ from typing import Any
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import Launches, LineLog
 from clipcal.logs.log import Log
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.rows import Rows
-from clipcal.logs.values import NUMBER, value_of
 
 # Its progress_bar.py writes JSON, "simple" or tqdm, and each in two forms: within an epoch, and at its end.
 _JSON = re.compile(r'\{"epoch": .*\}')

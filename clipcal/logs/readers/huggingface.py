@@ -13,9 +13,9 @@ from typing import Any
 from clipcal.errors import InputError
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source, not_json
-from clipcal.logs.values import value_of
 
 TITLE = "Hugging Face trainer_state.json"
 HOW = "use transformers 4.38 or newer, whose Trainer logs grad_norm, with logging_steps=1"

@@ -8,10 +8,9 @@ from typing import Any
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 _MAX_DEPTH = 3
 _EPOCHS = ("epoch", "epochs")

@@ -15,11 +15,10 @@ from typing import Any
 from clipcal.errors import InputError
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.readers.huggingface import add_row
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 ENOUGH = 3
 """Rows with a gradient norm that make a text a log."""

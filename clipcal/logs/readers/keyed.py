@@ -9,14 +9,12 @@ from itertools import pairwise
 from clipcal.errors import InputError
 from clipcal.logs.lines import early_line
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import squashed
-from clipcal.logs.pairs import BOX, pairs_of, parts_of, plain
+from clipcal.logs.names import squashed, value_of
+from clipcal.logs.pairs import BOX, is_told, norms_of, pairs_of, parts_of, plain, plan_of
 from clipcal.logs.places import Place, Steps, guessed_place, place_of
-from clipcal.logs.plans import is_told, norms_of, plan_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 TITLE = "text log of named values"
 _QUARTILES = "grad-norm quartiles "

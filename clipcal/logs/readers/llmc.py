@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from clipcal.logs.lines import LineLog
+from clipcal.logs.names import NUMBER
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER
 
 _CONSOLE = re.compile(
     rf"step\s+(?P<step>\d+)/\d+ \| loss (?P<loss>{NUMBER}) \([^)]*\)\s*\| norm (?P<norm>{NUMBER}) \([^)]*\)\s*\| lr (?P<lr>{NUMBER}) \|"

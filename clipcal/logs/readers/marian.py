@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
-from clipcal.logs.values import NUMBER
+from clipcal.logs.names import NUMBER
 
 # "Cost 3.75", "Cost 3.75 * 7,000 @ 12 after 1,234,567": --disp-label-counts puts the labels behind the cost. The norm has four
 # decimals; at the end of a line, fewer were cut off.

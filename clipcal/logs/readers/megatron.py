@@ -7,8 +7,8 @@ from typing import Any
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 _ITS_OWN = re.compile(r"consumed|elapsed time per|global.batch.size|number of (?:skipped|nan) iterations")
 _FIELD = re.compile(rf"\s*([A-Za-z][\w /()-]*?)\s*:\s*({NUMBER})\s*")

@@ -6,7 +6,7 @@ import re
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
-from clipcal.logs.values import NUMBER
+from clipcal.logs.names import NUMBER
 
 _HELD_OUT = re.compile(r"(?i)\b(?:test|val|valid|validation|eval|evaluation)\b")
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from clipcal.logs.in_use import TOLD, agreed, text_beside
 from clipcal.logs.log import Floats, Log, Reader
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.readers.jsonlines import Objects, told
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 _META = ("env_info", "exp_name", "hook_msgs", "mmdet_version", "mmseg_version", "config")
 _CLIP = re.compile(

@@ -7,8 +7,8 @@ from typing import Any
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 _STEP = "total_train_updates"
 _WORD = re.compile(r"\S+")

@@ -6,8 +6,8 @@ import re
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 _MICRO = re.compile(r"\s*(?:ACCUMULATION_STEPS|ACCUMULATE_STEPS|ACCUM_ITER)\s*:\s*(\d+)\s*")
 

@@ -13,10 +13,9 @@ from clipcal.logs.events import Scalars, is_event_file, read_scalars
 from clipcal.logs.in_use import agreed
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import NUMBER, kind_of, value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 TITLE = "TensorBoard event file"
 # one setting in a text: of a JSON object, a Markdown table, YAML or Namespace(...)

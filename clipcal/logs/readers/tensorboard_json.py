@@ -13,9 +13,8 @@ import numpy as np
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Floats, Log, Reader, Series
-from clipcal.logs.names import after_clipping, kind_of
+from clipcal.logs.names import after_clipping, kind_of, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 RESERVOIR = 1000
 """Points of a tag that TensorBoard keeps and exports, drawn at random (``--samples_per_plugin scalars=1000``)."""

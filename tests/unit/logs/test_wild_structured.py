@@ -18,8 +18,8 @@ from clipcal.errors import InputError
 from clipcal.logs.choice import LogChoice
 from clipcal.logs.log import Log
 from clipcal.logs.picking import pick
-from clipcal.logs.pickled import tensor_value
 from clipcal.logs.readers.epochs import OVERFLOWN
+from clipcal.logs.readers.sacred import tensor_value
 from clipcal.logs.reading import find_reader, read_log
 from clipcal.logs.source import Source
 
