@@ -5,16 +5,14 @@ Their MetricLogger gives the mean over the epoch of what ``clip_grad_norm_`` ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.readers.jsonlines import Objects, told, whole_epoch
+from clipcal.logs.readers.jsonlines import Objects, counts_epochs, told, whole_epoch
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
@@ -25,16 +23,7 @@ OVERFLOWN = (
 
 
 def _recognises(source: Source) -> bool:
-    epochs = list(_epochs(told(source)))
-    return bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
-
-
-def _epochs(rows: Iterator[dict[str, Any]]) -> Iterator[float | None]:
-    """The epochs of rows with training statistics; None for a row that has a step too."""
-    for row in rows:
-        kinds = {kind_of(name) for name in row}
-        if kinds & {"norm", "loss"}:
-            yield whole_epoch(row)
+    return counts_epochs(row for row in told(source) if {"norm", "loss"} & {kind_of(name) for name in row})
 
 
 def _read(source: Source) -> Log:

@@ -15,7 +15,7 @@ from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows, flatten
-from clipcal.logs.source import Source, not_json
+from clipcal.logs.source import Source, is_object, not_json
 
 TITLE = "Hugging Face trainer_state.json"
 HOW = "use transformers 4.38 or newer, whose Trainer logs grad_norm, with logging_steps=1"
@@ -46,19 +46,10 @@ def swift_step(row: Mapping[str, Any]) -> float | None:
 
 
 def _recognises(source: Source) -> bool:
-    head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head[:1] == b"{" and _KEY.encode() in head and not _is_lines(head)
-
-
-def _is_lines(head: bytes) -> bool:
-    """Whether the first line is an object of its own: ms-swift's logging.jsonl ends with the state, history and all."""
-    first, ended, _ = head.partition(b"\n")
-    if not ended or _KEY.encode() in first:
-        return False
-    try:
-        return isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
-        return False
+    key, (first, ended, _) = _KEY.encode(), source.head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    # ms-swift's logging.jsonl ends with the state, history and all: there the first line is an object of its own
+    is_lines = ended and key not in first and is_object(first)
+    return source.opening == b"{" and key in source.head and not is_lines
 
 
 def _read(source: Source) -> Log:

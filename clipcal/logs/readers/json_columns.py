@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipcal.errors import InputError
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.rows import Rows
@@ -25,12 +24,7 @@ class _Table:
 
 
 def _recognises(source: Source) -> bool:
-    if source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-        return False
-    try:
-        tables = _tables(source.document)
-    except InputError:
-        return False
+    tables = _tables(source.known_document) if source.opening == b"{" else []
     return any(kind_of(name) in ("norm", "loss") for table in tables for name in table.columns)
 
 

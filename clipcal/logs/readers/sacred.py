@@ -14,7 +14,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from clipcal.errors import InputError
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import value_of
@@ -31,14 +30,8 @@ _FORMATS = {b"Float": "<f", b"Double": "<d", b"Half": "<e"}
 
 
 def _recognises(source: Source) -> bool:
-    if source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-        return False
-    if not (b'_T"' in source.head or b'"steps"' in source.head):
-        return False
-    try:
-        return any(True for _ in _lists(source.document))
-    except InputError:
-        return False
+    named = source.opening == b"{" and (b'_T"' in source.head or b'"steps"' in source.head)
+    return named and any(True for _ in _lists(source.known_document))
 
 
 def _lists(document: Any) -> Iterator[tuple[str, list[Any], list[Any]]]:

@@ -21,8 +21,8 @@ TITLE = "TensorBoard event file"
 # one setting in a text: of a JSON object, a Markdown table, YAML or Namespace(...)
 _SETTING = re.compile(rf"""(?<![\w./-])([A-Za-z][\w./-]*)["']?[ \t]*[:=|][ \t]*["']?({NUMBER})(?![\w.])""")
 
-# what lightning.pytorch.utilities.grad_norm calls its norms: they are of before clipping
-_LIGHTNING = re.compile(r"(?:.*/)?grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
+# what lightning.pytorch.utilities.grad_norm and, in 1.x, track_grad_norm call their norms: always before clipping
+LIGHTNING = re.compile(r"(?:.*/)?grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
 
 
 def read_folder(paths: Sequence[Path]) -> Log:
@@ -110,12 +110,19 @@ def facts_of(norms: Collection[str], settings: Collection[str]) -> dict[str, Any
         return {}
     if {"max_grad_norm", "logging_steps"} <= set(settings):  # the arguments of Hugging Face's Trainer
         return {"window": "last", "after": False}
-    if all(_LIGHTNING.fullmatch(name) for name in norms):
-        return {"window": "last", "after": False}
-    if all(name.endswith("_epoch") for name in norms):  # Lightning's, numbered by steps
-        return {"window": "mean"}
+    if of_lightning := lightning_facts(norms):
+        return of_lightning
     if all(name.rpartition("/")[2].startswith("epoch_") for name in norms):  # Keras'
         return {"unit": "epoch"}
+    return {}
+
+
+def lightning_facts(norms: Collection[str]) -> dict[str, Any]:
+    """What Lightning's names of norms tell, if they are."""
+    if norms and all(LIGHTNING.fullmatch(name) for name in norms):
+        return {"window": "last", "after": False}
+    if norms and all(name.endswith("_epoch") for name in norms):  # numbered by steps
+        return {"window": "mean"}
     return {}
 
 

@@ -59,12 +59,7 @@ def _thinned(step: Floats) -> bool:
 
 
 def _recognises(source: Source) -> bool:
-    if source.head[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
-        return False
-    try:
-        document = source.document
-    except InputError:
-        return False
+    document = source.known_document if source.opening == b"[" else None
     return (
         isinstance(document, list)
         and bool(document)
