@@ -28,10 +28,7 @@ def pattern_reader(pattern: str) -> Reader:
     that is no regular expression, and for other groups.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of what a future Python may read otherwise: nothing for the user to act on
+        with warnings.catch_warnings(action="ignore"):  # of what a future Python may read otherwise
             compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as e:
         at = getattr(e, "pos", None)
@@ -77,25 +74,19 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
             continue
         rows.add({_GROUPS[name]: value for name, value in values.items() if name != "step"}, step=values.get("step"))
     if not len(rows):
-        raise InputError(f"{source.path}: {_nothing(found_lines, norm_group)}{_shown(first_norm)}")
+        nothing = "--pattern matches none of its lines."
+        if found_lines:
+            nothing = (
+                f"--pattern matches {found_lines} lines, but its group {norm_group!r} holds no number in any of them. "
+                r"Let it match the number alone, as in (?P<norm>\S+)."
+            )
+        shown = first_norm if len(first_norm) <= 200 else first_norm[:197] + "..."
+        raise InputError(f"{source.path}: {nothing}{shown and f' The first line that names a norm: {shown}'}")
     if unread:
         rows.notes.append(
             f"{unread} of the {found_lines} lines that --pattern matches hold no number for the norm and were left out."
         )
     return rows.log(TITLE)
-
-
-def _nothing(found_lines: int, group: str) -> str:
-    if found_lines:
-        return (
-            f"--pattern matches {found_lines} lines, but its group {group!r} holds no number in any of them. "
-            r"Let it match the number alone, as in (?P<norm>\S+)."
-        )
-    return "--pattern matches none of its lines."
-
-
-def _shown(line: str) -> str:
-    return "" if not line else f" The first line that names a norm: {line if len(line) <= 200 else line[:197] + '...'}"
 
 
 def _number(text: str) -> float | None:

@@ -7,14 +7,12 @@ W&B heads a column ``RUN - train/grad_norm`` and writes the least and largest va
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from clipcal.logs.log import Log, Reader, Series
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.readers.tensorboard_json import exported
 from clipcal.logs.rows import Rows
@@ -27,10 +25,6 @@ _BOUNDS = ("__MIN", "__MAX")
 _OF_RUN = " - "
 _AGAIN = re.compile(r" \(\d+\)$")
 _NAMED, _VALUE = ("tag", "name", "metric", "key"), "value"
-
-
-def _recognises(source: Source) -> bool:
-    return sheet_of(source) is not None
 
 
 def _read(source: Source) -> Log:
@@ -61,13 +55,9 @@ def _read_wide(source: Source, sheet: Sheet) -> Log:
     log = rows.log(_TITLE)
     if not stepless or at is None:
         return log
-    if all(_one_an_epoch(series) for series in log.series):
+    if all(a != b and a == int(a) for series in log.series for a, b in pairwise(series.step) if not np.isnan(a)):
         return replace(log, unit="epoch")
     return replace(log, series=tuple(replace(s, step=np.full(len(s), np.nan)) for s in log.series))
-
-
-def _one_an_epoch(series: Series) -> bool:
-    return all(a != b and a == int(a) for a, b in pairwise(series.step) if not np.isnan(a))
 
 
 def _read_wandb(source: Source, sheet: Sheet) -> Log:
@@ -91,15 +81,9 @@ def _read_wandb(source: Source, sheet: Sheet) -> Log:
             continue
         for run, columns in runs.items():
             rows[run].add({name: cells[i] for i, name in (shared | columns).items()}, line=line)
-    logs = {run: r.log("W&B CSV export") for run, r in rows.items()}
-    series = [
-        replace(s, tag=f"{run}{_OF_RUN}{s.tag}" if len(runs) > 1 else s.tag)
-        for run, log in logs.items()
-        for s in log.series
-    ]
-    return Log(
-        format="W&B CSV export", series=tuple(series), notes=tuple(n for log in logs.values() for n in log.notes)
-    )
+    logs = {f"{run}{_OF_RUN}" if len(runs) > 1 else "": r.log("W&B CSV export") for run, r in rows.items()}
+    series = tuple(replace(s, tag=of_run + s.tag) for of_run, log in logs.items() for s in log.series)
+    return Log(format="W&B CSV export", series=series, notes=tuple(n for log in logs.values() for n in log.notes))
 
 
 def _read_long(source: Source, sheet: Sheet) -> Log:
@@ -116,17 +100,13 @@ def _read_long(source: Source, sheet: Sheet) -> Log:
         if run_at is not None and cells[run_at] != run:
             run = cells[run_at]
             rows.start_run()
-        rows.add(_with(cells, others, cells[name_at], cells[value_at]), line=line)
+        rows.add({n: cells[i] for i, n in others} | {cells[name_at]: cells[value_at]}, line=line)
     return rows.log(_TITLE)
-
-
-def _with(cells: Sequence[str], others: Sequence[tuple[int, str]], name: str, value: str) -> dict[str, Any]:
-    return {n: cells[i] for i, n in others} | {name: value}
 
 
 READER = Reader(
     title=_TITLE,
-    recognises=_recognises,
+    recognises=lambda source: sheet_of(source) is not None,
     read=_read,
     norms="write what torch.nn.utils.clip_grad_norm_ returns into a column grad_norm, beside step and loss",
 )

@@ -22,16 +22,11 @@ OVERFLOWN = (
 )
 
 
-def _recognises(source: Source) -> bool:
-    return counts_epochs(row for row in told(source) if {"norm", "loss"} & {kind_of(name) for name in row})
-
-
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
-    of_beit = False
     for row in objects:
-        of_beit = of_beit or any(name.startswith(_STATS) for name in row)
         rows.add(row, step=whole_epoch(row))
+    of_beit = any(name.startswith(_STATS) for name in rows.names)
     facts: dict[str, Any] = {"window": "mean", "after": False} if of_beit else {}
     log = rows.log("log of one JSON object per epoch", unit="epoch", notes=objects.notes, **facts)
     if any(np.isinf(series.grad_norm).any() for series in log.series):
@@ -41,7 +36,7 @@ def _read(source: Source) -> Log:
 
 READER = Reader(
     title="log of one JSON object per epoch",
-    recognises=_recognises,
+    recognises=lambda source: counts_epochs(row for row in told(source) if {"norm", "loss"} & set(map(kind_of, row))),
     read=_read,
     norms="call metric_logger.update(grad_norm=...) at every step; better, write the norm of every step, not of every epoch",
 )

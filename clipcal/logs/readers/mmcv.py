@@ -7,7 +7,7 @@ mmcv's TextLoggerHook writes the place in the epoch, MMEngine's LoggerHook the s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ _CLIP = re.compile(
 )
 
 
-def _recognises(source: Source) -> bool:
-    return any(_is_train(row) or (row.get("mode") == "val" and "iter" in row) or _is_meta(row) for row in told(source))
+def _is_own(row: Mapping[str, Any]) -> bool:
+    return _is_train(row) or ("iter" in row and row.get("mode") == "val") or ("iter" not in row and "env_info" in row)
 
 
 def _is_train(row: Mapping[str, Any]) -> bool:
@@ -38,13 +38,9 @@ def _is_train(row: Mapping[str, Any]) -> bool:
     return "step" in row and ("time" in row or "data_time" in row)
 
 
-def _is_meta(row: Mapping[str, Any]) -> bool:
-    return "iter" not in row and "env_info" in row
-
-
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
-    steps = iter(_steps(_training(Objects(source))))
+    steps = iter(_steps(Objects(source)))
     for row in objects:
         if not _is_train(row):
             if any(key in row for key in _META) and "iter" not in row:
@@ -60,17 +56,14 @@ def _read(source: Source) -> Log:
     return rows.log("mmcv JSON log", window="mean", after=False, notes=objects.notes)
 
 
-def _training(objects: Objects) -> Iterator[dict[str, Any]]:
-    return (row for row in objects if _is_train(row))
-
-
-def _steps(training: Iterator[dict[str, Any]]) -> list[float | None]:
+def _steps(objects: Objects) -> list[float | None]:
     """The step of every training row.
 
     By epoch, ``iter`` starts again with each; how long one is does not stand there, and the largest ``iter`` comes close.
     By iteration (IterBasedRunner), ``iter`` goes on across epochs.
     """
-    found = np.array([[_number(row, "step"), _number(row, "epoch"), _number(row, "iter")] for row in training])
+    places = ([value_of(row.get(name)) for name in ("step", "epoch", "iter")] for row in objects if _is_train(row))
+    found = np.array(list(places), dtype=np.float64)
     if not found.size:
         return []
     step, epoch, inner = found.T
@@ -92,11 +85,6 @@ def _goes_on(epoch: Floats, inner: Floats) -> bool:
     return bool(grows.any() and inner[0] > np.diff(inner)[grows].min())
 
 
-def _number(row: Mapping[str, Any], name: str) -> float:
-    value = value_of(row.get(name))
-    return np.nan if value is None else value
-
-
 def _tell_threshold(rows: Rows, text: str, where: str) -> None:
     if found := agreed((m["key"], 0.0 if m["off"] else m["max"]) for m in _CLIP.finditer(text[:1_000_000])):
         rows.threshold(where, found[1])
@@ -104,7 +92,7 @@ def _tell_threshold(rows: Rows, text: str, where: str) -> None:
 
 READER = Reader(
     title="mmcv JSON log",
-    recognises=_recognises,
+    recognises=lambda source: any(_is_own(row) for row in told(source)),
     read=_read,
     norms="set optimizer_config=dict(grad_clip=dict(max_norm=...)), in MMEngine optim_wrapper=dict(clip_grad=dict(max_norm=...)): "
     "both log grad_norm only where they clip, so take a max_norm that is never reached",

@@ -12,10 +12,6 @@ _MAGIC = b"PAR1"
 _BATCH = 16_384  # rows
 
 
-def _recognises(source: Source) -> bool:
-    return source.head.startswith(_MAGIC)
-
-
 def _read(source: Source) -> Log:
     try:
         import pyarrow  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -52,7 +48,7 @@ def _read(source: Source) -> Log:
 
 READER = Reader(
     title="Parquet table",
-    recognises=_recognises,
+    recognises=lambda source: source.head.startswith(_MAGIC),
     read=_read,
     norms="log what torch.nn.utils.clip_grad_norm_ returns as train/grad_norm at every step, beside the loss",
 )

@@ -60,15 +60,11 @@ def _read(source: Source) -> Log:
     rows = Rows()
     for numbers, columns in together.items():
         for i, step in enumerate(numbers):
-            rows.add({name: _plain(values[i]) for name, values in columns.items()}, step=step)
+            row = {name: values[i] for name, values in columns.items()}
+            rows.add({name: v if (number := tensor_value(v)) is None else number for name, v in row.items()}, step=step)
     tell_beside(rows, source, "sacred")
     notes = ("Some values have no step, or some steps no value; they were left out.",) if cut else ()
     return rows.log("Sacred metrics", notes=notes)
-
-
-def _plain(value: Any) -> Any:
-    number = tensor_value(value) if isinstance(value, dict) else None
-    return value if number is None else number
 
 
 def tensor_value(raw: Any) -> float | None:

@@ -33,7 +33,7 @@ def read_folder(paths: Sequence[Path]) -> Log:
     for path in paths:
         try:
             source = Source(path)
-            if not _recognises(source):
+            if not is_event_file(source.head):
                 raise InputError(f"{path}: is no TensorBoard event file, or breaks off in its first record.")
         except InputError as e:
             refused.append(str(e))
@@ -52,14 +52,6 @@ def read_folder(paths: Sequence[Path]) -> Log:
     if any(a.ended > b.started and _norms([a]) & _norms([b]) for a, b in pairwise(files)):
         notes.append("Event files of this directory were written at the same time: they may be of different runs.")
     return _log(parts[-1][3], files, notes)
-
-
-def _recognises(source: Source) -> bool:
-    return is_event_file(source.head)
-
-
-def _read(source: Source) -> Log:
-    return _log(source, [read_scalars(source.chunks(), _wanted)], [])
 
 
 def _wanted(tag: str) -> bool:
@@ -158,7 +150,7 @@ def _settings(files: Sequence[Scalars]) -> dict[str, tuple[float, str]]:
 
 READER = Reader(
     title=TITLE,
-    recognises=_recognises,
-    read=_read,
+    recognises=lambda source: is_event_file(source.head),
+    read=lambda source: _log(source, [read_scalars(source.chunks(), _wanted)], []),
     norms='call writer.add_scalar("train/grad_norm", norm, step) at every step, with the norm that clip_grad_norm_ returns',
 )

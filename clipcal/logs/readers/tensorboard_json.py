@@ -24,7 +24,8 @@ _FEW = 20
 
 def exported(path: Path, format: str, points: Iterable[tuple[Any, Any]]) -> Log:
     """The log of (step, value) pairs that were exported to ``path``."""
-    tag = _tag(path)
+    # "run-NAME-tag-train_grad_norm.csv" is of train_grad_norm; the whole name counts where TensorBoard did not choose it
+    tag = path.name.removesuffix(".gz").rsplit(".", 1)[0].rpartition("-tag-")[2] or path.name
     if kind_of(tag) in ("loss", "lr"):
         raise InputError(
             f"{path}: is a {format} of {tag!r} by its name, and that is no gradient norm. Export the tag of the norm; better, "
@@ -39,11 +40,6 @@ def exported(path: Path, format: str, points: Iterable[tuple[Any, Any]]) -> Log:
     unknown = np.full(len(step), np.nan)
     series = Series(tag=tag, step=step, grad_norm=norm, loss=unknown, lr=unknown.copy())
     return Log(format=format, series=(series,), window="sample" if _thinned(step) else None, after=after_clipping(tag))
-
-
-def _tag(path: Path) -> str:
-    """``run-NAME-tag-train_grad_norm.csv`` -> ``train_grad_norm``; the whole name where TensorBoard did not choose it."""
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0].rpartition("-tag-")[2] or path.name
 
 
 def _thinned(step: Floats) -> bool:
@@ -68,8 +64,8 @@ def _recognises(source: Source) -> bool:
 
 
 def _read(source: Source) -> Log:
-    points = (p[1:] for p in source.document if isinstance(p, list) and len(p) == 3)
-    return exported(source.path, "TensorBoard JSON export", ((step, value) for step, value in points))
+    points = ((p[1], p[2]) for p in source.document if isinstance(p, list) and len(p) == 3)
+    return exported(source.path, "TensorBoard JSON export", points)
 
 
 READER = Reader(title="TensorBoard JSON export", recognises=_recognises, read=_read, norms=NORMS)

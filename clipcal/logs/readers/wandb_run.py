@@ -86,10 +86,6 @@ class Records:
             yield rest
 
 
-def _recognises(source: Source) -> bool:
-    return source.head.startswith(_IDENT)
-
-
 def _read(source: Source) -> Log:
     try:
         messages = importlib.import_module("wandb.proto.wandb_internal_pb2")
@@ -180,7 +176,7 @@ def _row(items: Iterable[Any]) -> dict[str, Any]:
 
 READER = Reader(
     title=TITLE,
-    recognises=_recognises,
+    recognises=lambda source: source.head.startswith(_IDENT),
     read=_read,
     norms='call run.log({"train/grad_norm": norm, ...}) at every step, with the norm that clip_grad_norm_ returns',
 )
