@@ -106,14 +106,13 @@ def agreed(settings: Iterable[tuple[str, Any]], *, null_is_off: bool = False) ->
 
 def text_beside(source: Source, file: str) -> str:
     """The text of a file in the log's folder; empty where there is none, or it is too large to be a config."""
-    data = _bounded(source.path.parent / file, MAX_BYTES)
-    return "" if data is None else data.decode("utf-8", "replace")
+    return _bounded(source.path.parent / file, MAX_BYTES).decode("utf-8", "replace")
 
 
 def _parsed(path: Path, keys: Collection[str]) -> Any:
     is_json = path.suffix == ".json"
     data = _bounded(path, MAX_BYTES if is_json else MAX_YAML_BYTES)
-    if data is None or not any(key.encode() in data for key in keys):
+    if not any(key.encode() in data for key in keys):
         return None
     try:
         return json.loads(data) if is_json else _Plain(data).get_single_data()
@@ -121,15 +120,13 @@ def _parsed(path: Path, keys: Collection[str]) -> Any:
         return None
 
 
-def _bounded(path: Path, limit: int) -> bytes | None:
+def _bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a file; none where there is none, or more of them than ``limit``."""
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as f:
-            data = f.read(limit + 1)
+        data = path.read_bytes() if path.is_file() and path.stat().st_size <= limit else b""
     except OSError:
-        return None
-    return data if len(data) <= limit else None
+        return b""
+    return data if len(data) <= limit else b""
 
 
 def _named(config: Any, keys: Collection[str]) -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,7 @@ LONG_ENOUGH = 50
 RESTART = 0.1
 """Steps that go back into the first tenth of a run start another one; further up, training was taken up from a checkpoint."""
 SHOWN = 20
+_PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,10 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
     step, duplicates = _steps(series.step[part.rows])
     keep = ~duplicates
     norms = series.grad_norm[part.rows][keep]
-    every = _every(step[keep])
+    every = float(np.median(np.diff(step[keep]))) if keep.sum() > 2 else None
     caveats = [
         *why,
-        *_resumed(part),
+        *([_resumed(part)] if part.resumed else []),
         *_cadence(log, every, numbered=bool(np.isfinite(series.step[part.rows]).all())),
         *_clipping(log, series.tag, norms),
         *_largest(log, series.tag),
@@ -171,16 +172,10 @@ def _steps(step: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     return (np.arange(1.0, size + 1), none) if 2 * repeated.sum() > size else (step, repeated)
 
 
-def _every(step: Floats) -> float | None:
-    return float(np.median(np.diff(step))) if len(step) > 2 else None
-
-
-def _resumed(part: Part) -> list[str]:
-    if not part.resumed:
-        return []
+def _resumed(part: Part) -> str:
     times = "once" if part.resumed == 1 else f"{part.resumed} times"
     left = f"; the {part.redone} rows that it trained again count as trained last" if part.redone else ""
-    return [f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."]
+    return f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."
 
 
 def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
@@ -194,20 +189,16 @@ def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
     unseen = 100 * (1 - 1 / every)
     share = f"{unseen:.0f}" if unseen < 99 else f"{math.floor(unseen * 10) / 10:g}"
     if log.window == "mean":
+        part = _PARTS.get(round(every), f"1/{round(every)}")
         return [
-            f"Each line is the mean over about {n} steps: a spike shows at {_part(every)} of its height, and single steps "
-            "spread more widely than these means."
+            f"Each line is the mean over about {n} steps: a spike shows at {part} of its height, and single steps spread more "
+            "widely than these means."
         ]
     thinned = ", thinned at random by the export" if log.window == "sample" else ""
     return [
         f"The log has one line in {n} steps{thinned}: it has not seen {share}% of the steps, nor the spikes among them. "
         "Log every step for a while to see them."
     ]
-
-
-def _part(every: float) -> str:
-    words = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
-    return words.get(round(every), f"1/{round(every)}")
 
 
 def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:

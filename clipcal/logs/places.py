@@ -96,7 +96,13 @@ def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
         )
     if told is not None:
         return told
-    return _batch(line, pairs) if "atch" in line else None
+    found = _BATCH.search(line) if "atch" in line else None
+    if not found:
+        return None
+    epochs = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
+    of = _BAR_EPOCH.search(line)
+    at = next((v for v in epochs if v is not None and v % 1 == 0), _float(of and of[1]))
+    return None if at is None else Place(it=float(found[1]), its=_float(found[2]), epoch=at)
 
 
 def _formed(line: str, forms: Sequence[_Form]) -> Place | None:
@@ -109,23 +115,8 @@ def _formed(line: str, forms: Sequence[_Form]) -> Place | None:
     return None
 
 
-def _batch(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
-    """The batch of an epoch that a line names."""
-    found = _BATCH.search(line)
-    epoch = _epoch(line, pairs)
-    if not found or epoch is None:
-        return None
-    return Place(it=float(found[1]), its=_float(found[2]), epoch=epoch)
-
-
 def _float(text: str | None) -> float | None:
     return None if text is None else float(text)
-
-
-def _epoch(line: str, pairs: Sequence[tuple[str, str]]) -> float | None:
-    named = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
-    found = _BAR_EPOCH.search(line)
-    return next((v for v in named if v is not None and v % 1 == 0), float(found[1]) if found else None)
 
 
 def guessed_place(line: str) -> Place | None:

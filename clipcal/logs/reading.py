@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,34 +38,24 @@ def find_reader(source: Source) -> Reader | None:
 
 def _only(folder: Path, found: Found, pattern: str | None) -> Log:
     """The one log among those of a folder that holds a gradient norm."""
-    if len(found.logs) > MAX_RUNS:
-        _several(folder, found.what, found.logs)
     logs: list[tuple[tuple[Path, ...], Log]] = []
     refused: InputError | None = None
-    for files in found.logs:
-        try:
-            logs.append((files, _read(files, pattern)))
-        except InputError as e:
-            refused = refused or e
-    if not logs:
-        assert refused is not None
-        raise refused
-    if len(logs) > 1:
-        _several(folder, found.what, [files for files, _ in logs])
+    if len(found.logs) <= MAX_RUNS:
+        for files in found.logs:
+            try:
+                logs.append((files, _read(files, pattern)))
+            except InputError as e:
+                refused = refused or e
+        if refused and not logs:
+            raise refused
+    if len(logs) != 1:
+        names = sorted(_name(files) for files in ([files for files, _ in logs] or found.logs))
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        shown = ", ".join(names[:SHOWN]) + more
+        raise InputError(f"{folder}: holds {len(names)} logs ({found.what}). Name one of them: {shown}.")
     files, log = logs[0]
-    return replace(
-        log,
-        notes=(
-            f"Of {len(found.logs)} {found.what}s in the folder only {_name(files)} has a gradient norm.",
-            *log.notes,
-        ),
-    )
-
-
-def _several(folder: Path, what: str, logs: Sequence[Sequence[Path]]) -> None:
-    names = sorted(_name(files) for files in logs)
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    raise InputError(f"{folder}: holds {len(names)} logs ({what}). Name one of them: {shown}.")
+    only = f"Of {len(found.logs)} {found.what}s in the folder only {_name(files)} has a gradient norm."
+    return replace(log, notes=(only, *log.notes))
 
 
 def _name(files: Sequence[Path]) -> str:
@@ -93,9 +82,8 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
 def _unknown(source: Source) -> InputError:
     if source.trouble is not None:
         return source.trouble
-    with contextlib.suppress(InputError):  # too large, or too deep: known by other words below
-        if ".json" in source.path.suffixes and source.document is None and source.fault is not None:
-            return not_json(source)
+    if ".json" in source.path.suffixes and source.known_document is None and source.fault is not None:
+        return not_json(source)
     named = next((line.strip() for line in source.telling if "norm" in line.lower()), None)
     if named is not None:
         return InputError(

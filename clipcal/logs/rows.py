@@ -71,7 +71,7 @@ class Rows:
         self._starts: list[int] = []
         self._threshold: tuple[str, float] | None = None
         self._num_odd = 0
-        self._first_odd = ""
+        self._first_odd = ""  # as a note shows it
         self.notes: list[str] = []
 
     def __len__(self) -> int:
@@ -99,7 +99,9 @@ class Rows:
                 values.append(value)
                 kept = True
             elif raw.__class__ is str and name in self._columns["norm"] and raw.strip().lower() not in EMPTY:
-                self._odd(name, raw, line)
+                where = "" if line is None else f", in line {line}"
+                self._first_odd = self._first_odd or f"{raw.strip()[:40]!r}{where} ({name[:60]})"
+                self._num_odd += 1
         for name in plan.thresholds:
             value = value_of(row[name])
             if value is not None:
@@ -138,18 +140,6 @@ class Rows:
         self._steps.extend(steps)
         return True
 
-    def _odd(self, name: str, raw: str, line: int | None) -> None:
-        self._num_odd += 1
-        if self._num_odd == 1:
-            self._first_odd = f"{raw.strip()[:40]!r}{'' if line is None else f', in line {line}'} ({name[:60]})"
-
-    def _left_out(self) -> list[str]:
-        if not self._num_odd:
-            return []
-        if self._num_odd == 1:
-            return [f"1 norm is no number, and its row was left out: it is {self._first_odd}."]
-        return [f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."]
-
     def start_run(self) -> None:
         """The log itself says that a run starts here."""
         self._starts.append(len(self._steps))
@@ -171,7 +161,10 @@ class Rows:
         if self._threshold is not None:
             name, value = self._threshold
             known = {"max_norm": value if value > 0 else math.inf, "max_norm_from": name}
-        facts["notes"] = (*self.notes, *self._left_out(), *facts.get("notes", ()))
+        several = f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."
+        one = f"1 norm is no number, and its row was left out: it is {self._first_odd}."
+        odd = [several if self._num_odd > 1 else one] if self._num_odd else []
+        facts["notes"] = (*self.notes, *odd, *facts.get("notes", ()))
         return Log(
             format=format,
             series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),

@@ -53,7 +53,7 @@ class _Bars:
 
 def _recognises(source: Source) -> bool:
     seen = 0
-    for match in _tokens(iter(source.telling)):
+    for match in (match for line in _joined(iter(source.telling)) for match in _TOKEN.finditer(line) if match["dict"]):
         row = _row(match["dict"])
         # a config that is printed has names alike, and no epoch that it stands in; code has a dict or two
         if {"learning_rate", "epoch"} <= row.keys() and (_is_number(row, "loss") or _names_norm(row)):
@@ -68,7 +68,9 @@ def _read(source: Source) -> Log:
     rows, bars = Rows(), _Bars()
     own, epochs = array("d"), array("d")
     of_trainer = ended = False
-    for line in _lines_and_thresholds(source, rows):
+    for line in _joined(source.lines()):
+        if ("max_grad_norm" in line or "gradient_clipping" in line) and (limit := _THRESHOLD.search(line)):
+            rows.threshold(limit["name"] or limit["ds"], value_of(limit["value"] or limit["off"]))
         if "***** Running training *****" in line:
             rows.start_run()
             continue
@@ -100,16 +102,6 @@ def _read(source: Source) -> Log:
     return replace(log, series=tuple(replace(s, step=steps[s.step.astype(np.int64)]) for s in log.series))
 
 
-def _lines_and_thresholds(source: Source, rows: Rows) -> Iterator[str]:
-    """The lines with whole dicts or bars in them; what they say of the threshold is told to ``rows``."""
-    for line in _joined(source.lines()):
-        if "max_grad_norm" in line or "gradient_clipping" in line:
-            found = _THRESHOLD.search(line)
-            if found:
-                rows.threshold(found["name"] or found["ds"], value_of(found["value"] or found["off"]))
-        yield line
-
-
 def _joined(lines: Iterator[str]) -> Iterator[str]:
     """Puts a dict that was printed over several lines into one, unless another begins before it ends."""
     held = ""
@@ -130,11 +122,6 @@ def _joined(lines: Iterator[str]) -> Iterator[str]:
             yield line
     if held:
         yield held
-
-
-def _tokens(lines: Iterator[str]) -> Iterator[re.Match[str]]:
-    for line in _joined(lines):
-        yield from (match for match in _TOKEN.finditer(line) if match["dict"])
 
 
 def _row(text: str) -> dict[str, str]:

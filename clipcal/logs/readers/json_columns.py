@@ -74,12 +74,13 @@ def _read(source: Source) -> Log:
         if not any(kind_of(name) == "norm" for name in table.columns):
             continue
         rows.start_run()
+        length = max(len(v) for v in table.columns.values())
         counted = any(kind_of(name) == "step" for name in table.columns)
         epochs = None if counted else next((table.columns[e] for e in _EPOCHS if e in table.columns), None)
         if epochs is None and not counted and any(name.startswith("val_") for name in table.columns):
-            epochs = list(range(max(len(v) for v in table.columns.values())))  # Keras: one value an epoch
+            epochs = list(range(length))  # Keras: one value an epoch
         per_epoch = per_epoch or epochs is not None
-        for i in range(max(len(v) for v in table.columns.values())):
+        for i in range(length):
             row: Mapping[str, Any] = {name: v[i] for name, v in table.columns.items() if i < len(v)}
             rows.add(row, step=value_of(epochs[i]) if epochs is not None and i < len(epochs) else None)
     others = sum(table.others for table in tables)

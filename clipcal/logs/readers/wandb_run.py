@@ -95,8 +95,7 @@ def _read(source: Source) -> Log:
             f"{source.path}: is a W&B offline run, which is read with W&B's own package. Install it, and try again:\n"
             "pip install 'clipcal[wandb]'"
         ) from None
-    records, run = Records(source.chunks()), _Run()
-    num_bad = 0
+    records, run, num_bad = Records(source.chunks()), _Run(), 0
     for data in records:
         try:
             run.add(messages.Record.FromString(data))
