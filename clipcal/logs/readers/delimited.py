@@ -34,26 +34,25 @@ def _read(source: Source) -> Log:
     if tuple(small) == _TENSORBOARD:
         points = ((row[1], row[2]) for _, row in records(source, sheet) if row is not None)
         return exported(source.path, "TensorBoard CSV export", points)
-    if _VALUE in small and any(name in small for name in _NAMED):
-        return _read_long(source, sheet)
     if any(name.endswith(_BOUNDS) for name in sheet.header):
         return _read_wandb(source, sheet)
-    return _read_wide(source, sheet)
+    long = _VALUE in small and any(name in small for name in _NAMED)
+    return _read_long(source, sheet, small) if long else _read_wide(source, sheet, small)
 
 
-def _read_wide(source: Source, sheet: Sheet) -> Log:
+def _read_wide(source: Source, sheet: Sheet, small: list[str]) -> Log:
     rows = Rows()
     # without a step, a column of epochs numbers the rows, if every row is another
     stepless = not any(kind_of(name) == "step" for name in sheet.header)
-    at = next((i for i, name in enumerate(sheet.header) if name.lower() in ("epoch", "epochs")), None)
+    at = next((i for i, name in enumerate(small) if name in ("epoch", "epochs")), None) if stepless else None
     for line, cells in records(source, sheet):
         if cells is None:
             rows.start_run()
         else:
-            epoch = value_of(cells[at]) if stepless and at is not None else None
+            epoch = None if at is None else value_of(cells[at])
             rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
     log = rows.log(_TITLE)
-    if not stepless or at is None:
+    if at is None:
         return log
     if all(a != b and a == int(a) for series in log.series for a, b in pairwise(series.step) if not np.isnan(a)):
         return replace(log, unit="epoch")
@@ -86,9 +85,8 @@ def _read_wandb(source: Source, sheet: Sheet) -> Log:
     return Log(format="W&B CSV export", series=series, notes=tuple(n for log in logs.values() for n in log.notes))
 
 
-def _read_long(source: Source, sheet: Sheet) -> Log:
+def _read_long(source: Source, sheet: Sheet, small: list[str]) -> Log:
     """A row per value: ``step,tag,value``, as MLflow and TensorBoard's data frames have it."""
-    small = [name.lower() for name in sheet.header]
     name_at, value_at = next(small.index(n) for n in _NAMED if n in small), small.index(_VALUE)
     others = [(i, n) for i, n in enumerate(sheet.header) if i not in (name_at, value_at)]
     run_at = next((small.index(n) for n in ("run", "run_id", "run_uuid", "run_name") if n in small), None)
