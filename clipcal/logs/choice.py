@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,3 +23,8 @@ class LogChoice:
 
 
 NO_CHOICE = LogChoice()
+
+
+def listed(names: Sequence[str], *, most: int = 10) -> str:
+    """What there is to choose from, as an error shows it."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

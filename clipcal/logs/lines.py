@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from clipcal.logs.in_use import TOLD, threshold_beside
@@ -37,7 +37,6 @@ class LineLog:
 
     def __init__(self) -> None:
         self.rows = Rows()
-        self.launches = Launches(self.rows)
 
     @classmethod
     def found(cls, line: str) -> Any:
@@ -57,7 +56,7 @@ class LineLog:
             self.other(line)
 
     def add(self, values: dict[str, Any], step: float | None) -> None:
-        self.launches.add(values, step=step)
+        self.rows.add(values, step=step)
 
     def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
         """The values in a line of training, and its step."""
@@ -73,7 +72,7 @@ class LineLog:
             self.rows.threshold(clip["key"] + self.clip_says, value_of(clip["value"]) or 0.0)  # None is off
 
     def launched(self) -> None:
-        self.launches.launched()
+        self.rows.launched()
 
     def ended(self, source: Source) -> None:
         """All lines were read."""
@@ -96,31 +95,6 @@ class LineLog:
     @classmethod
     def reader(cls) -> Reader:
         return Reader(title=cls.title, recognises=cls.recognises, read=cls.read, norms=cls.norms)
-
-
-class Launches:
-    """Rows of a script that writes a header whenever it is launched.
-
-    A launch whose first row stands at or below the first step of the run before it started anew. Any other may have loaded
-    a checkpoint: the steps themselves tell, to whoever splits the series.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._first: float | None = None
-        self._launched = False
-
-    def launched(self) -> None:
-        """The header stands here."""
-        self._launched = True
-
-    def add(self, row: Mapping[str, Any], *, step: float | None) -> None:
-        if step is not None and (self._first is None or step <= self._first):
-            if self._launched and self._first is not None:
-                self._rows.start_run()
-            self._first = step
-        self._launched = False
-        self._rows.add(row, step=step)
 
 
 def tell_beside(rows: Rows, source: Source, framework: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
-from clipcal.logs.choice import NO_CHOICE, LogChoice
+from clipcal.logs.choice import NO_CHOICE, LogChoice, listed
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
 
@@ -90,7 +90,12 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
 def _series(log: Log, source: str, tag: str | None) -> Series:
     named = [s for s in log.series if len(s)]
     if tag is not None:
-        return _tagged(named, source, tag)
+        for same in (lambda s: s.tag == tag, lambda s: squashed(s.tag) == squashed(tag), lambda s: tag in s.tag):
+            found = [s for s in named if same(s)]
+            if len(found) == 1:
+                return found[0]
+        hint = nearest(tag, [s.tag for s in named]) if len(named) <= SHOWN else f" Known here: {_listed(named)}."
+        raise InputError(f"{source}: has no gradient norm named {tag!r}.{hint}")
     if len(named) > 1:
         named = _obvious(named)
     if len(named) > 1:
@@ -99,15 +104,6 @@ def _series(log: Log, source: str, tag: str | None) -> Series:
             f"{_listed(named)}."
         )
     return named[0]
-
-
-def _tagged(named: Sequence[Series], source: str, tag: str) -> Series:
-    for same in (lambda s: s.tag == tag, lambda s: squashed(s.tag) == squashed(tag), lambda s: tag in s.tag):
-        found = [s for s in named if same(s)]
-        if len(found) == 1:
-            return found[0]
-    hint = nearest(tag, [s.tag for s in named]) if len(named) <= SHOWN else f" Known here: {_listed(named)}."
-    raise InputError(f"{source}: has no gradient norm named {tag!r}.{hint}")
 
 
 def _obvious(named: Sequence[Series]) -> list[Series]:
@@ -132,8 +128,7 @@ def _largest(log: Log, tag: str) -> list[str]:
 
 
 def _listed(named: Sequence[Series]) -> str:
-    shown = ", ".join(f"{s.tag[:80]!r} ({len(s)} rows)" for s in named[:SHOWN])
-    return shown + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+    return listed([f"{s.tag[:80]!r} ({len(s)} rows)" for s in named], most=SHOWN)
 
 
 def _run(parts: Sequence[Part], source: str, run: int | None) -> tuple[int, list[str]]:
@@ -226,28 +221,22 @@ def runs_of(series: Series) -> list[Part]:
     return found
 
 
-def _by_steps(rows: NDArray[np.int64], all_steps: NDArray[np.float64]) -> list[Part]:
+def _by_steps(rows: NDArray[np.int64], all_steps: NDArray[np.float64]) -> Iterator[Part]:
     steps = all_steps[rows]
     if not np.isfinite(steps).all():
-        return [Part(rows=rows)]
-    found: list[Part] = []
-    start = 0
-    backs = [int(b) + 1 for b in np.flatnonzero(np.diff(steps) < 0)]
-    resumes: list[int] = []
-    for back in [*backs, len(rows)]:
+        yield Part(rows=rows)
+        return
+    start, resumes = 0, 0
+    keep = np.ones(len(rows), dtype=bool)
+    for back in [*(np.flatnonzero(np.diff(steps) < 0) + 1).tolist(), len(rows)]:
         if back < len(rows):
             low, high = steps[start], float(np.max(steps[start:back]))
-            if steps[back] > low + RESTART * (high - low):
-                resumes.append(back)
+            if steps[back] > low + RESTART * (
+                high - low
+            ):  # taken up again: what was trained twice counts as it was trained last
+                keep[start:back] &= steps[start:back] < steps[back]
+                resumes += 1
                 continue
-        found.append(_taken_up(rows[start:back], steps[start:back], [r - start for r in resumes]))
-        start, resumes = back, []
-    return found
-
-
-def _taken_up(rows: NDArray[np.int64], steps: NDArray[np.float64], resumes: list[int]) -> Part:
-    """One run that was taken up again at ``resumes``: what was trained twice counts as it was trained last."""
-    keep = np.ones(len(rows), dtype=bool)
-    for at in resumes:
-        keep[:at] &= steps[:at] < steps[at]
-    return Part(rows=rows[keep], resumed=len(resumes), redone=int((~keep).sum()))
+        kept = keep[start:back]
+        yield Part(rows=rows[start:back][kept], resumed=resumes, redone=int((~kept).sum()))
+        start, resumes = back, 0

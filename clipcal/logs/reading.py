@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcal.errors import InputError
+from clipcal.logs.choice import listed
 from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.pattern import pattern_reader
@@ -14,7 +15,7 @@ from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
 from clipcal.logs.table import READERS
 
-MAX_RUNS, SHOWN = 64, 10
+MAX_RUNS = 64
 
 
 def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
@@ -50,9 +51,7 @@ def _only(folder: Path, found: Found, pattern: str | None) -> Log:
             raise refused
     if len(logs) != 1:
         names = sorted(_name(files) for files in ([files for files, _ in logs] or found.logs))
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        shown = ", ".join(names[:SHOWN]) + more
-        raise InputError(f"{folder}: holds {len(names)} logs ({found.what}). Name one of them: {shown}.")
+        raise InputError(f"{folder}: holds {len(names)} logs ({found.what}). Name one of them: {listed(names)}.")
     files, log = logs[0]
     only = f"Of {len(found.logs)} {found.what}s in the folder only {_name(files)} has a gradient norm."
     return replace(log, notes=(only, *log.notes))

@@ -69,6 +69,8 @@ class Rows:
         self._columns: dict[str, dict[str, _Column]] = {"norm": {}, "loss": {}, "lr": {}}
         self._steps = array("d")
         self._starts: list[int] = []
+        self._launched = False
+        self._lowest, self._compared = math.inf, 0  # of the first so many steps
         self._threshold: tuple[str, float] | None = None
         self._num_odd = 0
         self._first_odd = ""  # as a note shows it
@@ -115,6 +117,8 @@ class Rows:
                 if value is not None and math.isfinite(value):
                     step = value
                     break
+        if self._launched:
+            self._launch(step)
         self._steps.append(math.nan if step is None else step)
 
     def add_alike(self, rows: Sequence[dict[str, Any]], *, but: Sequence[str] = ()) -> bool:
@@ -139,6 +143,21 @@ class Rows:
             values.extend(column)
         self._steps.extend(steps)
         return True
+
+    def launched(self) -> None:
+        """The header stands here that a script writes whenever it is launched.
+
+        A launch whose first row stands at or below all steps before it started anew. Any other may have loaded a checkpoint:
+        the steps themselves tell, to whoever splits the series.
+        """
+        self._launched = True
+
+    def _launch(self, step: float | None) -> None:
+        later = (s for s in self._steps[self._compared :] if not math.isnan(s))
+        self._lowest = min(self._lowest, min(later, default=math.inf))
+        self._compared, self._launched = len(self._steps), False
+        if step is not None and step <= self._lowest < math.inf:
+            self.start_run()
 
     def start_run(self) -> None:
         """The log itself says that a run starts here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipcal.logs.in_use import TOLD
-from clipcal.logs.lines import Launches, LineLog
+from clipcal.logs.lines import LineLog
 from clipcal.logs.log import Log
 from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.rows import Rows
@@ -55,7 +55,6 @@ class _Fairseq(LineLog):
     def __init__(self) -> None:
         super().__init__()
         self._epochs = Rows()
-        self._epoch_launches = Launches(self._epochs)
         self._old = False
         self._last: dict[str, Any] = {}
 
@@ -66,8 +65,8 @@ class _Fairseq(LineLog):
     def line(self, line: str) -> None:
         if "clip_norm" in line and _CONFIG.search(line[:2_000]):
             clip = _CLIP.search(line)
-            for rows, launches in ((self.rows, self.launches), (self._epochs, self._epoch_launches)):
-                launches.launched()
+            for rows in (self.rows, self._epochs):
+                rows.launched()
                 rows.threshold("clip_norm in its configuration", value_of(clip[1]) if clip else None)
         found = self.found(line) if "gnorm" in line else None
         # A bar is drawn again and again between two updates of its values.
@@ -76,7 +75,7 @@ class _Fairseq(LineLog):
         self._last = found.values
         kept = {name: found.values[name] for name in _KEPT if name in found.values}
         if found.epoch is not None:
-            self._epoch_launches.add(kept, step=found.epoch)
+            self._epochs.add(kept, step=found.epoch)
         else:
             self.add(kept, value_of(found.values.get("num_updates")))
             self._old = self._old or not (found.bar or "train_inner" in line)

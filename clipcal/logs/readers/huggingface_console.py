@@ -11,7 +11,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,20 +37,6 @@ _THRESHOLD = re.compile(
 _MAX_DICT = 20_000  # characters: a dict that is printed over several lines ends before
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Bars:
-    """Every drawing of a bar: how far it was, of how many, and how many rows came before it."""
-
-    n: array[int] = field(default_factory=lambda: array("q"))
-    total: array[int] = field(default_factory=lambda: array("q"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
-
-    def drawn(self, n: int, total: int, *, rows: int) -> None:
-        self.n.append(n)
-        self.total.append(total)
-        self.rows.append(rows)
-
-
 def _recognises(source: Source) -> bool:
     seen = 0
     for match in (match for line in _joined(iter(source.telling)) for match in _TOKEN.finditer(line) if match["dict"]):
@@ -65,8 +51,9 @@ def _recognises(source: Source) -> bool:
 
 
 def _read(source: Source) -> Log:
-    rows, bars = Rows(), _Bars()
-    own, epochs = array("d"), array("d")
+    rows = Rows()
+    # every drawing of a bar: how far it was, of how many, and how many rows came before it
+    bars, own, epochs = array("q"), array("d"), array("d")
     of_trainer = ended = False
     for line in _joined(source.lines()):
         if ("max_grad_norm" in line or "gradient_clipping" in line) and (limit := _THRESHOLD.search(line)):
@@ -76,7 +63,7 @@ def _read(source: Source) -> Log:
             continue
         for match in _TOKEN.finditer(line):
             if not match["dict"]:
-                bars.drawn(int(match["n"]), int(match["total"]), rows=len(own))
+                bars.extend((int(match["n"]), int(match["total"]), len(own)))
                 continue
             row = _row(match["dict"])
             if "train_runtime" in row:
@@ -139,16 +126,15 @@ def _is_number(row: Mapping[str, str], name: str) -> bool:
     return value_of(row.get(name)) is not None
 
 
-def _steps_of(bars: _Bars, epochs: Floats) -> Floats:
+def _steps_of(bars: array[int], epochs: Floats) -> Floats:
     """The step of every row by the bars between the rows, or all NaN where they do not fit one row each, evenly."""
     num_rows = len(epochs)
     unknown = np.full(num_rows, np.nan)
-    if not bars.n:
+    if not bars:
         return unknown
-    n, total, at = np.array(bars.n), np.array(bars.total), np.array(bars.rows)
+    n, total, at = np.array(bars).reshape(-1, 3).T
     # evaluation and downloads have bars too; that of training stands between the most rows
-    beside = Counter(t for t, _ in {(int(t), int(r)) for t, r in zip(total, at, strict=True)})
-    whole = beside.most_common(1)[0][0]
+    whole = Counter(t for t, _ in dict.fromkeys(zip(total.tolist(), at.tolist(), strict=True))).most_common(1)[0][0]
     mine = total == whole
     n, at = n[mine].astype(np.float64), at[mine]
     # the bar is drawn again right after a row is printed; output that lost this has the bar before the row
