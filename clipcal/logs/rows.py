@@ -7,7 +7,7 @@ import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,8 @@ _STEM = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """The values of one name, and the rows that they stand in."""
-
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+_Column = tuple["array[int]", "array[float]"]
+"""The rows that the values of one name stand in, and the values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +168,7 @@ class Rows:
         """What the rows come to. ``facts`` are Log's other fields."""
         steps = np.array(self._steps)
         # names whose values were never numbers have made a column all the same
-        held = {kind: {n: c for n, c in columns.items() if c.rows} for kind, columns in self._columns.items()}
+        held = {kind: {n: c for n, c in columns.items() if c[0]} for kind, columns in self._columns.items()}
         norms = held["norm"]
         losses = _paired(norms, held["loss"], "loss")
         rates = _paired(norms, held["lr"], "lr")
@@ -204,9 +200,9 @@ class Rows:
             elif kind != "other":
                 column = self._columns[kind].get(name)
                 if column is None and len(self._columns[kind]) < MAX_NAMES:
-                    column = self._columns[kind][name] = _Column()
+                    column = self._columns[kind][name] = (array("q"), array("d"))
                 if column is not None:
-                    columns.append((name, column.rows, column.values))
+                    columns.append((name, *column))
         plan = _Plan(
             columns=tuple(columns),
             steps=tuple(sorted(steps, key=lambda name: _RANK[squashed(name)])),
@@ -217,13 +213,13 @@ class Rows:
         return plan
 
     def _series(self, tag: str, steps: Floats, loss: str | None, lr: str | None) -> Series:
-        column = self._columns["norm"][tag]
-        rows = np.array(column.rows, dtype=np.int64)
+        at, norms = self._columns["norm"][tag]
+        rows = np.array(at, dtype=np.int64)
         runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
         return Series(
             tag=tag,
             step=steps[rows],
-            grad_norm=np.array(column.values),
+            grad_norm=np.array(norms),
             loss=_beside(rows, steps, runs, self._columns["loss"].get(loss or "")),
             lr=_beside(rows, steps, runs, self._columns["lr"].get(lr or "")),
             starts=tuple(sorted({int(np.searchsorted(rows, s)) for s in self._starts} - {0, len(rows)})),
@@ -235,22 +231,20 @@ def _beside(rows: Any, steps: Floats, runs: Any, column: _Column | None) -> Floa
     if column is None:
         return np.full(len(rows), np.nan)
     own = np.full(len(steps), np.nan)
-    at = np.array(column.rows, dtype=np.int64)
-    own[at] = np.array(column.values)
+    at = np.array(column[0], dtype=np.int64)
+    own[at] = np.array(column[1])
     found: Floats = own[rows]
     there = np.zeros(len(steps), dtype=bool)
     there[at] = True
     missing = np.flatnonzero(~there[rows] & np.isfinite(steps[rows]))
     if missing.size:
         by_step: dict[tuple[int, float], list[int]] = {}
-        for r in at:
-            by_step.setdefault((int(runs[r]), float(steps[r])), []).append(int(r))
-        for i in missing:
-            same = by_step.get((int(runs[rows[i]]), float(steps[rows[i]])))
-            if same:
-                k = bisect.bisect(same, int(rows[i]))
-                near = min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - int(rows[i])))
-                found[i] = own[near]
+        for r in at.tolist():
+            by_step.setdefault((int(runs[r]), float(steps[r])), []).append(r)
+        for i, row in zip(missing, rows[missing].tolist(), strict=True):
+            if same := by_step.get((int(runs[row]), float(steps[row]))):
+                k = bisect.bisect(same, row)
+                found[i] = own[min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - row))]
     return found
 
 

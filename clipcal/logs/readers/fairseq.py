@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from clipcal.logs.in_use import TOLD
@@ -34,13 +33,8 @@ _OLD = (
 _EPOCHS = "It holds the mean norm of each epoch alone; --log-interval 1 has fairseq log every update."
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    """``epoch`` where the line stands for a whole epoch, ``bar`` where a progress bar wrote it."""
-
-    values: dict[str, Any]
-    epoch: float | None = None
-    bar: bool = False
+_Line = tuple[dict[str, Any], float | None, bool]
+"""The values of a line; its epoch, where it stands for a whole one; and whether a progress bar wrote it."""
 
 
 class _Fairseq(LineLog):
@@ -69,16 +63,18 @@ class _Fairseq(LineLog):
                 rows.launched()
                 rows.threshold("clip_norm in its configuration", value_of(clip[1]) if clip else None)
         found = self.found(line) if "gnorm" in line else None
-        # A bar is drawn again and again between two updates of its values.
-        if found is None or (found.bar and found.values == self._last):
+        if found is None:
             return
-        self._last = found.values
-        kept = {name: found.values[name] for name in _KEPT if name in found.values}
-        if found.epoch is not None:
-            self._epochs.add(kept, step=found.epoch)
+        values, epoch, bar = found
+        if bar and values == self._last:
+            return  # it is drawn again and again between two updates of its values
+        self._last = values
+        kept = {name: values[name] for name in _KEPT if name in values}
+        if epoch is not None:
+            self._epochs.add(kept, step=epoch)
         else:
-            self.add(kept, value_of(found.values.get("num_updates")))
-            self._old = self._old or not (found.bar or "train_inner" in line)
+            self.add(kept, value_of(values.get("num_updates")))
+            self._old = self._old or not (bar or "train_inner" in line)
 
     def log(self) -> Log:
         if len(self.rows) or not len(self._epochs):
@@ -97,8 +93,8 @@ def _parsed(text: str) -> _Line | None:
             return None
         if "train_gnorm" in row:
             own = {name.removeprefix("train_"): value for name, value in row.items()}
-            return _Line(values=own, epoch=value_of(row["epoch"]))
-        return _Line(values=row) if "gnorm" in row else None
+            return own, value_of(row["epoch"]), False
+        return (row, None, False) if "gnorm" in row else None
     found = _INNER.search(text[:4_000])
     if found:
         values: dict[str, Any] = dict(_EQUALS.findall(found["values"]))
@@ -106,12 +102,12 @@ def _parsed(text: str) -> _Line | None:
         if last:
             step = (int(found["epoch"]) - 1) * int(found["its"]) + int(found["it"])
             values |= {"gnorm": last[1], "num_updates": step}
-        return _Line(values=values, bar=bool(found["bar"])) if "gnorm" in values else None
+        return (values, None, bool(found["bar"])) if "gnorm" in values else None
     found = _EPOCH.search(text)
     if found:
         pairs = (_BLANK.fullmatch(field.strip()) for field in found["values"].split(" | ")[:-1])
         means = {pair[1]: pair[2] for pair in pairs if pair}
-        return _Line(values=means, epoch=float(found["epoch"])) if "gnorm" in means else None
+        return (means, float(found["epoch"]), False) if "gnorm" in means else None
     return None
 
 

@@ -6,6 +6,7 @@ Read in transformers 4.38 to 5.23: ``Trainer.log`` appends a row per logging win
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -74,14 +75,10 @@ def _history(source: Source, rows: Rows) -> list[Any]:
     text = source.whole().decode("utf-8", "replace")
     at = text.find("[", text.find(_KEY))
     found: list[Any] = []
-    decode = json.JSONDecoder().raw_decode
-    while at != -1:
-        at = text.find("{", at)
-        try:
-            row, at = decode(text, at)
-        except (ValueError, RecursionError):
-            break
-        found.append(row)
+    with contextlib.suppress(ValueError, RecursionError):  # where it breaks off
+        while at != -1:
+            row, at = json.JSONDecoder().raw_decode(text, text.find("{", at))
+            found.append(row)
     fault = source.fault
     if not found:
         raise not_json(source)

@@ -55,16 +55,16 @@ def _read(source: Source) -> Log:
     for line in source.lines():
         found.line(line[:20_000])
     found.flush()
-    rows, steps = found.rows, found.steps
-    if steps.guessed:
-        rows.notes.append(
-            "Its lines name no step; the number at their start was taken for it. Say which it is with --pattern."
-        )
-    if steps.joined:
-        rows.notes.append("It counts steps anew in each epoch; they were joined to one count.")
-    if found.other_ranks:
-        rows.notes.append(f"Several ranks wrote to it; only the lines of rank {found.rank} were read.")
-    log = rows.log(TITLE, window="mean" if found.mean else None)
+    notes = (
+        (
+            found.steps.guessed,
+            "Its lines name no step; the number at their start was taken for it. Say which it is with --pattern.",
+        ),
+        (found.steps.joined, "It counts steps anew in each epoch; they were joined to one count."),
+        (found.other_ranks, f"Several ranks wrote to it; only the lines of rank {found.rank} were read."),
+    )
+    window = "mean" if found.mean else None
+    log = found.rows.log(TITLE, window=window, notes=tuple(note for holds, note in notes if holds))
     if found.quartiles and not log.series:
         raise InputError(
             f"{source.path}: is an icefall log, and holds no norms that a threshold could be read from. Its ScaledAdam has no "

@@ -8,7 +8,7 @@ the bytes of its storage are the last ones, how many elements, 8 bytes, and the 
 from __future__ import annotations
 
 import base64
-import binascii
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -21,12 +21,10 @@ from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
 _STEPS = "_T"
-_KEY = "py/b64"
-_MAX_NODES, _MAX_TEXT = 200, 4096
+_ENCODED = re.compile(r'"py/b64": "([^"]{0,4096})"')
 _STORAGE = re.compile(rb"ctorch\n(Float|Double|Half|BFloat16)Storage\n")
 _ONE = struct.pack("<q", 1)
-_SIZES = {b"Float": 4, b"Double": 8, b"Half": 2, b"BFloat16": 2}
-_FORMATS = {b"Float": "<f", b"Double": "<d", b"Half": "<e"}
+_FORMATS = {b"Float": "<f", b"Double": "<d", b"Half": "<e", b"BFloat16": "<H"}  # the last is the upper half of a float
 
 
 def _recognises(source: Source) -> bool:
@@ -71,38 +69,17 @@ def tensor_value(raw: Any) -> float | None:
     """The number in a pickled tensor; None for anything else, and for a tensor of several numbers."""
     if not isinstance(raw, dict) or "py/reduce" not in raw:
         return None
-    text = _encoded(raw)
-    if text is None or len(text) > _MAX_TEXT:
-        return None
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        encoded = _ENCODED.search(json.dumps(raw))
+        data = base64.b64decode(encoded[1], validate=True) if encoded else b""
+    except (RecursionError, ValueError):
         return None
     found = _STORAGE.search(data)
-    if found is None:
+    form = _FORMATS[found[1]] if found else ""
+    size = struct.calcsize(form)
+    if not found or data[-size - 8 : -size] != _ONE:
         return None
-    size = _SIZES[found[1]]
-    last = data[-size:]
-    if data[-size - 8 : -size] != _ONE:
-        return None
-    if found[1] == b"BFloat16":  # the upper half of a float
-        return float(struct.unpack("<f", b"\0\0" + last)[0])
-    return float(struct.unpack(_FORMATS[found[1]], last)[0])
-
-
-def _encoded(raw: Any) -> str | None:
-    pending = [raw]
-    for _ in range(_MAX_NODES):
-        if not pending:
-            break
-        inner = pending.pop()
-        if isinstance(inner, dict):
-            if isinstance(inner.get(_KEY), str):
-                return str(inner[_KEY])
-            pending += inner.values()
-        elif isinstance(inner, list):
-            pending += inner[:20]
-    return None
+    return float(struct.unpack("<f", b"\0\0" + data[-2:])[0] if form == "<H" else struct.unpack(form, data[-size:])[0])
 
 
 READER = Reader(

@@ -137,15 +137,14 @@ def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool)
 
 def _settings(files: Sequence[Scalars]) -> dict[str, tuple[float, str]]:
     """The numbers that the texts name (Trainer writes its arguments so, and many scripts their options), and in which text."""
-    found: dict[str, tuple[float, str]] = {}
-    for file in files:
-        for tag, text in file.texts.items():
-            if not tag.startswith("model_config"):
-                for name, number in _SETTING.findall(text):
-                    value = value_of(number)
-                    if value is not None:
-                        found[name.rpartition(".")[2]] = (value, tag)
-    return found
+    return {
+        name.rpartition(".")[2]: (value, tag)
+        for file in files
+        for tag, text in file.texts.items()
+        if not tag.startswith("model_config")
+        for name, number in _SETTING.findall(text)
+        if (value := value_of(number)) is not None
+    }
 
 
 READER = Reader(
