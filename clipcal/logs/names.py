@@ -109,9 +109,7 @@ def _is_norm(whole: str, last: str) -> bool:
 def after_clipping(name: str) -> bool | None:
     """Whether a norm's name says that it was taken after clipping; None where it says neither."""
     whole = squashed(name)
-    if _BEFORE.search(whole):
-        return False
-    return True if _AFTER.search(whole) else None
+    return False if _BEFORE.search(whole) else True if _AFTER.search(whole) else None
 
 
 def value_of(raw: Any) -> float | None:
@@ -140,10 +138,7 @@ def _of_text(text: str) -> float | None:
     text = text[:200].strip()
     if _PLAIN.fullmatch(text):
         return float(text)
-    word = _WORD.fullmatch(text)
-    if word:
-        if word[2]:
-            return math.nan
-        return -math.inf if word[1] == "-" else math.inf
+    if word := _WORD.fullmatch(text):
+        return math.nan if word[2] else -math.inf if word[1] == "-" else math.inf
     wrapped = _TENSOR.fullmatch(text)
     return _of_text(wrapped[1]) if wrapped else None

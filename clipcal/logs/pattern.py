@@ -92,11 +92,8 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
 def _number(text: str) -> float | None:
     """The number in a group, thousands separators and trailing punctuation left out."""
     text = text.strip()
-    plain = value_of(text)
-    if plain is not None:
+    if (plain := value_of(text)) is not None:
         return plain
     text = text.strip("'\"").rstrip(",;:|)]}")
     grouped = _THOUSANDS.fullmatch(text)
-    if grouped:
-        text = re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "")
-    return value_of(text)
+    return value_of(re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "") if grouped else text)

@@ -122,9 +122,9 @@ def _obvious(named: Sequence[Series]) -> list[Series]:
 def _largest(log: Log, tag: str) -> list[str]:
     wanted = squashed(tag).removesuffix("_last") + _LARGEST
     beside = [s.tag for s in log.series if squashed(s.tag) == wanted]
-    return (
-        [f"{beside[0]!r} beside it has the largest norm behind each line: see the spikes with --tag."] if beside else []
-    )
+    return [
+        f"{name!r} beside it has the largest norm behind each line: see the spikes with --tag." for name in beside[:1]
+    ]
 
 
 def _listed(named: Sequence[Series]) -> str:

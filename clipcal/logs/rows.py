@@ -106,13 +106,12 @@ class Rows:
                 self._threshold = (name, value)
         if not kept:
             return
-        if step is None:
-            for name in plan.steps:
-                raw = row[name]
-                value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
-                if value is not None and math.isfinite(value):
-                    step = value
-                    break
+        for name in plan.steps if step is None else ():
+            raw = row[name]
+            value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
+            if value is not None and math.isfinite(value):
+                step = value
+                break
         if self._launched:
             self._launch(step)
         self._steps.append(math.nan if step is None else step)
@@ -197,12 +196,8 @@ class Rows:
                 steps.append(name)
             elif kind == "threshold":
                 thresholds.append(name)
-            elif kind != "other":
-                column = self._columns[kind].get(name)
-                if column is None and len(self._columns[kind]) < MAX_NAMES:
-                    column = self._columns[kind][name] = (array("q"), array("d"))
-                if column is not None:
-                    columns.append((name, *column))
+            elif kind != "other" and (name in self._columns[kind] or len(self._columns[kind]) < MAX_NAMES):
+                columns.append((name, *self._columns[kind].setdefault(name, (array("q"), array("d")))))
         plan = _Plan(
             columns=tuple(columns),
             steps=tuple(sorted(steps, key=lambda name: _RANK[squashed(name)])),

@@ -123,14 +123,12 @@ class Source:
         that was restarted fifty times come to less. Kept, as every format is looked for in it."""
         found: list[bytes] = []
         left = _EARLY
-        try:
+        with contextlib.suppress(InputError):  # unreadable further on: whoever reads the file says so
             for block in self.blocks():
                 found.append(block)
                 left -= len(block) + 1
                 if left < 0:
                     break
-        except InputError:  # unreadable further on: whoever reads the file says so
-            pass
         return tuple(found)
 
     @cached_property

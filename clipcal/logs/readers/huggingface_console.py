@@ -42,7 +42,7 @@ def _recognises(source: Source) -> bool:
     for match in (match for line in _joined(iter(source.telling)) for match in _TOKEN.finditer(line) if match["dict"]):
         row = _row(match["dict"])
         # a config that is printed has names alike, and no epoch that it stands in; code has a dict or two
-        if {"learning_rate", "epoch"} <= row.keys() and (_is_number(row, "loss") or _names_norm(row)):
+        if {"learning_rate", "epoch"} <= row.keys() and (value_of(row.get("loss")) is not None or _names_norm(row)):
             return True
         seen += _names_norm(row)
         if seen >= ENOUGH:
@@ -119,11 +119,7 @@ def _row(text: str) -> dict[str, str]:
 
 
 def _names_norm(row: Mapping[str, str]) -> bool:
-    return any(kind_of(name) == "norm" and _is_number(row, name) for name in row)
-
-
-def _is_number(row: Mapping[str, str], name: str) -> bool:
-    return value_of(row.get(name)) is not None
+    return any(kind_of(name) == "norm" and value_of(text) is not None for name, text in row.items())
 
 
 def _steps_of(bars: array[int], epochs: Floats) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.readers.tensorboard import LIGHTNING, is_mean_of, lightning_facts
+from clipcal.logs.readers.tensorboard import LIGHTNING, facts_of, is_mean_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
 from clipcal.logs.source import Source
@@ -46,7 +46,7 @@ def _read(source: Source) -> Log:
             rows.add(row, line=line)
     tell_beside(rows, source, "lightning")
     norms = [name for name in names.values() if kind_of(name) == "norm"]
-    facts: dict[str, Any] = {"window": "last"} | lightning_facts(norms)
+    facts: dict[str, Any] = {"window": "last"} | facts_of(norms, ()) | {"unit": "step"}
     return rows.log(TITLE, **facts)
 
 

@@ -47,9 +47,8 @@ def _read(source: Source) -> Log:
                 rows.start_run()
                 _tell_threshold(rows, str(row.get("config", "")), "grad_clip in the log's first line")
             continue
-        several = [name for name in row if name.startswith("lr/")]
-        if several:  # of several optimizers: take the first
-            row["lr"] = row.pop(several[0])
+        if first := next((name for name in row if name.startswith("lr/")), None):  # of several optimizers
+            row["lr"] = row.pop(first)
         rows.add(row, step=next(steps))
     if not any("config" in row for row in told(source)):
         _tell_threshold(rows, text_beside(source, "config.py"), "clip_grad in config.py")  # MMEngine's

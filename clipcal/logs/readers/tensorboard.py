@@ -74,7 +74,15 @@ def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
             notes.append(f"The event file is damaged at byte {file.damaged_at:,}: what stands behind was not read.")
         if file.num_bad:
             notes.append(f"Of the records of the event file {file.num_bad:,} are damaged and were left out.")
-    settings = _settings(files)
+    # Trainer writes its arguments as a text, and many scripts their options
+    settings = {
+        name.rpartition(".")[2]: (value, tag)
+        for file in files
+        for tag, text in file.texts.items()
+        if not tag.startswith("model_config")
+        for name, number in _SETTING.findall(text)
+        if (value := value_of(number)) is not None
+    }
     limit = limit_of({name: value for name, (value, _) in settings.items()})
     if limit:
         rows.threshold(f"{limit[0]} in its text {settings[limit[0]][1]}", limit[1])
@@ -100,22 +108,13 @@ def facts_of(norms: Collection[str], settings: Collection[str]) -> dict[str, Any
     """Fields of Log that follow from the names of the norms and of the run's settings, whatever they were logged with."""
     if not norms:
         return {}
-    if {"max_grad_norm", "logging_steps"} <= set(settings):  # the arguments of Hugging Face's Trainer
+    of_trainer = {"max_grad_norm", "logging_steps"} <= set(settings)  # the arguments of Hugging Face's Trainer
+    if of_trainer or all(LIGHTNING.fullmatch(name) for name in norms):
         return {"window": "last", "after": False}
-    if of_lightning := lightning_facts(norms):
-        return of_lightning
-    if all(name.rpartition("/")[2].startswith("epoch_") for name in norms):  # Keras'
-        return {"unit": "epoch"}
-    return {}
-
-
-def lightning_facts(norms: Collection[str]) -> dict[str, Any]:
-    """What Lightning's names of norms tell, if they are."""
-    if norms and all(LIGHTNING.fullmatch(name) for name in norms):
-        return {"window": "last", "after": False}
-    if norms and all(name.endswith("_epoch") for name in norms):  # numbered by steps
+    if all(name.endswith("_epoch") for name in norms):  # Lightning's, numbered by steps
         return {"window": "mean"}
-    return {}
+    by_epoch = all(name.rpartition("/")[2].startswith("epoch_") for name in norms)  # Keras'
+    return {"unit": "epoch"} if by_epoch else {}
 
 
 def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool) -> None:
@@ -133,18 +132,6 @@ def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool)
         row[name] = value
     if row:
         rows.add(row, step=float(last) if numbered else None)
-
-
-def _settings(files: Sequence[Scalars]) -> dict[str, tuple[float, str]]:
-    """The numbers that the texts name (Trainer writes its arguments so, and many scripts their options), and in which text."""
-    return {
-        name.rpartition(".")[2]: (value, tag)
-        for file in files
-        for tag, text in file.texts.items()
-        if not tag.startswith("model_config")
-        for name, number in _SETTING.findall(text)
-        if (value := value_of(number)) is not None
-    }
 
 
 READER = Reader(
