@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from clipcal.logs.in_use import TOLD, threshold_beside
@@ -20,7 +20,7 @@ class LineLog:
     found in a line of training, which holds one of ``words``. Its groups are ``values``, of which ``value`` finds names
     and values, and ``step``, or ``epoch``, ``it`` and ``its`` from 0. ``clip`` is found in lines that tell the threshold, with
     groups ``key`` and ``value``; ``clip_says`` is put behind the key. ``start`` is found in the header that the script writes
-    whenever it is launched.
+    whenever it is launched. ``skipped_says`` completes the note on how many steps were ``skipped``.
     """
 
     title: ClassVar[str]
@@ -34,6 +34,8 @@ class LineLog:
     window: ClassVar[Window | None] = None
     after: ClassVar[bool | None] = None
     notes: tuple[str, ...] = ()
+    skipped_says: ClassVar[str] = ""
+    skipped: float = 0
 
     def __init__(self) -> None:
         self.rows = Rows()
@@ -78,11 +80,13 @@ class LineLog:
         """All lines were read."""
 
     def log(self) -> Log:
+        if self.skipped:
+            self.rows.notes.append(f"{self.skipped:.0f} {self.skipped_says}; those have no norm in it.")
         return self.rows.log(self.title, window=self.window, after=self.after, notes=self.notes)
 
     @classmethod
     def recognises(cls, source: Source) -> bool:
-        return early_line(source, tuple(word.encode() for word in cls.words), cls.is_own)
+        return early_line(source, cls.words, cls.is_own)
 
     @classmethod
     def read(cls, source: Source) -> Log:
@@ -104,12 +108,14 @@ def tell_beside(rows: Rows, source: Source, framework: str) -> None:
 
 
 def early_line(
-    source: Source, needles: tuple[bytes, ...], test: Callable[[str], object], *, any_case: bool = False
+    source: Source, words: tuple[str, ...], test: Callable[[str], object], *, any_case: bool = False
 ) -> bool:
     """Whether ``test`` is true of a line in the first 32 MiB: a log may start with long dumps of a configuration or a model.
 
-    It sees only lines that contain one of ``needles``, cut to 20,000 characters. ``any_case``: the needles are in small
-    letters, and the lines need not be."""
+    It sees only lines that contain one of ``words``, cut to 20,000 characters. ``any_case``: the words are in small letters,
+    and the lines need not be.
+    """
+    needles = [word.encode() for word in words]
     if not source.is_text:
         return False
     for block in source.early:
@@ -120,7 +126,7 @@ def early_line(
     return False
 
 
-def _lines_with(block: bytes, searched: bytes, needles: tuple[bytes, ...]) -> Iterator[bytes]:
+def _lines_with(block: bytes, searched: bytes, needles: Sequence[bytes]) -> Iterator[bytes]:
     """The lines of a block that contain a needle. The block is searched as a whole: that is much faster than line by line."""
     nexts = {needle: at for needle in needles if (at := searched.find(needle)) >= 0}
     while nexts:

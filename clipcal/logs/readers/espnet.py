@@ -22,6 +22,7 @@ class _Espnet(LineLog):
     trained = re.compile(r"(?:^|[\s:])(?P<epoch>\d+)epoch:train:\d+-(?P<last>\d+)batch:(?P<values>.*)")
     value = re.compile(rf"(?<![\w.])([A-Za-z]\w*)=({NUMBER})(?=,|\s*$)")
     start = re.compile(r"INFO: Model structure:|\bespnet2/bin/\w+_train\.py\b")
+    skipped_says = "updates were skipped for gradients that are not finite"
     window = "mean"
     after = False
 
@@ -29,7 +30,6 @@ class _Espnet(LineLog):
         super().__init__()
         self._batches: dict[int, int] = {}  # before each epoch
         self._latest: tuple[int, int] | None = None
-        self._skipped = 0
 
     def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
         epoch, last, before = int(found["epoch"]), int(found["last"]), self._batches
@@ -43,7 +43,7 @@ class _Espnet(LineLog):
         if "epoch results:" in line and (whole := _EPOCH.search(line[:20_000])):
             self._batches[int(whole[1]) + 1] = int(whole[2])
         elif "grad norm" in line:
-            self._skipped += bool(_SKIPPED.search(line))
+            self.skipped += bool(_SKIPPED.search(line))
         else:
             super().other(line)
 
@@ -53,10 +53,6 @@ class _Espnet(LineLog):
 
     def ended(self, source: Source) -> None:
         tell_beside(self.rows, source, "espnet")
-        if self._skipped:
-            self.rows.notes.append(
-                f"{self._skipped} updates were skipped for gradients that are not finite; those have no norm in it."
-            )
 
 
 READER = _Espnet.reader()

@@ -171,14 +171,11 @@ def _starts_later(steps: Floats, others: Floats, epochs: Floats) -> bool:
     x = epochs[whole]
     if len(x) < 3 or np.ptp(x) == 0:
         return False
-    spread = float(((x - x.mean()) ** 2).sum())
 
     def ahead(y: Floats) -> tuple[float, float]:
         """The step at epoch 0 by a straight line, and its standard error: epochs are rounded."""
-        slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
-        start = float(y.mean() - slope * x.mean())
-        error = float(np.sqrt(((y - start - slope * x) ** 2).sum() / (len(x) - 2)))
-        return start, error * float(np.sqrt(1 / len(x) + x.mean() ** 2 / spread))
+        (_, start), covariance = np.polyfit(x, y, 1, cov=True)
+        return float(start), float(np.sqrt(covariance[1, 1]))
 
     start, _ = ahead(steps[whole])
     other, unsure = ahead(others[whole])

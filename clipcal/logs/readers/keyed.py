@@ -28,7 +28,6 @@ _INTEREST = re.compile("norm|loss|gnrm|step|iter|clip|update|lr|learning|epoch|b
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
 # not the LayerNorm((768,)) of a model's dump
 _NORM = re.compile(r"(?i)grad|g_?norm|gnrm|total_norm|(?<![a-z])norm[\s:='\"|]")
-_IN_NORMS = (b"grad", b"norm", b"gnrm")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
 _RANK = re.compile(r"\s*\[(?:rank|default):?\s{0,2}(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
@@ -46,7 +45,7 @@ def _recognises(source: Source) -> bool:
         seen += bool(_NORM.search(line)) and bool(norms_of(pairs_of(line)))
         return seen >= ENOUGH or (_QUARTILES in line and "Clipping_scale=" in line)
 
-    return early_line(source, _IN_NORMS, another, any_case=True)
+    return early_line(source, ("grad", "norm", "gnrm"), another, any_case=True)
 
 
 def _read(source: Source) -> Log:

@@ -8,7 +8,6 @@ from typing import Any
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
 from clipcal.logs.names import NUMBER, value_of
-from clipcal.logs.source import Source
 
 _ITS_OWN = re.compile(r"consumed|elapsed time per|global.batch.size|number of (?:skipped|nan) iterations")
 _FIELD = re.compile(rf"\s*([A-Za-z][\w /()-]*?)\s*:\s*({NUMBER})\s*")
@@ -26,10 +25,8 @@ class _Megatron(LineLog):
     window = "last"
     after = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._skipped = 0.0
-        self._deepspeed = False
+    skipped_says = "iterations were skipped for overflowing fp16 gradients"
+    _deepspeed = False  # whether it told the threshold
 
     @classmethod
     def is_own(cls, line: str) -> Any:
@@ -46,7 +43,7 @@ class _Megatron(LineLog):
             parts.pop()
         fields = (_FIELD.fullmatch(part[:200]) for part in parts)
         row: dict[str, Any] = {field[1]: field[2] for field in fields if field}
-        self._skipped += value_of(row.get("number of skipped iterations")) or 0.0
+        self.skipped += value_of(row.get("number of skipped iterations")) or 0.0
         # NeMo 2 numbers iterations within an epoch, and gives the step beside them
         return row, value_of(row.pop("global_step", found["step"]))
 
@@ -58,12 +55,6 @@ class _Megatron(LineLog):
     def launched(self) -> None:
         super().launched()
         self._deepspeed = False
-
-    def ended(self, source: Source) -> None:
-        if self._skipped:
-            self.rows.notes.append(
-                f"{self._skipped:.0f} iterations were skipped for overflowing fp16 gradients; those have no norm in it."
-            )
 
 
 READER = _Megatron.reader()
