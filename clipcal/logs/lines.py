@@ -17,10 +17,10 @@ class LineLog:
     """A format, in the attributes of a subclass, and the state of reading one log of it.
 
     ``title`` and ``norms`` are those of ``Reader``, ``window``, ``after`` and ``notes`` the fields of ``Log``. ``trained`` is
-    found in a line of training, which holds one of ``words``. Its groups are ``values``, of which ``value`` finds names
-    and values, and ``step``, or ``epoch``, ``it`` and ``its`` from 0. ``clip`` is found in lines that tell the threshold, with
-    groups ``key`` and ``value``; ``clip_says`` is put behind the key. ``start`` is found in the header that the script writes
-    whenever it is launched. ``skipped_says`` completes the note on how many steps were ``skipped``.
+    found in a line of training, which holds one of ``words``. Its groups are ``values``, of which ``value`` finds names and
+    values, and ``epoch``, ``it`` and ``its``, from 0, where ``row`` is not the subclass's own. ``clip`` is found in lines that
+    tell the threshold, with groups ``key`` and ``value``; ``clip_says`` is put behind the key. ``start`` is found in the header
+    that the script writes whenever it is launched. ``skipped_says`` completes the note on how many steps were ``skipped``.
     """
 
     title: ClassVar[str]
@@ -53,18 +53,15 @@ class LineLog:
     def line(self, line: str) -> None:
         found = self.found(line) if self.words[0] in line or self.words[-1] in line else None
         if found:
-            self.add(*self.row(found))
+            values, step = self.row(found)
+            self.rows.add(values, step=step)
         else:
             self.other(line)
 
-    def add(self, values: dict[str, Any], step: float | None) -> None:
-        self.rows.add(values, step=step)
-
     def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
         """The values in a line of training, and its step."""
-        place = found.groupdict()
-        step = place.get("step") or int(place["epoch"] or 0) * int(place["its"]) + int(place["it"])
-        return dict(self.value.findall(place["values"])), float(step)
+        step = int(found["epoch"] or 0) * int(found["its"]) + int(found["it"])
+        return dict(self.value.findall(found["values"])), step
 
     def other(self, line: str) -> None:
         """A line that is none of training."""

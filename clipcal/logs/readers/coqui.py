@@ -28,7 +28,7 @@ class _Coqui(LineLog):
         self._step: float | None = None
 
     def line(self, line: str) -> None:
-        found = self.found(line)
+        found = self.found(line) if self.words[0] in line else None
         value = None if found or self._step is None else self.value.fullmatch(line[:1_000])
         if value:
             self._block[value[1]] = value[2]
@@ -42,7 +42,7 @@ class _Coqui(LineLog):
 
     def _flush(self) -> None:
         if self._step is not None:
-            self.add(self._block, self._step)
+            self.rows.add(self._block, step=self._step)
             self._block, self._step = {}, None
 
     def ended(self, source: Source) -> None:

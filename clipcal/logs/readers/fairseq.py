@@ -73,7 +73,7 @@ class _Fairseq(LineLog):
         if epoch is not None:
             self._epochs.add(kept, step=epoch)
         else:
-            self.add(kept, value_of(values.get("num_updates")))
+            self.rows.add(kept, step=value_of(values.get("num_updates")))
             self._old = self._old or not (bar or "train_inner" in line)
 
     def log(self) -> Log:

@@ -65,7 +65,7 @@ class _Parlai(LineLog):
             if "mean_loss" in values:  # as rankers call it
                 values.setdefault("loss", values.pop("mean_loss"))
             kept: dict[str, Any] = {name: values[name] for name in ("gnorm", "loss", "lr") if name in values}
-            self.add(kept, value_of(values.get(_STEP)))
+            self.rows.add(kept, step=value_of(values.get(_STEP)))
 
     def ended(self, source: Source) -> None:
         self._flush()

@@ -59,10 +59,17 @@ def _read(source: Source) -> Log:
     for numbers, columns in together.items():
         for i, step in enumerate(numbers):
             row = {name: values[i] for name, values in columns.items()}
-            rows.add({name: v if (number := tensor_value(v)) is None else number for name, v in row.items()}, step=step)
+            rows.add(
+                {name: _number(value) if value.__class__ is dict else value for name, value in row.items()}, step=step
+            )
     tell_beside(rows, source, "sacred")
     notes = ("Some values have no step, or some steps no value; they were left out.",) if cut else ()
     return rows.log("Sacred metrics", notes=notes)
+
+
+def _number(raw: dict[str, Any]) -> Any:
+    number = tensor_value(raw)
+    return raw if number is None else number
 
 
 def tensor_value(raw: Any) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from clipcal.logs.in_use import TOLD
 from clipcal.logs.lines import LineLog
@@ -32,12 +33,13 @@ class _Swin(LineLog):
         self._accumulate = 1
         self._computed = False
 
-    def add(self, values: dict[str, str], step: float | None) -> None:
+    def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
+        values, step = super().row(found)
         norms = [value for name, value in values.items() if "norm" in name.lower()]
         if norms:
-            super().add(values, step)
             self._micro.add(self._accumulate)
             self._computed = self._computed or any(value_of(norm) != 0 for norm in norms)
+        return values if norms else {}, step
 
     def other(self, line: str) -> None:
         if len(line) > 200:
