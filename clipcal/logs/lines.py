@@ -51,7 +51,8 @@ class LineLog:
         return cls.found(line)
 
     def line(self, line: str) -> None:
-        found = self.found(line) if self.words[0] in line or self.words[-1] in line else None
+        words = self.words
+        found = self.found(line) if words[0] in line or words[-1] in line else None
         if found:
             values, step = self.row(found)
             self.rows.add(values, step=step)
@@ -88,8 +89,9 @@ class LineLog:
     @classmethod
     def read(cls, source: Source) -> Log:
         reading = cls()
+        take = reading.line
         for line in source.lines():
-            reading.line(line)
+            take(line)
         reading.ended(source)
         return reading.log()
 

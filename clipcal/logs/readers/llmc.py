@@ -37,8 +37,7 @@ class _LlmC(LineLog):
         )
 
     def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
-        values = found.groupdict()
-        return values, float(values.pop("step"))
+        return {"loss": found["loss"], "lr": found["lr"], "norm": found["norm"]}, float(found["step"])
 
     def ended(self, source: Source) -> None:
         self.rows.threshold("train_gpt2.cu, which clips at 1.0 whatever the options", 1.0)

@@ -58,10 +58,8 @@ def _read(source: Source) -> Log:
     rows = Rows()
     for numbers, columns in together.items():
         for i, step in enumerate(numbers):
-            row = {name: values[i] for name, values in columns.items()}
-            rows.add(
-                {name: _number(value) if value.__class__ is dict else value for name, value in row.items()}, step=step
-            )
+            row = {n: _number(v) if (v := values[i]).__class__ is dict else v for n, values in columns.items()}
+            rows.add(row, step=step)
     tell_beside(rows, source, "sacred")
     notes = ("Some values have no step, or some steps no value; they were left out.",) if cut else ()
     return rows.log("Sacred metrics", notes=notes)
