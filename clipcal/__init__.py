@@ -13,7 +13,8 @@ from clipcal._version import __version__
 if TYPE_CHECKING:
     from clipcal.errors import ClipcalError, InputError, SpecError, UserCodeError
     from clipcal.frameworks.snippets import snippet
-    from clipcal.logs import Log, read_log
+    from clipcal.logs.log import Log
+    from clipcal.logs.reading import read_log
     from clipcal.recommendation.answer import Recommendation
     from clipcal.recommendation.calibration import recommend
     from clipcal.run.directory import Run, open_run
@@ -31,8 +32,8 @@ _HOME = {
     "InputError": "errors",
     "SpecError": "errors",
     "UserCodeError": "errors",
-    "Log": "logs",
-    "read_log": "logs",
+    "Log": "logs.log",
+    "read_log": "logs.reading",
     "profile": "training.profiling",
     "Recommendation": "recommendation.answer",
     "Run": "run.directory",

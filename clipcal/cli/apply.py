@@ -35,10 +35,8 @@ def apply(
     key: Key = None,
     framework: Framework = None,
     yes: Yes = False,
-    tag: options.Tag = None,
-    run: options.WhichRun = None,
-    pattern: options.Pattern = None,
     *,
+    within: options.Within,
     display: Display,
 ) -> None:
     """Write the threshold into a config file.
@@ -49,7 +47,7 @@ def apply(
         from clipcal.frameworks import applying
         from clipcal.recommendation.evidence import load
 
-        recommendation = load(source, tag=tag, run=run, pattern=pattern).recommend()
+        recommendation = load(source, within).recommend()
         if recommendation.max_norm is None:
             if display.json:
                 print_json(_as_dict(config, None, recommendation, written=False))

@@ -18,16 +18,14 @@ Follow = Annotated[
 ]
 
 
-@options.flags()
+@options.flags("source max_norm follow tag run pattern plot plain json quiet")
 def check(
     source: options.RunOrLog,
     max_norm: InUse = None,
     follow: Follow = False,
-    tag: options.Tag = None,
-    run: options.WhichRun = None,
-    pattern: options.Pattern = None,
     plot: options.Plot = None,
     *,
+    within: options.Within,
     display: Display,
 ) -> None:
     """Say whether a threshold that is in use still fits.
@@ -51,9 +49,9 @@ def check(
 
             gone = reader_gone()
             out = stdout_console(plain=display.plain)
-            watch(source, max_norm=max_norm, tag=tag, run=run, pattern=pattern, console=out, gone=gone)
+            watch(source, max_norm=max_norm, choice=within, console=out, gone=gone)
             raise typer.Exit(Exit.BROKEN_PIPE)
-        evidence = load(source, tag=tag, run=run, pattern=pattern)
+        evidence = load(source, within)
         answer = checked(evidence, max_norm)
         if plot is not None:
             from clipcal.views.image.pictures import draw_check

@@ -12,6 +12,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from clipcal.logs.choice import LogChoice
+
 Source = Annotated[
     list[str],
     typer.Argument(
@@ -175,6 +177,15 @@ class ArmOptions:
     executor: Executor = "local"
     arm_gpus: ArmGpus = None
     force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within(LogChoice):
+    """The choice within a log, as flags."""
+
+    tag: Tag = None
+    run: WhichRun = None
+    pattern: Pattern = None
 
 
 Command = Callable[..., None]

@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from clipcal.run.directory import Run
 
 
-@options.flags()
+@options.flags("source framework compare layers tag run pattern scale plot plain json quiet")
 def recommend(
     source: options.RunOrLog,
     framework: options.For = None,
     compare: options.Compare = False,
     layers: options.LayersToo = False,
-    tag: options.Tag = None,
-    run: options.WhichRun = None,
-    pattern: options.Pattern = None,
     scale: options.ScaleTo = None,
     plot: options.Plot = None,
     *,
+    within: options.Within,
     display: Display,
 ) -> None:
     """Read a threshold from a run or any training log, with reasons."""
@@ -45,7 +43,7 @@ def recommend(
         others = {"--compare": compare, "--layers": layers, "--plot": plot}
         times = None if scale is None else _moving_to(scale, others)
         options.check_plot(plot)
-        evidence = load(source, tag=tag, run=run, pattern=pattern)
+        evidence = load(source, within)
         recommendation = evidence.recommend()
         transfer: dict[str, Any] | None = None
         if times is not None:

@@ -15,15 +15,14 @@ PageFile = Annotated[
 ]
 
 
+@options.flags("source out tag run pattern json force quiet")
 def report(
     source: options.RunOrLog,
     out: PageFile = None,
-    tag: options.Tag = None,
-    run: options.WhichRun = None,
-    pattern: options.Pattern = None,
-    json: options.Json = False,
+    *,
+    within: options.Within,
+    display: options.Display,
     force: options.Force = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write one self-contained HTML page: the answer, the snippet, the pictures and the evidence.
 
@@ -32,11 +31,11 @@ def report(
     with said_no():
         from clipcal.views.html.writing import write_report
 
-        path, view = write_report(source, out, tag=tag, run=run, pattern=pattern, force=force)
-        if json:
+        path, view = write_report(source, out, within, force=force)
+        if display.json:
             r = view.recommendation
             print_json({"schema": "clipcal.report/1", "path": str(path), "verdict": r.verdict, "max_norm": r.max_norm})
         else:
             print(path)
             megabytes = path.stat().st_size / 1e6
-            options.Display(quiet=quiet).note(f"wrote {path}: {megabytes:.2f} MB, open it in any browser")
+            display.note(f"wrote {path}: {megabytes:.2f} MB, open it in any browser")

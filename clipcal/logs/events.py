@@ -12,20 +12,8 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from clipcal.logs.tfrecord import (
-    BYTES,
-    FIXED32,
-    FIXED64,
-    FOOTER,
-    HEADER,
-    VARINT,
-    Malformed,
-    Records,
-    fields,
-    length_of,
-    signed,
-    varint,
-)
+from clipcal.logs import tfrecord as wire
+from clipcal.logs.tfrecord import Malformed, fields
 
 MAX_TEXT, MAX_TEXTS, MAX_TAG, MAX_TAGS = 2**20, 50, 1000, 10_000
 _MAX_KNOWN, _MAX_SHAPE = 20_000, 500  # shapes that are kept, and the bytes of one; the others are parsed each time
@@ -80,14 +68,14 @@ class _Shape:
 
 def is_event_file(head: bytes) -> bool:
     """Whether the bytes start with a whole record, the one that event files start with."""
-    n = length_of(head[:HEADER])
-    if n is None or n > len(head) - HEADER - FOOTER:
+    n = wire.length_of(head[: wire.HEADER])
+    if n is None or n > len(head) - wire.HEADER - wire.FOOTER:
         return False
     try:
-        numbers = {number for number, _, _, _ in fields(head, HEADER, HEADER + n)}
+        numbers = {number for number, _, _, _ in fields(head, wire.HEADER, wire.HEADER + n)}
     except Malformed:
         return False
-    return 3 in numbers and b"brain.Event:" in head[HEADER : HEADER + n]
+    return 3 in numbers and b"brain.Event:" in head[wire.HEADER : wire.HEADER + n]
 
 
 def read_scalars(chunks: Iterable[bytes], wanted: Callable[[str], bool]) -> Scalars:
@@ -96,7 +84,7 @@ def read_scalars(chunks: Iterable[bytes], wanted: Callable[[str], bool]) -> Scal
     add_tag, add_step, add_value = out.tag.append, out.step.append, out.value.append
     shapes: dict[int, list[_Shape]] = {}  # by the length of the summary
     parser = _Parser(out, wanted, shapes)
-    record, records = b"", Records(chunks)
+    record, records = b"", wire.Records(chunks)
     for record in records:
         n, at = len(record), 0
         if n > 20 and record[0] == 0x09:  # the time comes first, then the step, which is left out where it is 0
@@ -147,16 +135,16 @@ class _Parser:
         out, n = self._out, len(record)
         step, start, stop = 0, 0, 0
         for number, kind, begin, end in fields(record, 0, n):
-            if number == 1 and kind == FIXED64 and math.isinf(out.started):
+            if number == 1 and kind == wire.FIXED64 and math.isinf(out.started):
                 (out.started,) = struct.unpack_from("<d", record, begin)
-            elif number == 2 and kind == VARINT:
-                step = signed(varint(record, begin, end)[0])
-            elif number == 5 and kind == BYTES:
+            elif number == 2 and kind == wire.VARINT:
+                step = wire.signed(wire.varint(record, begin, end)[0])
+            elif number == 5 and kind == wire.BYTES:
                 start, stop = begin, end
         values = [
             _value(record, begin, end)
             for number, kind, begin, end in fields(record, start, stop)
-            if number == 1 and kind == BYTES
+            if number == 1 and kind == wire.BYTES
         ]
         for value in values:
             if value.number is None:
@@ -169,7 +157,7 @@ class _Parser:
                 out.step.append(step)
                 out.value.append(value.number)
             # nothing but the summary stands behind the step, and it holds nothing but this
-            if value.form and len(values) == 1 and at and stop == n and varint(record, at + 1, n)[1] == start:
+            if value.form and len(values) == 1 and at and stop == n and wire.varint(record, at + 1, n)[1] == start:
                 self._remember(record[at:], value.at - at, value.form, place)
 
     def _place(self, tag: str) -> int:
@@ -197,11 +185,11 @@ def _value(data: bytes, at: int, end: int) -> _Value:
     """A Summary.Value; TF2 and torch's new style put the number into a tensor."""
     tag, tensor, number, spot = "", None, None, 0
     for name, kind, start, stop in fields(data, at, end):
-        if name == 1 and kind == BYTES:
+        if name == 1 and kind == wire.BYTES:
             tag = data[start : min(stop, start + 4 * MAX_TAG + 4)].decode("utf-8", "replace")
-        elif name == 2 and kind == FIXED32:
+        elif name == 2 and kind == wire.FIXED32:
             (number,), spot = _UNPACK["<f"](data, start), start
-        elif name == 8 and kind == BYTES:
+        elif name == 8 and kind == wire.BYTES:
             tensor = (start, stop)
     if number is not None:
         return _Value(tag, number, b"", spot, "<f")
@@ -212,8 +200,8 @@ def _tensor(data: bytes, at: int, end: int, tag: str) -> _Value:
     spans: dict[int, tuple[int, int, int]] = {}
     dtype = 0
     for name, kind, start, stop in fields(data, at, end):
-        if name == 1 and kind == VARINT:
-            dtype = varint(data, start, stop)[0]
+        if name == 1 and kind == wire.VARINT:
+            dtype = wire.varint(data, start, stop)[0]
         elif name in spans:
             return _Value(tag)  # several values, one field each
         else:
@@ -222,16 +210,16 @@ def _tensor(data: bytes, at: int, end: int, tag: str) -> _Value:
         text = data[spans[8][1] : min(spans[8][2], spans[8][1] + MAX_TEXT)]
         return _Value(tag, None, text if b"norm" in text or b"clip" in text else b"")
     form, listed = _DTYPES.get(dtype, ("", 0))
-    kind, start, stop = spans.get(4, (BYTES, 0, 0))  # tensor_content
+    kind, start, stop = spans.get(4, (wire.BYTES, 0, 0))  # tensor_content
     if start == stop and listed in spans:
         kind, start, stop = spans[listed]
         if form in ("<i", "<q", "<H", "<e"):
-            bits, after = varint(data, start, stop)
+            bits, after = wire.varint(data, start, stop)
             if after != stop:
                 return _Value(tag)
             if dtype in (_BFLOAT16, _HALF):
                 return _Value(tag, _of_bits(bits, dtype))
-            return _Value(tag, signed(bits))
+            return _Value(tag, wire.signed(bits))
     if not form or stop - start != struct.calcsize(form):
         return _Value(tag)  # a histogram, or another tensor of several values
     (number,) = _UNPACK[form](data, start)

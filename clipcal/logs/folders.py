@@ -5,58 +5,51 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipcal.errors import InputError
+from clipcal.logs.choice import listed
 from clipcal.run.directory import is_record
 
-SHOWN = 10
 DEPTH, MAX_ENTRIES = 4, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Files that are the log of one framework. ``latest`` chooses among several of one training; None where each is
+    """Files that are the log of one framework. ``order`` tells the latest of several of one training; None where each is
     another training, and so the user chooses."""
 
     what: str
     name: re.Pattern[str]
-    latest: Callable[[Sequence[Path]], Path] | None = None
+    order: Callable[[Path], Any] | None = None
 
 
-def _furthest(paths: Sequence[Path]) -> Path:
-    """The trainer_state.json of the last checkpoint: each holds the whole history up to it."""
-
-    def steps(path: Path) -> tuple[float, int]:
-        numbered = re.search(r"checkpoint-(\d+)$", path.parent.name)
-        try:
-            if path.stat().st_size < 64 * 2**20:
-                reached = json.loads(path.read_bytes()).get("global_step")
-                if isinstance(reached, (int, float)):
-                    return float(reached), -len(path.parts)
-        except (OSError, ValueError, AttributeError, RecursionError):
-            pass
-        return float(numbered[1]) if numbered else -1.0, -len(path.parts)
-
-    return max(paths, key=steps)
+def _reached(path: Path) -> tuple[float, int]:
+    """The step of a checkpoint's trainer_state.json, which holds the whole history up to it."""
+    numbered = re.search(r"checkpoint-(\d+)$", path.parent.name)
+    try:
+        if path.stat().st_size < 64 * 2**20:
+            reached = json.loads(path.read_bytes()).get("global_step")
+            if isinstance(reached, (int, float)):
+                return float(reached), -len(path.parts)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        pass
+    return float(numbered[1]) if numbered else -1.0, -len(path.parts)
 
 
-def _newest_version(paths: Sequence[Path]) -> Path:
-    """The metrics.csv of the highest version_N, as Lightning counts."""
-
-    def version(path: Path) -> tuple[int, float]:
-        numbered = re.search(r"version_(\d+)$", path.parent.name)
-        return int(numbered[1]) if numbered else -1, path.stat().st_mtime
-
-    return max(paths, key=version)
+def _version(path: Path) -> tuple[int, float]:
+    """The number of the metrics.csv's version_N, as Lightning counts."""
+    numbered = re.search(r"version_(\d+)$", path.parent.name)
+    return int(numbered[1]) if numbered else -1, path.stat().st_mtime
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind(what="trainer_state.json", name=re.compile(r"trainer_state\.json"), latest=_furthest),
+    Kind(what="trainer_state.json", name=re.compile(r"trainer_state\.json"), order=_reached),
     Kind(what="W&B run", name=re.compile(r"run-\w+\.wandb")),
-    Kind(what="metrics.csv", name=re.compile(r"metrics\.csv"), latest=_newest_version),
+    Kind(what="metrics.csv", name=re.compile(r"metrics\.csv"), order=_version),
     Kind(what="mmcv or MMEngine log", name=re.compile(r".*\.log\.json|scalars\.json|\d{8}_\d{6}\.json")),
     Kind(what="Sacred info.json", name=re.compile(r"info\.json")),
     Kind(what="TensorBoard run", name=re.compile(r"events\.out\.tfevents\..*")),
@@ -97,16 +90,14 @@ def find(folder: Path) -> Found:
             for path in hits:
                 runs.setdefault(path.parent, []).append(path)
             return Found(what=kind.what, logs=tuple(tuple(sorted(files)) for files in runs.values()))
-        if kind.latest is not None and len(hits) > 1:
-            chosen = kind.latest(hits)
+        if kind.order is not None and len(hits) > 1:
+            chosen = max(hits, key=kind.order)
             note = f"The folder holds {len(hits)} files named {chosen.name}; the latest was read, {chosen}."
             return Found(what=kind.what, logs=((chosen,),), notes=(note,))
         return Found(what=kind.what, logs=tuple((hit,) for hit in hits))
     if own:
-        more = f" and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
-        names = f"{', '.join(map(str, own[:SHOWN]))}{more}"
-        which = f"1 run: {names}; name it" if len(own) == 1 else f"{len(own)} runs: {names}; name one of them"
-        raise InputError(f"{folder}: holds {which}.")
+        runs_here, which = ("1 run", "it") if len(own) == 1 else (f"{len(own)} runs", "one of them")
+        raise InputError(f"{folder}: holds {runs_here}: {listed([str(run) for run in own])}; name {which}.")
     looked = ", ".join(kind.what for kind in KINDS)
     raise InputError(
         f"{folder}: is not a run directory (it has no run.json), and holds no training log. Looked for: {looked}. Name the log "

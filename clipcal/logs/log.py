@@ -1,12 +1,15 @@
-"""What was read from a log: its gradient norms as series, and what the reader knows of how they were written."""
+"""What was read from a log: its gradient norms as series, and how they were written; and what a reader of one format is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipcal.logs.source import Source
 
 Floats = NDArray[np.float64]
 Window = Literal["last", "mean", "sample"]
@@ -48,3 +51,17 @@ class Log:
     after: bool | None = None
     notes: tuple[str, ...] = ()
     unit: Literal["step", "epoch"] = "step"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """``recognises`` looks at the content, never at the name, and is cheap; ``read`` may raise InputError.
+
+    ``title`` is the format as a person would say it, and ``norms`` says how its framework comes to write a gradient norm:
+    it completes "To have it logged, ..." where a log holds none.
+    """
+
+    title: str
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], Log]
+    norms: str

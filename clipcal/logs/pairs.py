@@ -1,11 +1,16 @@
-"""A line of text -> the names in it and their values, however the two are told apart (``loss: 7.1``, ``loss=7.1``, ``loss 7.1``)."""
+"""A line of text -> the names in it and their values, however the two are told apart (``loss: 7.1``, ``loss=7.1``, ``loss 7.1``);
+and the names -> which are kept as a row, and which tell its place or the threshold."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
+from clipcal.logs.names import NUMBER, kind_of, squashed
+from clipcal.logs.places import rank_of
 from clipcal.logs.shapes import THOUSANDS, Parts
-from clipcal.logs.values import NUMBER
 
 _WORD = r"(?!(?:nan|inf|infinity|none|null|info|debug|warning|warn|error)\b)[a-z](?:[\w/@-]|\.(?=\w))*"
 _VALUE = rf"(?:{THOUSANDS}|(?:tensor|np\.\w+|array)\([^()]{{1,60}}\)|{NUMBER})"
@@ -15,6 +20,11 @@ _PAIR = re.compile(
     rf"""(?P<value>{_VALUE})(?!\w|\.\w| ?%)"""
 )
 BOX = re.compile(rf"\s*[|│]\s*([\w/ .-]{{1,60}}?)\s*[|│]\s*({_VALUE})\s*[|│]\s*")
+# words of a sentence, and statistics of several norms
+_PROSE = re.compile(
+    r"(?i)quartile|quantile|percentile|(?:^|_)(?:to|at|of|the|than|above|over|by|with|exceeds?|if|when|threshold|max(?:imum)?)_"
+)
+_OF_A_LAYER = re.compile(r"\.\d+\.|\.(?:weight|bias)\b|\blayer")
 
 
 def parts_of(line: str) -> Parts:
@@ -37,3 +47,43 @@ def pairs_of(line: str) -> list[tuple[str, str]]:
 def plain(value: str) -> str:
     """A number without its thousands separators."""
     return value.replace(",", "") if "," in value and value[:1].isdigit() else value
+
+
+def norms_of(pairs: Sequence[tuple[str, str]]) -> set[str]:
+    """The names among the pairs that are those of a gradient norm."""
+    found = {name for name, _ in pairs if _is_norm(name)}
+    if found and all(name.lower() == "norm" for name in found):  # the bare word needs company
+        return found if any(kind_of(name) in ("loss", "step") for name, _ in pairs) else set()
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _is_norm(name: str) -> bool:
+    """Whether a name is that of a gradient norm, not of a layer's, nor words of a sentence."""
+    return kind_of(name) == "norm" and not _PROSE.search(squashed(name)) and not _OF_A_LAYER.search(name)
+
+
+def is_told(name: str) -> bool:
+    """Whether a name is one that a line is read for."""
+    return kind_of(name) != "other" or rank_of(name) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which of a line's names are kept as a row, and which tell the threshold or the place; ``norms``: one is a gradient norm."""
+
+    norms: bool
+    kept: tuple[int, ...]
+    thresholds: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def plan_of(names: tuple[str, ...]) -> Plan:
+    norms = norms_of([(name, "") for name in names])
+    return Plan(
+        norms=bool(norms),
+        kept=tuple(i for i, n in enumerate(names) if n in norms or kind_of(n) in ("loss", "lr")),
+        thresholds=tuple(i for i, n in enumerate(names) if kind_of(n) == "threshold"),
+        places=tuple(i for i, n in enumerate(names) if rank_of(n) is not None),
+    )

@@ -6,11 +6,10 @@ import re
 import warnings
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 TITLE = "text log read by --pattern"
 EXAMPLE = r"'step (?P<step>\d+).*gnorm (?P<norm>\S+)'"
@@ -29,10 +28,7 @@ def pattern_reader(pattern: str) -> Reader:
     that is no regular expression, and for other groups.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of what a future Python may read otherwise: nothing for the user to act on
+        with warnings.catch_warnings(action="ignore"):  # of what a future Python may read otherwise
             compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as e:
         at = getattr(e, "pos", None)
@@ -78,7 +74,14 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
             continue
         rows.add({_GROUPS[name]: value for name, value in values.items() if name != "step"}, step=values.get("step"))
     if not len(rows):
-        raise InputError(f"{source.path}: {_nothing(found_lines, norm_group)}{_shown(first_norm)}")
+        nothing = "--pattern matches none of its lines."
+        if found_lines:
+            nothing = (
+                f"--pattern matches {found_lines} lines, but its group {norm_group!r} holds no number in any of them. "
+                r"Let it match the number alone, as in (?P<norm>\S+)."
+            )
+        shown = first_norm if len(first_norm) <= 200 else first_norm[:197] + "..."
+        raise InputError(f"{source.path}: {nothing}{shown and f' The first line that names a norm: {shown}'}")
     if unread:
         rows.notes.append(
             f"{unread} of the {found_lines} lines that --pattern matches hold no number for the norm and were left out."
@@ -86,27 +89,11 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
     return rows.log(TITLE)
 
 
-def _nothing(found_lines: int, group: str) -> str:
-    if found_lines:
-        return (
-            f"--pattern matches {found_lines} lines, but its group {group!r} holds no number in any of them. "
-            r"Let it match the number alone, as in (?P<norm>\S+)."
-        )
-    return "--pattern matches none of its lines."
-
-
-def _shown(line: str) -> str:
-    return "" if not line else f" The first line that names a norm: {line if len(line) <= 200 else line[:197] + '...'}"
-
-
 def _number(text: str) -> float | None:
     """The number in a group, thousands separators and trailing punctuation left out."""
     text = text.strip()
-    plain = value_of(text)
-    if plain is not None:
+    if (plain := value_of(text)) is not None:
         return plain
     text = text.strip("'\"").rstrip(",;:|)]}")
     grouped = _THOUSANDS.fullmatch(text)
-    if grouped:
-        text = re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "")
-    return value_of(text)
+    return value_of(re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "") if grouped else text)

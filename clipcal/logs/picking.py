@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
+from clipcal.logs.choice import NO_CHOICE, LogChoice, listed
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
-from clipcal.logs.runs import Part, runs_of
 
 # "grad_norm_max" beside "grad_norm" or "grad_norm_last": of one gradient, over the steps that a line stands for
 _STATISTIC = re.compile(r"_(?:max|mean|avg|median)$")
 _LARGEST = "_max"
 LONG_ENOUGH = 50
 """Rows of a run, for it to be judged though a longer one stands before it."""
+RESTART = 0.1
+"""Steps that go back into the first tenth of a run start another one; further up, training was taken up from a checkpoint."""
 SHOWN = 20
+_PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +46,29 @@ class Picked:
     caveats: tuple[str, ...]
 
 
-def pick(log: Log, source: str, *, tag: str | None = None, run: int | None = None) -> Picked:
-    """``run`` counts from 1, or from the end where it is negative. Raises InputError, with what there is to choose from."""
-    series = _series(log, source, tag)
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One run: the rows of its series that count, in order, with ``redone`` rows left out that were trained once more
+    after a checkpoint was loaded, ``resumed`` times."""
+
+    rows: NDArray[np.int64]
+    resumed: int = 0
+    redone: int = 0
+
+
+def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
+    """Raises InputError, with what there is to choose from."""
+    series = _series(log, source, choice.tag)
     parts = runs_of(series)
-    at, why = _run(parts, source, run)
+    at, why = _run(parts, source, choice.run)
     part = parts[at]
     step, duplicates = _steps(series.step[part.rows])
     keep = ~duplicates
     norms = series.grad_norm[part.rows][keep]
-    every = _every(step[keep])
+    every = float(np.median(np.diff(step[keep]))) if keep.sum() > 2 else None
     caveats = [
         *why,
-        *_resumed(part),
+        *([_resumed(part)] if part.resumed else []),
         *_cadence(log, every, numbered=bool(np.isfinite(series.step[part.rows]).all())),
         *_clipping(log, series.tag, norms),
         *_largest(log, series.tag),
@@ -76,7 +90,12 @@ def pick(log: Log, source: str, *, tag: str | None = None, run: int | None = Non
 def _series(log: Log, source: str, tag: str | None) -> Series:
     named = [s for s in log.series if len(s)]
     if tag is not None:
-        return _tagged(named, source, tag)
+        for same in (lambda s: s.tag == tag, lambda s: squashed(s.tag) == squashed(tag), lambda s: tag in s.tag):
+            found = [s for s in named if same(s)]
+            if len(found) == 1:
+                return found[0]
+        hint = nearest(tag, [s.tag for s in named]) if len(named) <= SHOWN else f" Known here: {_listed(named)}."
+        raise InputError(f"{source}: has no gradient norm named {tag!r}.{hint}")
     if len(named) > 1:
         named = _obvious(named)
     if len(named) > 1:
@@ -85,15 +104,6 @@ def _series(log: Log, source: str, tag: str | None) -> Series:
             f"{_listed(named)}."
         )
     return named[0]
-
-
-def _tagged(named: Sequence[Series], source: str, tag: str) -> Series:
-    for same in (lambda s: s.tag == tag, lambda s: squashed(s.tag) == squashed(tag), lambda s: tag in s.tag):
-        found = [s for s in named if same(s)]
-        if len(found) == 1:
-            return found[0]
-    hint = nearest(tag, [s.tag for s in named]) if len(named) <= SHOWN else f" Known here: {_listed(named)}."
-    raise InputError(f"{source}: has no gradient norm named {tag!r}.{hint}")
 
 
 def _obvious(named: Sequence[Series]) -> list[Series]:
@@ -112,14 +122,13 @@ def _obvious(named: Sequence[Series]) -> list[Series]:
 def _largest(log: Log, tag: str) -> list[str]:
     wanted = squashed(tag).removesuffix("_last") + _LARGEST
     beside = [s.tag for s in log.series if squashed(s.tag) == wanted]
-    return (
-        [f"{beside[0]!r} beside it has the largest norm behind each line: see the spikes with --tag."] if beside else []
-    )
+    return [
+        f"{name!r} beside it has the largest norm behind each line: see the spikes with --tag." for name in beside[:1]
+    ]
 
 
 def _listed(named: Sequence[Series]) -> str:
-    shown = ", ".join(f"{s.tag[:80]!r} ({len(s)} rows)" for s in named[:SHOWN])
-    return shown + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+    return listed([f"{s.tag[:80]!r} ({len(s)} rows)" for s in named], most=SHOWN)
 
 
 def _run(parts: Sequence[Part], source: str, run: int | None) -> tuple[int, list[str]]:
@@ -158,16 +167,10 @@ def _steps(step: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     return (np.arange(1.0, size + 1), none) if 2 * repeated.sum() > size else (step, repeated)
 
 
-def _every(step: Floats) -> float | None:
-    return float(np.median(np.diff(step))) if len(step) > 2 else None
-
-
-def _resumed(part: Part) -> list[str]:
-    if not part.resumed:
-        return []
+def _resumed(part: Part) -> str:
     times = "once" if part.resumed == 1 else f"{part.resumed} times"
     left = f"; the {part.redone} rows that it trained again count as trained last" if part.redone else ""
-    return [f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."]
+    return f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."
 
 
 def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
@@ -181,20 +184,16 @@ def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
     unseen = 100 * (1 - 1 / every)
     share = f"{unseen:.0f}" if unseen < 99 else f"{math.floor(unseen * 10) / 10:g}"
     if log.window == "mean":
+        part = _PARTS.get(round(every), f"1/{round(every)}")
         return [
-            f"Each line is the mean over about {n} steps: a spike shows at {_part(every)} of its height, and single steps "
-            "spread more widely than these means."
+            f"Each line is the mean over about {n} steps: a spike shows at {part} of its height, and single steps spread more "
+            "widely than these means."
         ]
     thinned = ", thinned at random by the export" if log.window == "sample" else ""
     return [
         f"The log has one line in {n} steps{thinned}: it has not seen {share}% of the steps, nor the spikes among them. "
         "Log every step for a while to see them."
     ]
-
-
-def _part(every: float) -> str:
-    words = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
-    return words.get(round(every), f"1/{round(every)}")
 
 
 def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
@@ -210,3 +209,34 @@ def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
     acted = f"it acted on {share:.1%} of these lines" if share else "it acted on none of these lines"
     more = "; without it, norms may be larger" if share else ""
     return [f"The run was clipped at {log.max_norm:g} ({log.max_norm_from}): {acted}{more}."]
+
+
+def runs_of(series: Series) -> list[Part]:
+    """The runs of a series with at least one row; a run starts where the log says so, or where its steps go back."""
+    cuts = [0, *series.starts, len(series)]
+    found: list[Part] = []
+    for first, end in pairwise(cuts):
+        if end > first:
+            found += _by_steps(np.arange(first, end), series.step)
+    return found
+
+
+def _by_steps(rows: NDArray[np.int64], all_steps: NDArray[np.float64]) -> Iterator[Part]:
+    steps = all_steps[rows]
+    if not np.isfinite(steps).all():
+        yield Part(rows=rows)
+        return
+    start, resumes = 0, 0
+    keep = np.ones(len(rows), dtype=bool)
+    for back in [*(np.flatnonzero(np.diff(steps) < 0) + 1).tolist(), len(rows)]:
+        if back < len(rows):
+            low, high = steps[start], float(np.max(steps[start:back]))
+            if steps[back] > low + RESTART * (
+                high - low
+            ):  # taken up again: what was trained twice counts as it was trained last
+                keep[start:back] &= steps[start:back] < steps[back]
+                resumes += 1
+                continue
+        kept = keep[start:back]
+        yield Part(rows=rows[start:back][kept], resumed=resumes, redone=int((~kept).sum()))
+        start, resumes = back, 0

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
-from clipcal.logs.names import STEPS, squashed
-from clipcal.logs.values import value_of
+from clipcal.logs.names import STEPS, squashed, value_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +30,40 @@ class Place:
     bar: bool = False
 
 
-# mmcv: "Epoch [1][50/7330]"; MMEngine: "Epoch(train)  [1][  50/7330]", "Iter(train) [  50/80000]"
-_OPENMMLAB = re.compile(r"\bEpoch(?:\(train\))?\s*\[(\d+)\]\s*\[\s*(\d+)/(\d+)\]")
-_OPENMMLAB_ITER = re.compile(r"\bIter(?:\(train\))?\s*\[\s*(\d+)/(\d+)\]")
-# torchvision's and PyTorch's examples: "Epoch: [0][ 10/5005]"; timm: "Train: 0 [  50/1251 (  4%)]"
-_EPOCHS_FROM_0 = re.compile(r"\b(?:[Ee]poch:?\s*\[(\d+)(?:/\d+)?\]|Train: (\d+))[:,]?\s*\[\s*(\d+)/(\d+)\b")
-# Composer, above a block of values: "[epoch=2][batch=10/4800]:"
-_COMPOSER = re.compile(r"\s*(?:\[epoch=(\d+)(?:/\d+)?\])?\[batch=(\d+)(?:/(\d+))?\]:\s*")
-# WeNet: "TRAIN | Batch 4/203700 loss 12.6 ... rank 0", the epoch and how many batches of it
-_WENET = re.compile(r"\bTRAIN\b.{0,60}?\bBatch (\d+)/(\d+) loss ")
+_Form = tuple[str, re.Pattern[str], dict[str, Any]]
+# What a line has to hold, how it tells its place, and what is known of such lines. The words are looked for first: that is many
+# times faster than a search.
+_OPENMMLAB: Sequence[_Form] = (
+    # mmcv: "Epoch [1][50/7330]"; MMEngine: "Epoch(train)  [1][  50/7330]", "Iter(train) [  50/80000]"
+    (
+        "Epoch",
+        re.compile(r"\bEpoch(?:\(train\))?\s*\[(?P<epoch>\d+)\]\s*\[\s*(?P<it>\d+)/(?P<its>\d+)\]"),
+        {"within": True, "first": 1, "mean": True},
+    ),
+    ("Iter", re.compile(r"\bIter(?:\(train\))?\s*\[\s*(?P<it>\d+)/\d+\]"), {"mean": True}),
+)
+_FRAMEWORKS: Sequence[_Form] = (
+    # torchvision's and PyTorch's examples: "Epoch: [0][ 10/5005]"; timm: "Train: 0 [  50/1251 (  4%)]"
+    (
+        "poch",
+        re.compile(r"\b[Ee]poch:?\s*\[(?P<epoch>\d+)(?:/\d+)?\][:,]?\s*\[\s*(?P<it>\d+)/(?P<its>\d+)\b"),
+        {"within": True},
+    ),
+    ("Train: ", re.compile(r"\bTrain: (?P<epoch>\d+)[:,]?\s*\[\s*(?P<it>\d+)/(?P<its>\d+)\b"), {"within": True}),
+    # Composer, above a block of values: "[epoch=2][batch=10/4800]:"
+    (
+        "[batch=",
+        re.compile(r"^\s*(?:\[epoch=(?P<epoch>\d+)(?:/\d+)?\])?\[batch=(?P<it>\d+)(?:/(?P<its>\d+))?\]:\s*$"),
+        {},
+    ),
+    # WeNet: "TRAIN | Batch 4/203700 loss 12.6 ... rank 0", the epoch and how many batches of it
+    ("TRAIN", re.compile(r"\bTRAIN\b.{0,60}?\bBatch (?P<epoch>\d+)/(?P<it>\d+) loss "), {}),
+)
 # "Epoch:[4], Batch: [600]/[1327]", "Epoch 1/10 Batch 50/500", "epoch 3, batch 20, loss ..."
 _BATCH = re.compile(r"\b[Bb]atch(?:_idx)?\W{0,3}(\d+)\]?(?:\s?(?:/|of)\s?\[?(\d+))?(?!\.\d)")
 # PyTorch's first example and open_clip: "Train Epoch: 14 [41984/15007744 (0%)]" are samples
 _SAMPLES = re.compile(r"\bTrain(?: Epoch)?:? \d+ \[\s*\d+/\d+ \(")
-_BAR = re.compile(r"(\d+)/(\d+|\?) \[\d+:\d\d(?::\d\d)?<|^\s*(\d+)/(\d+) [━\[]")
+_BAR = re.compile(r"(?P<it>\d+)/(?:(?P<its>\d+)|\?) \[\d+:\d\d(?::\d\d)?<|^\s*(?P<at>\d+)/(?P<of>\d+) [━\[]")
 _BAR_EPOCH = re.compile(r"[Ee]poch\W{0,3}(\d+)")
 _OF = re.compile(r"(?<![\w/.:-])\[?\s?(\d+)\s?/\s?(\d+)\]?(?![\w/.-])")
 _LEADING = re.compile(r"\s*\[?(\d+)\]?\s?[:|,\])-]\s")
@@ -58,55 +78,45 @@ _PLURALS = frozenset(("steps", "updates", "iterations", "iters"))
 
 def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
     """Where a line stands; ``pairs`` are the names and values in it. None where it tells nothing."""
-    # the words are looked for first: that is many times faster than a search
-    found = _OPENMMLAB.search(line) if "Epoch" in line else None
-    if found:
-        return Place(it=float(found[2]), its=float(found[3]), epoch=float(found[1]), within=True, first=1, mean=True)
-    found = _OPENMMLAB_ITER.search(line) if "Iter" in line else None
-    if found:
-        return Place(it=float(found[1]), mean=True)
+    told = _formed(line, _OPENMMLAB)
+    if told is not None:
+        return told
     bar = _BAR.search(line) if "/" in line and ("<" in line or "━" in line or "[" in line) else None
     named = _named(line, pairs)
     if named is not None:
         return replace(named, bar=True) if bar else named
-    found = _EPOCHS_FROM_0.search(line) if "poch" in line or "Train: " in line else None
-    if found:
-        return Place(it=float(found[3]), its=float(found[4]), epoch=float(found[1] or found[2]), within=True)
-    found = _COMPOSER.fullmatch(line) if "[batch=" in line else None
-    if found:
-        return Place(it=float(found[2]), its=_float(found[3]), epoch=_float(found[1]))
-    found = _WENET.search(line) if "TRAIN" in line else None
-    if found:
-        return Place(it=float(found[2]), epoch=float(found[1]))
-    if bar:
-        epoch_of_bar = _BAR_EPOCH.search(line[: bar.start()])
-        of = bar[2] or bar[4]
-        return Place(
+    told = _formed(line, _FRAMEWORKS)
+    if told is None and bar:
+        epoch = _BAR_EPOCH.search(line[: bar.start()])
+        told = Place(
+            it=float(bar["it"] or bar["at"]),
+            its=_float(bar["its"] or bar["of"]),
+            epoch=_float(epoch and epoch[1]),
             bar=True,
-            it=float(bar[1] or bar[3]),
-            its=None if of == "?" else float(of),
-            epoch=float(epoch_of_bar[1]) if epoch_of_bar else None,
         )
-    return _batch(line, pairs) if "atch" in line else None
-
-
-def _batch(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
-    """The batch of an epoch that a line names."""
-    found = _BATCH.search(line)
-    epoch = _epoch(line, pairs)
-    if not found or epoch is None:
+    if told is not None:
+        return told
+    found = _BATCH.search(line) if "atch" in line else None
+    if not found:
         return None
-    return Place(it=float(found[1]), its=_float(found[2]), epoch=epoch)
+    epochs = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
+    of = _BAR_EPOCH.search(line)
+    at = next((v for v in epochs if v is not None and v % 1 == 0), _float(of and of[1]))
+    return None if at is None else Place(it=float(found[1]), its=_float(found[2]), epoch=at)
+
+
+def _formed(line: str, forms: Sequence[_Form]) -> Place | None:
+    """By the first of the forms that the line has."""
+    for word, form, facts in forms:
+        found = form.search(line) if word in line else None
+        if found:
+            at: dict[str, Any] = {name: _float(text) for name, text in found.groupdict().items()}
+            return Place(**at, **facts)
+    return None
 
 
 def _float(text: str | None) -> float | None:
     return None if text is None else float(text)
-
-
-def _epoch(line: str, pairs: Sequence[tuple[str, str]]) -> float | None:
-    named = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
-    found = _BAR_EPOCH.search(line)
-    return next((v for v in named if v is not None and v % 1 == 0), float(found[1]) if found else None)
 
 
 def guessed_place(line: str) -> Place | None:
@@ -116,7 +126,7 @@ def guessed_place(line: str) -> Place | None:
     found = _OF.search(line[:150])
     if found:
         epoch = _BAR_EPOCH.search(line[: found.start()])
-        return Place(it=float(found[1]), its=float(found[2]), epoch=float(epoch[1]) if epoch else None, guess=True)
+        return Place(it=float(found[1]), its=float(found[2]), epoch=_float(epoch and epoch[1]), guess=True)
     found = _LEADING.match(line)
     return Place(it=float(found[1]), guess=True) if found else None
 

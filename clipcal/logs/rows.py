@@ -7,19 +7,18 @@ import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from clipcal.logs.log import Floats, Log, Series
-from clipcal.logs.names import STEPS, kind_of, squashed
-from clipcal.logs.values import EMPTY, value_of
+from clipcal.logs.names import EMPTY, STEPS, kind_of, squashed, value_of
 
 MAX_NAMES = 2_000
 """Norms, losses and rates that one log may name: what has more has made them up."""
 _RANK = {name: i for i, name in enumerate(STEPS)}
-_USUAL_LOSSES = (
+_USUAL_LOSSES = [
     "loss",
     "train_loss",
     "training_loss",
@@ -33,7 +32,7 @@ _USUAL_LOSSES = (
     "avg_loss",
     "global_avg_loss",
     "mean_loss",
-)
+]
 _STEM = {
     "norm": re.compile(r"grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|total_norm|norm"),
     "loss": re.compile(r"loss|cost"),
@@ -41,12 +40,8 @@ _STEM = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """The values of one name, and the rows that they stand in."""
-
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+_Column = tuple["array[int]", "array[float]"]
+"""The rows that the values of one name stand in, and the values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +65,11 @@ class Rows:
         self._columns: dict[str, dict[str, _Column]] = {"norm": {}, "loss": {}, "lr": {}}
         self._steps = array("d")
         self._starts: list[int] = []
+        self._launched = False
+        self._lowest, self._compared = math.inf, 0  # of the first so many steps
         self._threshold: tuple[str, float] | None = None
         self._num_odd = 0
-        self._first_odd = ""
+        self._first_odd = ""  # as a note shows it
         self.notes: list[str] = []
 
     def __len__(self) -> int:
@@ -100,20 +97,23 @@ class Rows:
                 values.append(value)
                 kept = True
             elif raw.__class__ is str and name in self._columns["norm"] and raw.strip().lower() not in EMPTY:
-                self._odd(name, raw, line)
+                where = "" if line is None else f", in line {line}"
+                self._first_odd = self._first_odd or f"{raw.strip()[:40]!r}{where} ({name[:60]})"
+                self._num_odd += 1
         for name in plan.thresholds:
             value = value_of(row[name])
             if value is not None:
                 self._threshold = (name, value)
         if not kept:
             return
-        if step is None:
-            for name in plan.steps:
-                raw = row[name]
-                value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
-                if value is not None and math.isfinite(value):
-                    step = value
-                    break
+        for name in plan.steps if step is None else ():
+            raw = row[name]
+            value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
+            if value is not None and math.isfinite(value):
+                step = value
+                break
+        if self._launched:
+            self._launch(step)
         self._steps.append(math.nan if step is None else step)
 
     def add_alike(self, rows: Sequence[dict[str, Any]], *, but: Sequence[str] = ()) -> bool:
@@ -139,17 +139,20 @@ class Rows:
         self._steps.extend(steps)
         return True
 
-    def _odd(self, name: str, raw: str, line: int | None) -> None:
-        self._num_odd += 1
-        if self._num_odd == 1:
-            self._first_odd = f"{raw.strip()[:40]!r}{'' if line is None else f', in line {line}'} ({name[:60]})"
+    def launched(self) -> None:
+        """The header stands here that a script writes whenever it is launched.
 
-    def _left_out(self) -> list[str]:
-        if not self._num_odd:
-            return []
-        if self._num_odd == 1:
-            return [f"1 norm is no number, and its row was left out: it is {self._first_odd}."]
-        return [f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."]
+        A launch whose first row stands at or below all steps before it started anew. Any other may have loaded a checkpoint:
+        the steps themselves tell, to whoever splits the series.
+        """
+        self._launched = True
+
+    def _launch(self, step: float | None) -> None:
+        later = (s for s in self._steps[self._compared :] if not math.isnan(s))
+        self._lowest = min(self._lowest, min(later, default=math.inf))
+        self._compared, self._launched = len(self._steps), False
+        if step is not None and step <= self._lowest < math.inf:
+            self.start_run()
 
     def start_run(self) -> None:
         """The log itself says that a run starts here."""
@@ -164,7 +167,7 @@ class Rows:
         """What the rows come to. ``facts`` are Log's other fields."""
         steps = np.array(self._steps)
         # names whose values were never numbers have made a column all the same
-        held = {kind: {n: c for n, c in columns.items() if c.rows} for kind, columns in self._columns.items()}
+        held = {kind: {n: c for n, c in columns.items() if c[0]} for kind, columns in self._columns.items()}
         norms = held["norm"]
         losses = _paired(norms, held["loss"], "loss")
         rates = _paired(norms, held["lr"], "lr")
@@ -172,7 +175,10 @@ class Rows:
         if self._threshold is not None:
             name, value = self._threshold
             known = {"max_norm": value if value > 0 else math.inf, "max_norm_from": name}
-        facts["notes"] = (*self.notes, *self._left_out(), *facts.get("notes", ()))
+        several = f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."
+        one = f"1 norm is no number, and its row was left out: it is {self._first_odd}."
+        odd = [several if self._num_odd > 1 else one] if self._num_odd else []
+        facts["notes"] = (*self.notes, *odd, *facts.get("notes", ()))
         return Log(
             format=format,
             series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),
@@ -190,12 +196,8 @@ class Rows:
                 steps.append(name)
             elif kind == "threshold":
                 thresholds.append(name)
-            elif kind != "other":
-                column = self._columns[kind].get(name)
-                if column is None and len(self._columns[kind]) < MAX_NAMES:
-                    column = self._columns[kind][name] = _Column()
-                if column is not None:
-                    columns.append((name, column.rows, column.values))
+            elif kind != "other" and (name in self._columns[kind] or len(self._columns[kind]) < MAX_NAMES):
+                columns.append((name, *self._columns[kind].setdefault(name, (array("q"), array("d")))))
         plan = _Plan(
             columns=tuple(columns),
             steps=tuple(sorted(steps, key=lambda name: _RANK[squashed(name)])),
@@ -206,13 +208,13 @@ class Rows:
         return plan
 
     def _series(self, tag: str, steps: Floats, loss: str | None, lr: str | None) -> Series:
-        column = self._columns["norm"][tag]
-        rows = np.array(column.rows, dtype=np.int64)
+        at, norms = self._columns["norm"][tag]
+        rows = np.array(at, dtype=np.int64)
         runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
         return Series(
             tag=tag,
             step=steps[rows],
-            grad_norm=np.array(column.values),
+            grad_norm=np.array(norms),
             loss=_beside(rows, steps, runs, self._columns["loss"].get(loss or "")),
             lr=_beside(rows, steps, runs, self._columns["lr"].get(lr or "")),
             starts=tuple(sorted({int(np.searchsorted(rows, s)) for s in self._starts} - {0, len(rows)})),
@@ -224,22 +226,20 @@ def _beside(rows: Any, steps: Floats, runs: Any, column: _Column | None) -> Floa
     if column is None:
         return np.full(len(rows), np.nan)
     own = np.full(len(steps), np.nan)
-    at = np.array(column.rows, dtype=np.int64)
-    own[at] = np.array(column.values)
+    at = np.array(column[0], dtype=np.int64)
+    own[at] = np.array(column[1])
     found: Floats = own[rows]
     there = np.zeros(len(steps), dtype=bool)
     there[at] = True
     missing = np.flatnonzero(~there[rows] & np.isfinite(steps[rows]))
     if missing.size:
         by_step: dict[tuple[int, float], list[int]] = {}
-        for r in at:
-            by_step.setdefault((int(runs[r]), float(steps[r])), []).append(int(r))
-        for i in missing:
-            same = by_step.get((int(runs[rows[i]]), float(steps[rows[i]])))
-            if same:
-                k = bisect.bisect(same, int(rows[i]))
-                near = min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - int(rows[i])))
-                found[i] = own[near]
+        for r in at.tolist():
+            by_step.setdefault((int(runs[r]), float(steps[r])), []).append(r)
+        for i, row in zip(missing, rows[missing].tolist(), strict=True):
+            if same := by_step.get((int(runs[row]), float(steps[row]))):
+                k = bisect.bisect(same, row)
+                found[i] = own[min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - row))]
     return found
 
 

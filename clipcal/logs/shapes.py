@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from clipcal.logs.values import NUMBER
+from clipcal.logs.names import NUMBER
 
 THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])"
 _ANY = rf"(?:{THOUSANDS}|{NUMBER})"
@@ -23,10 +22,8 @@ Parts = Sequence[tuple[str, tuple[int, int], tuple[int, int]]]
 """Each name of a line, where it stands, and where its value stands."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shape:
-    match: Callable[[str], re.Match[str] | None]
-    names: tuple[str, ...]
+_Shape = tuple[Callable[[str], re.Match[str] | None], tuple[str, ...]]
+"""What matches lines of a shape, with a group for each wanted value, and the names of these."""
 
 
 class Shapes:
@@ -45,22 +42,22 @@ class Shapes:
 
     def pairs(self, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The wanted names in a line, and their values as they stand there."""
-        for i, shape in enumerate(self._shapes):
-            found = shape.match(line)
-            if found:
+        for i, (match, names) in enumerate(self._shapes):
+            if found := match(line):
                 self._hits += 1
                 if i:
                     self._shapes.insert(0, self._shapes.pop(i))
-                return shape.names, found.groups()
+                return names, found.groups()
         parts = self._parse(line)
-        wanted = [(name, line[start:end]) for name, _, (start, end) in parts if self._wanted(name)]
+        wanted = [(name, span) for name, _, span in parts if self._wanted(name)]
+        names = tuple(name for name, _ in wanted)
         if self._made < _SLACK + self._hits // _HITS:
             self._made += 1
             pattern = _pattern(line, parts, self._wanted)
             if pattern is not None:
-                self._shapes.insert(0, _Shape(match=re.compile(pattern).fullmatch, names=tuple(n for n, _ in wanted)))
+                self._shapes.insert(0, (re.compile(pattern).fullmatch, names))
                 del self._shapes[_AT_ONCE:]
-        return tuple(name for name, _ in wanted), tuple(value for _, value in wanted)
+        return names, tuple(line[start:end] for _, (start, end) in wanted)
 
 
 def _pattern(line: str, parts: Parts, wanted: Callable[[str], bool]) -> str | None:

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from clipcal.logs.names import kind_of
+from clipcal.logs.names import EMPTY, kind_of, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import EMPTY, value_of
 
 _MAX_CELL_LINES = 100
 _LOOK = 40  # lines in which the header has to be, and a row below it
@@ -70,17 +69,13 @@ def _fits(header: Sequence[str], below: Sequence[str], delimiter: str | None) ->
     if delimiter is not None and len(header) < 2:
         return False
     rows = [_cells(line, delimiter) for line in below]
-    if delimiter is None:  # many a text has a line of words above a line with numbers
-        full = [row for row in rows if len(row) == len(header)]
-        return (
-            any(kind_of(name) == "norm" for name in header)
-            and len(full) >= 0.5 * len(rows) > 0
-            and all(value_of(c) is not None or c.lower() in EMPTY for row in full for c in row)
-        )
     full = [row for row in rows if len(row) == len(header)]
-    return len(full) >= 0.5 * len(rows) and any(
-        value_of(_number(cell, delimiter)) is not None for row in full for cell in row
-    )
+    if len(full) < 0.5 * len(rows) or not full:
+        return False
+    if delimiter is None:  # many a text has a line of words above a line with numbers
+        numbers = all(value_of(c) is not None or c.lower() in EMPTY for row in full for c in row)
+        return numbers and any(kind_of(name) == "norm" for name in header)
+    return any(value_of(_number(cell, delimiter)) is not None for row in full for cell in row)
 
 
 def _uncommented(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import json
 import re
@@ -64,7 +65,12 @@ class Source:
     @cached_property
     def head(self) -> bytes:
         """The first megabyte, decompressed."""
-        return next(self._chunks(), b"")
+        return next(self.chunks(), b"")
+
+    @cached_property
+    def opening(self) -> bytes:
+        """The first byte that is no blank."""
+        return self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
 
     @cached_property
     def is_text(self) -> bool:
@@ -117,14 +123,12 @@ class Source:
         that was restarted fifty times come to less. Kept, as every format is looked for in it."""
         found: list[bytes] = []
         left = _EARLY
-        try:
+        with contextlib.suppress(InputError):  # unreadable further on: whoever reads the file says so
             for block in self.blocks():
                 found.append(block)
                 left -= len(block) + 1
                 if left < 0:
                     break
-        except InputError:  # unreadable further on: whoever reads the file says so
-            pass
         return tuple(found)
 
     @cached_property
@@ -148,11 +152,10 @@ class Source:
     @cached_property
     def document(self) -> Any:
         """The file as one JSON document, None where it is none (JSON lines are none)."""
-        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if start not in (b"{", b"["):
+        if self.opening not in (b"{", b"["):
             return None
         first, _, more = self.head.lstrip().partition(b"\n")
-        if more.lstrip()[:1] == b"{" and start == b"{" and _parses(first):
+        if more.lstrip()[:1] == b"{" and self.opening == b"{" and is_object(first):
             return None
         data = self.whole()
         try:
@@ -162,6 +165,13 @@ class Source:
         except ValueError as e:
             self.fault = e if isinstance(e, json.JSONDecodeError) else None
             return None
+
+    @property
+    def known_document(self) -> Any:
+        """``document``, and None too where it is too large or nested too deeply."""
+        with contextlib.suppress(InputError):
+            return self.document
+        return None
 
     def whole(self) -> bytes:
         """All bytes, decompressed. Raises InputError above 256 MiB."""
@@ -176,23 +186,20 @@ class Source:
                 )
         return b"".join(parts)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes, decompressed, a megabyte at a time."""
-        return self._chunks()
-
     def _utf8(self) -> Iterator[bytes]:
         encoding = next((name for bom, name in _BOMS if self.head.startswith(bom)), None)
         if encoding is None:
-            yield from self._chunks()
+            yield from self.chunks()
             return
         decoder = codecs.getincrementaldecoder(encoding)("replace")
         first = True
-        for chunk in self._chunks():
+        for chunk in self.chunks():
             text = decoder.decode(chunk)
             yield (text.lstrip("\ufeff") if first else text).encode()
             first = False
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, decompressed, a megabyte at a time."""
         read = 0
         try:
             with self.path.open("rb") as raw:
@@ -214,7 +221,8 @@ class Source:
             raise InputError(f"{self.path}: cannot be read ({e.strerror or e}). Name a training log.") from None
 
 
-def _parses(line: bytes) -> bool:
+def is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object, whole."""
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Reader
 from clipcal.logs.readers import (
     coqui,
     delimited,
@@ -29,33 +29,11 @@ from clipcal.logs.readers import (
     wandb_run,
 )
 
-READERS: tuple[Reader, ...] = (
-    # known by their first bytes
-    tensorboard.READER,
-    wandb_run.READER,
-    parquet.READER,
-    # JSON documents
-    huggingface.READER,
-    tensorboard_json.READER,
-    sacred.READER,
-    json_columns.READER,
-    # JSON lines; fairseq's may stand in any text
-    fairseq.READER,
-    mmcv.READER,
-    epochs.READER,
-    # text
-    marian.READER,
-    llmc.READER,
-    coqui.READER,
-    swin.READER,
-    megatron.READER,
-    espnet.READER,
-    parlai.READER,
-    huggingface_console.READER,
-    metriclogger.READER,
-    # whatever names its values
-    jsonlines.READER,
-    lightning.READER,
-    delimited.READER,
-    keyed.READER,
+_BY_FIRST_BYTES = (tensorboard, wandb_run, parquet)
+_JSON_DOCUMENTS = (huggingface, tensorboard_json, sacred, json_columns)
+_JSON_LINES = (fairseq, mmcv, epochs)  # fairseq's may stand in any text
+_TEXT = (marian, llmc, coqui, swin, megatron, espnet, parlai, huggingface_console, metriclogger)
+_WHATEVER_NAMES_ITS_VALUES = (jsonlines, lightning, delimited, keyed)
+READERS: tuple[Reader, ...] = tuple(
+    module.READER for module in (*_BY_FIRST_BYTES, *_JSON_DOCUMENTS, *_JSON_LINES, *_TEXT, *_WHATEVER_NAMES_ITS_VALUES)
 )

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcal.errors import InputError, nearest_path
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.answer import Choice, Method, Reading, Recommendation
 from clipcal.recommendation.calibration import last_run, recommend
 from clipcal.recommendation.guarding import guard_of, needs_guard
@@ -78,14 +79,13 @@ class Evidence:
         return replace(answer, reasons=(*answer.reasons, *reasons), caveats=(*answer.caveats, *caveats))
 
 
-def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None) -> Evidence:
+def load(path: Path, choice: LogChoice = NO_CHOICE) -> Evidence:
     """Read a run directory, a trace by itself, or any training log; ``-`` is a log on standard input.
 
-    ``tag``, ``run`` and ``pattern`` choose within a log: one of several norms, one of several runs that were appended, and
-    where a line of text holds its norm. Raises InputError.
+    ``choice`` is made within a log, and not in a run of clipcal's own. Raises InputError.
     """
     if str(path) == "-":
-        return _of_stream(sys.stdin.buffer, tag, run, pattern)
+        return _of_stream(sys.stdin.buffer, choice)
     if not os.path.lexists(path):
         hint = nearest_path(path, {*path.parent.glob("*"), *runs_near(path)}, listed=0)
         raise InputError(
@@ -95,8 +95,8 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         what = "the record of a run" if path.name == "run.json" else "a part of a run"
         raise InputError(f"{path}: is {what}, and holds no norms by itself; name its directory, {path.parent}.")
     if not is_run(path) and not (path.is_file() and is_trace(path)):
-        return _of_log(path, tag, run, pattern)
-    if tag is not None or run is not None or pattern is not None:
+        return _of_log(path, choice)
+    if choice != NO_CHOICE:
         raise InputError(
             f"{path}: --tag, --run and --pattern choose within a training log, and this is a run of clipcal's own."
         )
@@ -112,7 +112,7 @@ def load(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
     return _counted(Evidence(source=str(path), trace=trace, norms=trace.grad_norm, caveats=tuple(caveats)))
 
 
-def _of_stream(stream: BinaryIO, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
+def _of_stream(stream: BinaryIO, choice: LogChoice) -> Evidence:
     """A log from a pipe, put into a temporary file first: a format is told by looking twice."""
     with tempfile.NamedTemporaryFile(prefix="clipcal-") as f:
         try:
@@ -123,17 +123,18 @@ def _of_stream(stream: BinaryIO, tag: str | None, run: int | None, pattern: str 
                 f"Standard input cannot be kept in {f.name} ({e.strerror}). Save the log to a file."
             ) from None
         try:
-            evidence = _of_log(Path(f.name), tag, run, pattern)
+            evidence = _of_log(Path(f.name), choice)
         except InputError as e:
             raise InputError(str(e).replace(f.name, STREAM)) from None
     return replace(evidence, source=STREAM)
 
 
-def _of_log(path: Path, tag: str | None, run: int | None, pattern: str | None) -> Evidence:
-    from clipcal.logs import pick, read_log
+def _of_log(path: Path, choice: LogChoice) -> Evidence:
+    from clipcal.logs.picking import pick
+    from clipcal.logs.reading import read_log
 
-    log = read_log(path, pattern=pattern)
-    picked = pick(log, str(path), tag=tag, run=run)
+    log = read_log(path, pattern=choice.pattern)
+    picked = pick(log, str(path), choice)
     rows = len(picked.grad_norm)
     unknown = np.full(rows, np.nan)
     scaled = scaled_caveat(picked.grad_norm)

@@ -18,7 +18,7 @@ from nursery import PYTHON
 from clipcal import snippet
 from clipcal.cli.main import app
 from clipcal.frameworks.snippets import SNIPPETS
-from clipcal.logs import READERS
+from clipcal.logs.table import READERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

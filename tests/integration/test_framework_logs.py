@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from clipcal.logs.log import Log, Series
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader, Series
 from clipcal.logs.readers import huggingface, huggingface_console, jsonlines, lightning, mmcv
 from clipcal.logs.source import Source
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import Clipcal, Project, snapshot
 
-from clipcal.logs import READERS
+from clipcal.logs.table import READERS
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)

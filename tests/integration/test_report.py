@@ -141,8 +141,12 @@ def test_nothing_of_a_run_becomes_markup(spikes: Path, clipcal: Clipcal) -> None
 def test_whatever_the_norms_are(tmp_path: Path, clipcal: Clipcal, norms: np.ndarray) -> None:
     make_run(tmp_path / "run", norms, np.full(norms.size, np.nan))
     found = page(clipcal, tmp_path / "run")
-    assert found.data["course"]["losses"] is None
-    assert "max_norm" in found.texts[0] or any("no threshold" in t or "max_norm" in t for t in found.texts)
+    course, threshold = found.data["course"], clipcal("recommend", tmp_path / "run", "--json").json()["max_norm"]
+    assert course["losses"] is None
+    np.testing.assert_allclose(numbers(course["norms"]), np.where(norms == 0, np.nan, norms), rtol=1e-6)  # no logarithm
+    assert course["maxNorm"] == threshold
+    assert ("no threshold" in found.texts) == (threshold is None)
+    assert (f"max_norm {threshold or 0:g}" in found.texts) == (threshold is not None)
 
 
 def test_100_000_steps_stay_small(tmp_path: Path, clipcal: Clipcal) -> None:

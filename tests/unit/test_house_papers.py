@@ -15,7 +15,7 @@ from clipcal import __version__
 ROOT = Path(__file__).parents[2]
 PAPERS = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 FOLDERS = "clipcal|tests|docs|benchmarks|configs|sample_models"
-PLACEHOLDERS = ("clipcal/logs/yourformat.py", "sample_models/NAME.py", "configs/NAME.yaml")
+PLACEHOLDERS = ("clipcal/logs/readers/yourformat.py", "sample_models/NAME.py", "configs/NAME.yaml")
 
 
 def text_of(name: str) -> str:

@@ -5,73 +5,64 @@ from __future__ import annotations
 import json
 import re
 
-from clipcal.logs.beside import text_beside
-from clipcal.logs.early import early_line
-from clipcal.logs.launches import Launches
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
-from clipcal.logs.rows import Rows
+from clipcal.logs.in_use import TOLD, text_beside
+from clipcal.logs.lines import LineLog
+from clipcal.logs.names import value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
-
-TITLE = "Coqui TTS trainer log"
-
-_STEP = re.compile(r"-->\s+(?:TIME: .*?-- )?STEP: \d+/-?\d+ -- GLOBAL_STEP: (\d+)")
-# "     | > grad_norm_0: 4.31234  (4.22535)": the value of this step, and the mean since the epoch began
-_VALUE = re.compile(r"\s*\| > ([\w./ -]{1,100}?):\s*(\S.*?)\s*(?:\s\([^()]*\)?)?\s*")
-_START = re.compile(r"\s*> Training Environment\s*:")
 
 
-def _recognises(source: Source) -> bool:
-    return early_line(source, b"GLOBAL_STEP:", _STEP.search)
+class _Coqui(LineLog):
+    title = "Coqui TTS trainer log"
+    norms = "set grad_clip in its config.json, high enough never to clip (with 0 its trainer computes no norm), and print_step to 1"
+    words = ("GLOBAL_STEP:",)
+    trained = re.compile(r"-->\s+(?:TIME: .*?-- )?STEP: \d+/-?\d+ -- GLOBAL_STEP: (\d+)")
+    # "     | > grad_norm_0: 4.31234  (4.22535)": the value of this step, and the mean since the epoch began
+    value = re.compile(r"\s*\| > ([\w./ -]{1,100}?):\s*(\S.*?)\s*(?:\s\([^()]*\)?)?\s*")
+    start = re.compile(r"^\s*> Training Environment\s*:")
+    window = "last"
+    after = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._block: dict[str, str] = {}
+        self._step: float | None = None
 
-def _read(source: Source) -> Log:
-    rows = Rows()
-    launches = Launches(rows)
-    block: dict[str, str] = {}
-    step: float | None = None
-    for line in source.lines():
-        found = _STEP.search(line[:1_000])
-        value = None if found or step is None else _VALUE.fullmatch(line[:1_000])
+    def line(self, line: str) -> None:
+        found = self.found(line) if self.words[0] in line else None
+        value = None if found or self._step is None else self.value.fullmatch(line[:1_000])
         if value:
-            block[value[1]] = value[2]
-            continue
-        # Any other line ends a block; a blank one may stand inside it, where a launcher put it
-        if step is not None and (line.strip() or found):
-            launches.add(block, step=step)
-            block, step = {}, None
+            self._block[value[1]] = value[2]
+            return
+        if line.strip():  # a blank line may stand inside a block, where a launcher put it; any other ends it
+            self._flush()
         if found:
-            step = float(found[1])
-        elif _START.match(line):
-            launches.launched()
-    if step is not None:
-        launches.add(block, step=step)
-    _threshold(rows, text_beside(source, "config.json"))
-    return rows.log(TITLE, window="last", after=False)
+            self._step = float(found[1])
+        else:
+            self.other(line)
+
+    def _flush(self) -> None:
+        if self._step is not None:
+            self.rows.add(self._block, step=self._step)
+            self._block, self._step = {}, None
+
+    def ended(self, source: Source) -> None:
+        """The trainer copies its config beside its log; ``grad_clip`` is a number, or one for each optimizer."""
+        self._flush()
+        told = TOLD["coqui"]
+        try:
+            found = json.loads(text_beside(source, told.files[0]))
+        except (ValueError, RecursionError):
+            return
+        clip = found.get(told.keys[0]) if isinstance(found, dict) else None
+        each = [value_of(v) for v in clip] if isinstance(clip, list) else [value_of(clip)]
+        known = {v for v in each if v is not None}
+        if len(known) == 1:
+            self.rows.threshold("grad_clip in config.json", known.pop())
+        elif known:
+            self.rows.notes.append(
+                f"Its config.json clips each optimizer at a threshold of its own, grad_clip: {each}; "
+                "they belong to grad_norm_0, grad_norm_1 and so on."
+            )
 
 
-def _threshold(rows: Rows, config: str) -> None:
-    """``grad_clip`` of the config that the trainer copies beside its log: a number, or one for each optimizer."""
-    try:
-        found = json.loads(config)
-    except (ValueError, RecursionError):
-        return
-    clip = found.get("grad_clip") if isinstance(found, dict) else None
-    each = [value_of(v) for v in clip] if isinstance(clip, list) else [value_of(clip)]
-    known = {v for v in each if v is not None}
-    if len(known) == 1:
-        rows.threshold("grad_clip in config.json", known.pop())
-    elif known:
-        rows.notes.append(
-            f"Its config.json clips each optimizer at a threshold of its own, grad_clip: {each}; "
-            "they belong to grad_norm_0, grad_norm_1 and so on."
-        )
-
-
-READER = Reader(
-    title=TITLE,
-    recognises=_recognises,
-    read=_read,
-    norms="set grad_clip in its config.json, high enough never to clip (with 0 its trainer computes no norm), and print_step to 1",
-)
+READER = _Coqui.reader()

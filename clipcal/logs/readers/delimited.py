@@ -7,21 +7,17 @@ W&B heads a column ``RUN - train/grad_norm`` and writes the least and largest va
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from clipcal.logs.log import Log, Series
-from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.readers.tensorboard_json import exported
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 _TITLE = "table with a header (CSV, TSV)"
 _TENSORBOARD = ("wall time", "step", "value")
@@ -31,10 +27,6 @@ _AGAIN = re.compile(r" \(\d+\)$")
 _NAMED, _VALUE = ("tag", "name", "metric", "key"), "value"
 
 
-def _recognises(source: Source) -> bool:
-    return sheet_of(source) is not None
-
-
 def _read(source: Source) -> Log:
     sheet = sheet_of(source)
     assert sheet is not None
@@ -42,34 +34,29 @@ def _read(source: Source) -> Log:
     if tuple(small) == _TENSORBOARD:
         points = ((row[1], row[2]) for _, row in records(source, sheet) if row is not None)
         return exported(source.path, "TensorBoard CSV export", points)
-    if _VALUE in small and any(name in small for name in _NAMED):
-        return _read_long(source, sheet)
     if any(name.endswith(_BOUNDS) for name in sheet.header):
         return _read_wandb(source, sheet)
-    return _read_wide(source, sheet)
+    long = _VALUE in small and any(name in small for name in _NAMED)
+    return _read_long(source, sheet, small) if long else _read_wide(source, sheet, small)
 
 
-def _read_wide(source: Source, sheet: Sheet) -> Log:
+def _read_wide(source: Source, sheet: Sheet, small: list[str]) -> Log:
     rows = Rows()
     # without a step, a column of epochs numbers the rows, if every row is another
     stepless = not any(kind_of(name) == "step" for name in sheet.header)
-    at = next((i for i, name in enumerate(sheet.header) if name.lower() in ("epoch", "epochs")), None)
+    at = next((i for i, name in enumerate(small) if name in ("epoch", "epochs")), None) if stepless else None
     for line, cells in records(source, sheet):
         if cells is None:
             rows.start_run()
         else:
-            epoch = value_of(cells[at]) if stepless and at is not None else None
+            epoch = None if at is None else value_of(cells[at])
             rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
     log = rows.log(_TITLE)
-    if not stepless or at is None:
+    if at is None:
         return log
-    if all(_one_an_epoch(series) for series in log.series):
+    if all(a != b and a == int(a) for series in log.series for a, b in pairwise(series.step) if not np.isnan(a)):
         return replace(log, unit="epoch")
     return replace(log, series=tuple(replace(s, step=np.full(len(s), np.nan)) for s in log.series))
-
-
-def _one_an_epoch(series: Series) -> bool:
-    return all(a != b and a == int(a) for a, b in pairwise(series.step) if not np.isnan(a))
 
 
 def _read_wandb(source: Source, sheet: Sheet) -> Log:
@@ -93,20 +80,13 @@ def _read_wandb(source: Source, sheet: Sheet) -> Log:
             continue
         for run, columns in runs.items():
             rows[run].add({name: cells[i] for i, name in (shared | columns).items()}, line=line)
-    logs = {run: r.log("W&B CSV export") for run, r in rows.items()}
-    series = [
-        replace(s, tag=f"{run}{_OF_RUN}{s.tag}" if len(runs) > 1 else s.tag)
-        for run, log in logs.items()
-        for s in log.series
-    ]
-    return Log(
-        format="W&B CSV export", series=tuple(series), notes=tuple(n for log in logs.values() for n in log.notes)
-    )
+    logs = {f"{run}{_OF_RUN}" if len(runs) > 1 else "": r.log("W&B CSV export") for run, r in rows.items()}
+    series = tuple(replace(s, tag=of_run + s.tag) for of_run, log in logs.items() for s in log.series)
+    return Log(format="W&B CSV export", series=series, notes=tuple(n for log in logs.values() for n in log.notes))
 
 
-def _read_long(source: Source, sheet: Sheet) -> Log:
+def _read_long(source: Source, sheet: Sheet, small: list[str]) -> Log:
     """A row per value: ``step,tag,value``, as MLflow and TensorBoard's data frames have it."""
-    small = [name.lower() for name in sheet.header]
     name_at, value_at = next(small.index(n) for n in _NAMED if n in small), small.index(_VALUE)
     others = [(i, n) for i, n in enumerate(sheet.header) if i not in (name_at, value_at)]
     run_at = next((small.index(n) for n in ("run", "run_id", "run_uuid", "run_name") if n in small), None)
@@ -118,17 +98,13 @@ def _read_long(source: Source, sheet: Sheet) -> Log:
         if run_at is not None and cells[run_at] != run:
             run = cells[run_at]
             rows.start_run()
-        rows.add(_with(cells, others, cells[name_at], cells[value_at]), line=line)
+        rows.add({n: cells[i] for i, n in others} | {cells[name_at]: cells[value_at]}, line=line)
     return rows.log(_TITLE)
-
-
-def _with(cells: Sequence[str], others: Sequence[tuple[int, str]], name: str, value: str) -> dict[str, Any]:
-    return {n: cells[i] for i, n in others} | {name: value}
 
 
 READER = Reader(
     title=_TITLE,
-    recognises=_recognises,
+    recognises=lambda source: sheet_of(source) is not None,
     read=_read,
     norms="write what torch.nn.utils.clip_grad_norm_ returns into a column grad_norm, beside step and loss",
 )

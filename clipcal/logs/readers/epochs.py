@@ -5,17 +5,14 @@ Their MetricLogger gives the mean over the epoch of what ``clip_grad_norm_`` ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
-from clipcal.logs.readers.jsonlines import Objects, told, whole_epoch
+from clipcal.logs.readers.jsonlines import Objects, counts_epochs, told, whole_epoch
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
@@ -25,25 +22,11 @@ OVERFLOWN = (
 )
 
 
-def _recognises(source: Source) -> bool:
-    epochs = list(_epochs(told(source)))
-    return bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
-
-
-def _epochs(rows: Iterator[dict[str, Any]]) -> Iterator[float | None]:
-    """The epochs of rows with training statistics; None for a row that has a step too."""
-    for row in rows:
-        kinds = {kind_of(name) for name in row}
-        if kinds & {"norm", "loss"}:
-            yield whole_epoch(row)
-
-
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
-    of_beit = False
     for row in objects:
-        of_beit = of_beit or any(name.startswith(_STATS) for name in row)
         rows.add(row, step=whole_epoch(row))
+    of_beit = any(name.startswith(_STATS) for name in rows.names)
     facts: dict[str, Any] = {"window": "mean", "after": False} if of_beit else {}
     log = rows.log("log of one JSON object per epoch", unit="epoch", notes=objects.notes, **facts)
     if any(np.isinf(series.grad_norm).any() for series in log.series):
@@ -53,7 +36,7 @@ def _read(source: Source) -> Log:
 
 READER = Reader(
     title="log of one JSON object per epoch",
-    recognises=_recognises,
+    recognises=lambda source: counts_epochs(row for row in told(source) if {"norm", "loss"} & set(map(kind_of, row))),
     read=_read,
     norms="call metric_logger.update(grad_norm=...) at every step; better, write the norm of every step, not of every epoch",
 )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
-from clipcal.logs.early import early_line
-from clipcal.logs.launches import Launches
+from clipcal.logs.in_use import TOLD
+from clipcal.logs.lines import LineLog
 from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.rows import Rows
-from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
-
-TITLE = "fairseq log"
 
 # Its progress_bar.py writes JSON, "simple" or tqdm, and each in two forms: within an epoch, and at its end.
 _JSON = re.compile(r'\{"epoch": .*\}')
@@ -29,7 +24,7 @@ _EQUALS = re.compile(rf"(?<![\w.])([A-Za-z]\w*)=({NUMBER})(?: \([^()]*\))?(?=[,\
 _LAST = re.compile(r"\bgnorm=(\d+\.\d{4}|nan|inf)\s*$")
 _BLANK = re.compile(rf"([A-Za-z]\w*) ({NUMBER})")
 _CONFIG = re.compile(r"Namespace\(|\{'_name'|fairseq_cli\.train\b.*\{")
-_CLIP = re.compile(rf"""\bclip_norm['"]?\s*[=:]\s*['"]?({NUMBER})""")
+_CLIP = re.compile(rf"""\b{TOLD["fairseq"].words}['"]?\s*[=:]\s*['"]?({NUMBER})""")
 _KEPT = ("gnorm", "loss", "lr")
 _OLD = (
     "Lines of a fairseq this old hold the mean since the epoch began, not since the line before: a spike is thinned out "
@@ -38,44 +33,54 @@ _OLD = (
 _EPOCHS = "It holds the mean norm of each epoch alone; --log-interval 1 has fairseq log every update."
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    """``epoch`` where the line stands for a whole epoch, ``bar`` where a progress bar wrote it."""
-
-    values: dict[str, Any]
-    epoch: float | None = None
-    bar: bool = False
+_Line = tuple[dict[str, Any], float | None, bool]
+"""The values of a line; its epoch, where it stands for a whole one; and whether a progress bar wrote it."""
 
 
-def _recognises(source: Source) -> bool:
-    return early_line(source, b"gnorm", _parsed)
+class _Fairseq(LineLog):
+    """``rows`` are those of updates; means over epochs stand beside them, and count where there is nothing else."""
 
+    title = "fairseq log"
+    norms = "train with --log-format json --log-interval 1: fairseq logs gnorm by itself"
+    words = ("gnorm",)
+    window = "mean"
+    after = False
 
-def _read(source: Source) -> Log:
-    inner, epochs = Rows(), Rows()
-    inner_launches, epoch_launches = Launches(inner), Launches(epochs)
-    old = False
-    last: dict[str, Any] = {}
-    for text in source.lines():
-        if "clip_norm" in text and _CONFIG.search(text[:2_000]):
-            clip = _CLIP.search(text)
-            for rows, launches in ((inner, inner_launches), (epochs, epoch_launches)):
-                launches.launched()
+    def __init__(self) -> None:
+        super().__init__()
+        self._epochs = Rows()
+        self._old = False
+        self._last: dict[str, Any] = {}
+
+    @classmethod
+    def found(cls, line: str) -> _Line | None:
+        return _parsed(line[:20_000])
+
+    def line(self, line: str) -> None:
+        if "clip_norm" in line and _CONFIG.search(line[:2_000]):
+            clip = _CLIP.search(line)
+            for rows in (self.rows, self._epochs):
+                rows.launched()
                 rows.threshold("clip_norm in its configuration", value_of(clip[1]) if clip else None)
-        line = _parsed(text[:20_000]) if "gnorm" in text else None
-        # A bar is drawn again and again between two updates of its values.
-        if line is None or (line.bar and line.values == last):
-            continue
-        last = line.values
-        kept = {name: line.values[name] for name in _KEPT if name in line.values}
-        if line.epoch is not None:
-            epoch_launches.add(kept, step=line.epoch)
+        found = self.found(line) if "gnorm" in line else None
+        if found is None:
+            return
+        values, epoch, bar = found
+        if bar and values == self._last:
+            return  # it is drawn again and again between two updates of its values
+        self._last = values
+        kept = {name: values[name] for name in _KEPT if name in values}
+        if epoch is not None:
+            self._epochs.add(kept, step=epoch)
         else:
-            inner_launches.add(kept, step=value_of(line.values.get("num_updates")))
-            old = old or not (line.bar or "train_inner" in text)
-    if len(inner) or not len(epochs):
-        return inner.log(TITLE, window="mean", after=False, notes=(_OLD,) if old else ())
-    return epochs.log(TITLE, window="mean", after=False, unit="epoch", notes=(_EPOCHS,))
+            self.rows.add(kept, step=value_of(values.get("num_updates")))
+            self._old = self._old or not (bar or "train_inner" in line)
+
+    def log(self) -> Log:
+        if len(self.rows) or not len(self._epochs):
+            self.notes = (_OLD,) if self._old else ()
+            return super().log()
+        return self._epochs.log(self.title, window="mean", after=False, unit="epoch", notes=(_EPOCHS,))
 
 
 def _parsed(text: str) -> _Line | None:
@@ -88,29 +93,22 @@ def _parsed(text: str) -> _Line | None:
             return None
         if "train_gnorm" in row:
             own = {name.removeprefix("train_"): value for name, value in row.items()}
-            return _Line(values=own, epoch=value_of(row["epoch"]))
-        return _Line(values=row) if "gnorm" in row else None
+            return own, value_of(row["epoch"]), False
+        return (row, None, False) if "gnorm" in row else None
     found = _INNER.search(text[:4_000])
     if found:
         values: dict[str, Any] = dict(_EQUALS.findall(found["values"]))
         last = None if found["colon"] else _LAST.search(found["values"])
         if last:
-            values |= {
-                "gnorm": last[1],
-                "num_updates": (int(found["epoch"]) - 1) * int(found["its"]) + int(found["it"]),
-            }
-        return _Line(values=values, bar=bool(found["bar"])) if "gnorm" in values else None
+            step = (int(found["epoch"]) - 1) * int(found["its"]) + int(found["it"])
+            values |= {"gnorm": last[1], "num_updates": step}
+        return (values, None, bool(found["bar"])) if "gnorm" in values else None
     found = _EPOCH.search(text)
     if found:
         pairs = (_BLANK.fullmatch(field.strip()) for field in found["values"].split(" | ")[:-1])
         means = {pair[1]: pair[2] for pair in pairs if pair}
-        return _Line(values=means, epoch=float(found["epoch"])) if "gnorm" in means else None
+        return (means, float(found["epoch"]), False) if "gnorm" in means else None
     return None
 
 
-READER = Reader(
-    title=TITLE,
-    recognises=_recognises,
-    read=_read,
-    norms="train with --log-format json --log-interval 1: fairseq logs gnorm by itself",
-)
+READER = _Fairseq.reader()

@@ -6,29 +6,20 @@ Read in transformers 4.38 to 5.23: ``Trainer.log`` appends a row per logging win
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import value_of
 from clipcal.logs.rows import Rows, flatten
-from clipcal.logs.source import Source, not_json
-from clipcal.logs.values import value_of
+from clipcal.logs.source import Source, is_object, not_json
 
 TITLE = "Hugging Face trainer_state.json"
 HOW = "use transformers 4.38 or newer, whose Trainer logs grad_norm, with logging_steps=1"
-# training_args.bin is a pickle, and stays closed. ms-swift writes args.json, LLaMA-Factory training_args.yaml, W&B config.yaml.
-CONFIGS = (
-    "args.json",
-    "training_args.json",
-    "trainer_config.json",
-    "training_args.yaml",
-    "config.yaml",
-    "config.yml",
-)
 OVERFLOWN = "Norms of -1 are DeepSpeed's way to say that a norm was not finite; they are read as NaN."
 _KEY = '"log_history"'
 
@@ -56,19 +47,10 @@ def swift_step(row: Mapping[str, Any]) -> float | None:
 
 
 def _recognises(source: Source) -> bool:
-    head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head[:1] == b"{" and _KEY.encode() in head and not _is_lines(head)
-
-
-def _is_lines(head: bytes) -> bool:
-    """Whether the first line is an object of its own: ms-swift's logging.jsonl ends with the state, history and all."""
-    first, ended, _ = head.partition(b"\n")
-    if not ended or _KEY.encode() in first:
-        return False
-    try:
-        return isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
-        return False
+    key, (first, ended, _) = _KEY.encode(), source.head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    # ms-swift's logging.jsonl ends with the state, history and all: there the first line is an object of its own
+    is_lines = ended and key not in first and is_object(first)
+    return source.opening == b"{" and key in source.head and not is_lines
 
 
 def _read(source: Source) -> Log:
@@ -76,9 +58,7 @@ def _read(source: Source) -> Log:
     for row in _history(source, rows):
         if isinstance(row, dict) and is_training_row(row):
             add_row(rows, flatten(row))
-    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "huggingface")
     return rows.log(TITLE, window="last", after=False)
 
 
@@ -95,14 +75,10 @@ def _history(source: Source, rows: Rows) -> list[Any]:
     text = source.whole().decode("utf-8", "replace")
     at = text.find("[", text.find(_KEY))
     found: list[Any] = []
-    decode = json.JSONDecoder().raw_decode
-    while at != -1:
-        at = text.find("{", at)
-        try:
-            row, at = decode(text, at)
-        except (ValueError, RecursionError):
-            break
-        found.append(row)
+    with contextlib.suppress(ValueError, RecursionError):  # where it breaks off
+        while at != -1:
+            row, at = json.JSONDecoder().raw_decode(text, text.find("{", at))
+            found.append(row)
     fault = source.fault
     if not found:
         raise not_json(source)

@@ -9,20 +9,18 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from clipcal.logs.bars import Bars, steps_of
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.names import STEPS, kind_of
-from clipcal.logs.reader import Reader
-from clipcal.logs.readers.huggingface import CONFIGS, add_row, is_training_row, swift_step
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Floats, Log, Reader
+from clipcal.logs.names import NUMBER, STEPS, kind_of, value_of
+from clipcal.logs.readers.huggingface import add_row, is_training_row, swift_step
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 TITLE = "Hugging Face Trainer's console output"
 ENOUGH = 3
@@ -41,10 +39,10 @@ _MAX_DICT = 20_000  # characters: a dict that is printed over several lines ends
 
 def _recognises(source: Source) -> bool:
     seen = 0
-    for match in _tokens(iter(source.telling)):
+    for match in (match for line in _joined(iter(source.telling)) for match in _TOKEN.finditer(line) if match["dict"]):
         row = _row(match["dict"])
         # a config that is printed has names alike, and no epoch that it stands in; code has a dict or two
-        if {"learning_rate", "epoch"} <= row.keys() and (_is_number(row, "loss") or _names_norm(row)):
+        if {"learning_rate", "epoch"} <= row.keys() and (value_of(row.get("loss")) is not None or _names_norm(row)):
             return True
         seen += _names_norm(row)
         if seen >= ENOUGH:
@@ -53,16 +51,19 @@ def _recognises(source: Source) -> bool:
 
 
 def _read(source: Source) -> Log:
-    rows, bars = Rows(), Bars()
-    own, epochs = array("d"), array("d")
+    rows = Rows()
+    # every drawing of a bar: how far it was, of how many, and how many rows came before it
+    bars, own, epochs = array("q"), array("d"), array("d")
     of_trainer = ended = False
-    for line in _lines_and_thresholds(source, rows):
+    for line in _joined(source.lines()):
+        if ("max_grad_norm" in line or "gradient_clipping" in line) and (limit := _THRESHOLD.search(line)):
+            rows.threshold(limit["name"] or limit["ds"], value_of(limit["value"] or limit["off"]))
         if "***** Running training *****" in line:
             rows.start_run()
             continue
         for match in _TOKEN.finditer(line):
             if not match["dict"]:
-                bars.drawn(int(match["n"]), int(match["total"]), rows=len(own))
+                bars.extend((int(match["n"]), int(match["total"]), len(own)))
                 continue
             row = _row(match["dict"])
             if "train_runtime" in row:
@@ -80,24 +81,12 @@ def _read(source: Source) -> Log:
                 own.append(step)
                 epoch = value_of(row.get("epoch"))
                 epochs.append(math.nan if epoch is None else epoch)
-    beside = threshold_beside(source, CONFIGS, ("max_grad_norm",))
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "huggingface")
     log = rows.log(TITLE, window="last", after=False) if of_trainer else rows.log("console output of Python dicts")
     steps = np.array(own)
     if len(own) and not np.isfinite(steps).all():
-        steps = steps_of(bars, np.array(epochs))
+        steps = _steps_of(bars, np.array(epochs))
     return replace(log, series=tuple(replace(s, step=steps[s.step.astype(np.int64)]) for s in log.series))
-
-
-def _lines_and_thresholds(source: Source, rows: Rows) -> Iterator[str]:
-    """The lines with whole dicts or bars in them; what they say of the threshold is told to ``rows``."""
-    for line in _joined(source.lines()):
-        if "max_grad_norm" in line or "gradient_clipping" in line:
-            found = _THRESHOLD.search(line)
-            if found:
-                rows.threshold(found["name"] or found["ds"], value_of(found["value"] or found["off"]))
-        yield line
 
 
 def _joined(lines: Iterator[str]) -> Iterator[str]:
@@ -122,11 +111,6 @@ def _joined(lines: Iterator[str]) -> Iterator[str]:
         yield held
 
 
-def _tokens(lines: Iterator[str]) -> Iterator[re.Match[str]]:
-    for line in _joined(lines):
-        yield from (match for match in _TOKEN.finditer(line) if match["dict"])
-
-
 def _row(text: str) -> dict[str, str]:
     """A printed dict as names and texts of values. Nothing is evaluated."""
     if len(text) > _MAX_DICT:
@@ -135,11 +119,67 @@ def _row(text: str) -> dict[str, str]:
 
 
 def _names_norm(row: Mapping[str, str]) -> bool:
-    return any(kind_of(name) == "norm" and _is_number(row, name) for name in row)
+    return any(kind_of(name) == "norm" and value_of(text) is not None for name, text in row.items())
 
 
-def _is_number(row: Mapping[str, str], name: str) -> bool:
-    return value_of(row.get(name)) is not None
+def _steps_of(bars: array[int], epochs: Floats) -> Floats:
+    """The step of every row by the bars between the rows, or all NaN where they do not fit one row each, evenly."""
+    num_rows = len(epochs)
+    unknown = np.full(num_rows, np.nan)
+    if not bars:
+        return unknown
+    n, total, at = np.array(bars).reshape(-1, 3).T
+    # evaluation and downloads have bars too; that of training stands between the most rows
+    whole = Counter(t for t, _ in dict.fromkeys(zip(total.tolist(), at.tolist(), strict=True))).most_common(1)[0][0]
+    mine = total == whole
+    n, at = n[mine].astype(np.float64), at[mine]
+    # the bar is drawn again right after a row is printed; output that lost this has the bar before the row
+    after = np.full(num_rows + 1, np.nan)
+    after[at[::-1]] = n[::-1]
+    before = np.full(num_rows + 1, np.nan)
+    before[at] = n
+    found = [steps for steps in (after[1:], before[:-1]) if _even(steps) and steps.max() <= whole]
+    if len(found) == 2 and _starts_later(found[0], found[1], epochs):
+        return found[1]
+    return found[0] if found else unknown
+
+
+def _even(steps: Floats) -> bool:
+    """Whether the steps are known and grow evenly, but for one in ten: run starts and a first step logged by itself. Fills
+    what is missing."""
+    known = np.isfinite(steps)
+    both = known[1:] & known[:-1]
+    if known.sum() < max(0.9 * len(steps), 1) or (len(steps) > 1 and not both.any()):
+        return False
+    if len(steps) > 1:
+        gaps = np.diff(steps)[both]
+        values, counts = np.unique(gaps, return_counts=True)
+        stride = float(values[np.argmax(counts)])
+        odd = len(gaps) - int(counts.max())
+        if stride <= 0 or odd > max(1, len(gaps) // 10):
+            return False
+        for i in np.flatnonzero(~known):
+            steps[i] = steps[i - 1] + stride if i else steps[int(np.flatnonzero(known)[0])] - stride
+    return True
+
+
+def _starts_later(steps: Floats, others: Floats, epochs: Floats) -> bool:
+    """Whether ``steps`` are a stride ahead of the epochs, which start at 0 with the steps, and ``others`` are not."""
+    whole = np.isfinite(epochs)
+    back = np.flatnonzero(np.diff(epochs) < 0)
+    whole[int(back[0]) + 1 if back.size else len(epochs) :] = False  # the first run alone
+    x = epochs[whole]
+    if len(x) < 3 or np.ptp(x) == 0:
+        return False
+
+    def ahead(y: Floats) -> tuple[float, float]:
+        """The step at epoch 0 by a straight line, and its standard error: epochs are rounded."""
+        (_, start), covariance = np.polyfit(x, y, 1, cov=True)
+        return float(start), float(np.sqrt(covariance[1, 1]))
+
+    start, _ = ahead(steps[whole])
+    other, unsure = ahead(others[whole])
+    return abs(other) + 3 * unsure < abs(start)
 
 
 READER = Reader(

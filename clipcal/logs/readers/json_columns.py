@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from clipcal.errors import InputError
-from clipcal.logs.log import Log
-from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 _MAX_DEPTH = 3
 _EPOCHS = ("epoch", "epochs")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Table:
-    """Columns of equal length; ``others`` counts those of another length that stood beside them."""
-
-    columns: dict[str, list[Any]]
-    others: int
-
-
 def _recognises(source: Source) -> bool:
-    if source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-        return False
-    try:
-        tables = _tables(source.document)
-    except InputError:
-        return False
-    return any(kind_of(name) in ("norm", "loss") for table in tables for name in table.columns)
+    tables = _tables(source.known_document) if source.opening == b"{" else []
+    return any(kind_of(name) in ("norm", "loss") for columns, _ in tables for name in columns)
 
 
-def _tables(document: Any) -> list[_Table]:
-    """Every object in the document that holds columns; keys above are not part of the names, unless several have norms."""
+def _tables(document: Any) -> list[tuple[dict[str, list[Any]], int]]:
+    """Every object in the document that holds columns: those of equal length, and how many stood beside them. Keys above are
+    not part of the names, unless several have norms."""
     found: list[tuple[str, dict[str, list[Any]]]] = []
     pending = [("", document, 0)] if isinstance(document, dict) else []
     while pending:
@@ -64,33 +48,33 @@ def _column(raw: Any) -> list[Any] | None:
     return raw
 
 
-def _table(prefix: str, columns: dict[str, list[Any]]) -> _Table:
+def _table(prefix: str, columns: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], int]:
     # the norms decide how long it is, or else the most columns
     lengths = [len(v) for name, v in columns.items() if kind_of(name) == "norm"] or [len(v) for v in columns.values()]
     n = max(set(lengths), key=lengths.count)
     kept = {name: v for name, v in columns.items() if len(v) == n or kind_of(name) == "norm"}
     named = {prefix + name if kind_of(name) == "norm" else name: v for name, v in kept.items()}
-    wanted = sum(kind_of(name) in ("loss", "lr") for name in columns.keys() - kept.keys())
-    return _Table(columns=named, others=wanted)
+    return named, sum(kind_of(name) in ("loss", "lr") for name in columns.keys() - kept.keys())
 
 
 def _read(source: Source) -> Log:
     rows = Rows()
     tables = _tables(source.document)
     per_epoch = False
-    for table in tables:
-        if not any(kind_of(name) == "norm" for name in table.columns):
+    for columns, _ in tables:
+        if not any(kind_of(name) == "norm" for name in columns):
             continue
         rows.start_run()
-        counted = any(kind_of(name) == "step" for name in table.columns)
-        epochs = None if counted else next((table.columns[e] for e in _EPOCHS if e in table.columns), None)
-        if epochs is None and not counted and any(name.startswith("val_") for name in table.columns):
-            epochs = list(range(max(len(v) for v in table.columns.values())))  # Keras: one value an epoch
+        length = max(len(v) for v in columns.values())
+        counted = any(kind_of(name) == "step" for name in columns)
+        epochs = None if counted else next((columns[e] for e in _EPOCHS if e in columns), None)
+        if epochs is None and not counted and any(name.startswith("val_") for name in columns):
+            epochs = list(range(length))  # Keras: one value an epoch
         per_epoch = per_epoch or epochs is not None
-        for i in range(max(len(v) for v in table.columns.values())):
-            row: Mapping[str, Any] = {name: v[i] for name, v in table.columns.items() if i < len(v)}
+        for i in range(length):
+            row: Mapping[str, Any] = {name: v[i] for name, v in columns.items() if i < len(v)}
             rows.add(row, step=value_of(epochs[i]) if epochs is not None and i < len(epochs) else None)
-    others = sum(table.others for table in tables)
+    others = sum(num for _, num in tables)
     notes = (f"{others} columns of losses or rates are of another length than the norms and were left out.",)
     return rows.log("JSON columns", notes=notes if others else (), unit="epoch" if per_epoch else "step")
 

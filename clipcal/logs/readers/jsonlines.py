@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
-from clipcal.logs.readers.huggingface import CONFIGS, add_row
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import kind_of, value_of
+from clipcal.logs.readers.huggingface import add_row
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 ENOUGH = 3
 """Rows with a gradient norm that make a text a log."""
@@ -144,9 +142,7 @@ def _recognises(source: Source) -> bool:
     # rows without a norm are JSON lines all the same, if there is little else; one in a text may be an example
     if num_rows > 0.5 * len(source.telling):
         return True
-    return source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and any(
-        names_norm(row) for row in _listed(source)
-    )
+    return any(names_norm(row) for row in _listed(source))
 
 
 def _read(source: Source) -> Log:
@@ -167,8 +163,8 @@ def _read(source: Source) -> Log:
             "beside it, which has."
         )
     if len(rows):
-        if _SWIFT in names and (beside := threshold_beside(source, CONFIGS, ("max_grad_norm",))):
-            rows.threshold(*beside)
+        if _SWIFT in names:
+            tell_beside(rows, source, "huggingface")
         return rows.log("JSON lines", notes=objects.notes)
     return _document(source, rows)
 
@@ -178,8 +174,7 @@ def _document(source: Source, rows: Rows) -> Log:
     listed = list(_listed(source))
     if isinstance(source.document, dict):
         rows.add({name: v for name, v in flatten(source.document).items() if kind_of(name) == "threshold"})
-    epochs = [whole_epoch(row) for row in listed if names_norm(row)]
-    by_epoch = bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
+    by_epoch = counts_epochs(row for row in listed if names_norm(row))
     for row in listed:
         if by_epoch:
             rows.add(row, step=whole_epoch(row))
@@ -194,6 +189,12 @@ def whole_epoch(row: Mapping[str, Any]) -> float | None:
         return None
     epoch = value_of(row.get("epoch"))
     return epoch if epoch is not None and epoch.is_integer() else None
+
+
+def counts_epochs(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there are rows, of an epoch each, another than that of the row before, and none has a step."""
+    epochs = [whole_epoch(row) for row in rows]
+    return bool(epochs) and None not in epochs and all(a != b for a, b in pairwise(epochs))
 
 
 def _add(rows: Rows, row: dict[str, Any]) -> None:
@@ -214,10 +215,7 @@ def _long_name(row: Mapping[str, Any]) -> str | None:
 
 def _listed(source: Source) -> Iterator[dict[str, Any]]:
     """The rows of a document: a list of objects, or the lists of objects that its keys hold."""
-    try:
-        document = source.document
-    except InputError:  # too large, or nested too deeply
-        return
+    document = source.known_document
     lists = [document, *document.values()] if isinstance(document, dict) else [document]
     for rows in lists:
         if isinstance(rows, list):

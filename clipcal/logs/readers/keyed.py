@@ -6,20 +6,19 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
-from clipcal.logs.early import early_line
-from clipcal.logs.icefall import QUARTILES, refused
-from clipcal.logs.log import Log
-from clipcal.logs.names import squashed
-from clipcal.logs.pairs import BOX, pairs_of, parts_of, plain
+from clipcal.errors import InputError
+from clipcal.logs.lines import early_line
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import squashed, value_of
+from clipcal.logs.pairs import BOX, is_told, norms_of, pairs_of, parts_of, plain, plan_of
 from clipcal.logs.places import Place, Steps, guessed_place, place_of
-from clipcal.logs.plans import is_told, norms_of, plan_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 TITLE = "text log of named values"
+_QUARTILES = "grad-norm quartiles "
+"""icefall's, as in "Clipping_scale=2.0, grad-norm quartiles 1.4e+02 1.7e+02 1.9e+02 2.2e+02 3.2e+02, threshold=3.9e+02"."""
 ENOUGH = 3
 """Lines with a gradient norm that make a file a log: fewer may be prose."""
 _BLOCK = 100
@@ -29,7 +28,6 @@ _INTEREST = re.compile("norm|loss|gnrm|step|iter|clip|update|lr|learning|epoch|b
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
 # not the LayerNorm((768,)) of a model's dump
 _NORM = re.compile(r"(?i)grad|g_?norm|gnrm|total_norm|(?<![a-z])norm[\s:='\"|]")
-_IN_NORMS = (b"grad", b"norm", b"gnrm")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
 _RANK = re.compile(r"\s*\[(?:rank|default):?\s{0,2}(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
@@ -45,9 +43,9 @@ def _recognises(source: Source) -> bool:
     def another(line: str) -> bool:
         nonlocal seen
         seen += bool(_NORM.search(line)) and bool(norms_of(pairs_of(line)))
-        return seen >= ENOUGH or (QUARTILES in line and "Clipping_scale=" in line)
+        return seen >= ENOUGH or (_QUARTILES in line and "Clipping_scale=" in line)
 
-    return early_line(source, _IN_NORMS, another, any_case=True)
+    return early_line(source, ("grad", "norm", "gnrm"), another, any_case=True)
 
 
 def _read(source: Source) -> Log:
@@ -56,18 +54,23 @@ def _read(source: Source) -> Log:
     for line in source.lines():
         found.line(line[:20_000])
     found.flush()
-    rows, steps = found.rows, found.steps
-    if steps.guessed:
-        rows.notes.append(
-            "Its lines name no step; the number at their start was taken for it. Say which it is with --pattern."
-        )
-    if steps.joined:
-        rows.notes.append("It counts steps anew in each epoch; they were joined to one count.")
-    if found.other_ranks:
-        rows.notes.append(f"Several ranks wrote to it; only the lines of rank {found.rank} were read.")
-    log = rows.log(TITLE, window="mean" if found.mean else None)
+    notes = (
+        (
+            found.steps.guessed,
+            "Its lines name no step; the number at their start was taken for it. Say which it is with --pattern.",
+        ),
+        (found.steps.joined, "It counts steps anew in each epoch; they were joined to one count."),
+        (found.other_ranks, f"Several ranks wrote to it; only the lines of rank {found.rank} were read."),
+    )
+    window = "mean" if found.mean else None
+    log = found.rows.log(TITLE, window=window, notes=tuple(note for holds, note in notes if holds))
     if found.quartiles and not log.series:
-        raise refused(source.path)
+        raise InputError(
+            f"{source.path}: is an icefall log, and holds no norms that a threshold could be read from. Its ScaledAdam has no "
+            "max_norm: it clips by itself, at clipping_scale times the median of its latest norms, and these quartiles are of "
+            "norms that are relative to the size of the parameters. For another optimizer, print the norm that "
+            "clip_grad_norm_ returns at every step."
+        )
     return log
 
 
@@ -94,7 +97,7 @@ class _Reading:
             return
         names, values = self._shapes.pairs(line)
         plan = plan_of(names)
-        self.quartiles = self.quartiles or QUARTILES in line
+        self.quartiles = self.quartiles or _QUARTILES in line
         if self._is_of_another_rank(line, plan.norms) or (not plan.norms and _HELD_OUT.search(line[:100])):
             return
         row = {names[i]: plain(values[i]) for i in plan.kept}

@@ -9,19 +9,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from clipcal.logs.beside import threshold_beside
-from clipcal.logs.log import Log
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
+from clipcal.logs.readers.tensorboard import LIGHTNING, facts_of, is_mean_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
 from clipcal.logs.source import Source
 
 TITLE = "Lightning metrics.csv"
-_STEP, _EPOCH = "_step", "_epoch"
 _RATE = re.compile(r"lr-[\w.-]+(/pg1)?")  # LearningRateMonitor's name of the optimizer's only, or first, rate
-# what lightning.pytorch.utilities.grad_norm and, in 1.x, track_grad_norm are called: always before clipping
-_BEFORE = re.compile(r"grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
 
 
 def _recognises(source: Source) -> bool:
@@ -32,7 +29,7 @@ def _recognises(source: Source) -> bool:
     return (
         sheet.gaps
         or list(sheet.header) == sorted(sheet.header)  # as CSVLogger writes it since 2.1
-        or any(name.endswith((_STEP, _EPOCH)) or _BEFORE.fullmatch(name) for name in names)
+        or any(name.endswith(("_step", "_epoch")) or LIGHTNING.fullmatch(name) for name in names)
     )
 
 
@@ -47,13 +44,9 @@ def _read(source: Source) -> Log:
         else:
             row = {name: cells[i] for i, name in names.items() if cells[i]}
             rows.add(row, line=line)
-    beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
-    if beside:
-        rows.threshold(*beside)
+    tell_beside(rows, source, "lightning")
     norms = [name for name in names.values() if kind_of(name) == "norm"]
-    facts: dict[str, Any] = {"window": "mean" if norms and all(n.endswith(_EPOCH) for n in norms) else "last"}
-    if norms and all(_BEFORE.fullmatch(name) for name in norms):
-        facts["after"] = False
+    facts: dict[str, Any] = {"window": "last"} | facts_of(norms, ()) | {"unit": "step"}
     return rows.log(TITLE, **facts)
 
 
@@ -62,7 +55,7 @@ def _names(sheet: Sheet) -> dict[int, str]:
     names = {}
     rate = False
     for i, name in enumerate(sheet.header):
-        if name.endswith(_EPOCH) and name.removesuffix(_EPOCH) + _STEP in sheet.header:
+        if is_mean_of(name, sheet.header):
             continue
         if _RATE.fullmatch(name) and not rate:
             rate, name = True, "lr"

@@ -3,67 +3,58 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from clipcal.logs.early import early_line
-from clipcal.logs.launches import Launches
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
-from clipcal.logs.rows import Rows
-from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
+from clipcal.logs.in_use import TOLD
+from clipcal.logs.lines import LineLog
+from clipcal.logs.names import NUMBER, value_of
 
-TITLE = "Megatron-LM console"
-
-_ITERATION = re.compile(r"(?:\biteration|> global batch)\s+(?P<step>\d+)\s*/\s*\d+\s*\|(?P<values>.*)")
 _ITS_OWN = re.compile(r"consumed|elapsed time per|global.batch.size|number of (?:skipped|nan) iterations")
 _FIELD = re.compile(rf"\s*([A-Za-z][\w /()-]*?)\s*:\s*({NUMBER})\s*")
-# "  clip_grad ....................................... 1.0"; the second is DeepSpeed's, which then does the clipping
-_CLIP = re.compile(rf"\b(clip_grad|gradient_clipping)\s\.{{3,}}\s*({NUMBER})\s*$")
-_START = re.compile(r"-{8,} arguments -{8,}")
+_DEEPSPEED = TOLD["megatron"].keys[1]
 
 
-def _recognises(source: Source) -> bool:
-    return early_line(
-        source,
-        (b"iteration", b"> global batch"),
-        lambda line: _ITERATION.search(line[:4_000]) and _ITS_OWN.search(line),
-    )
+class _Megatron(LineLog):
+    title = "Megatron-LM console"
+    norms = "set --log-interval 1: Megatron prints the grad norm by itself, except under optimizers that compute none"
+    words = ("iteration", "> global batch")
+    trained = re.compile(r"(?:\biteration|> global batch)\s+(?P<step>\d+)\s*/\s*\d+\s*\|(?P<values>.*)")
+    # "  clip_grad ....................................... 1.0"
+    clip = re.compile(rf"\b(?P<key>{TOLD['megatron'].words})\s\.{{3,}}\s*(?P<value>{NUMBER})\s*$")
+    start = re.compile(r"-{8,} arguments -{8,}")
+    window = "last"
+    after = False
+
+    skipped_says = "iterations were skipped for overflowing fp16 gradients"
+    _deepspeed = False  # whether it told the threshold
+
+    @classmethod
+    def is_own(cls, line: str) -> Any:
+        return cls.found(line) and _ITS_OWN.search(line)
+
+    @classmethod
+    def found(cls, line: str) -> re.Match[str] | None:
+        found = cls.trained.search(line[:4_000])
+        return None if found and "alidation" in line[: found.start()] else found
+
+    def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
+        parts = found["values"].split("|")
+        if "consumed" in found.string:  # Megatron ends each value by a bar, NeMo does not: the last was cut off
+            parts.pop()
+        fields = (_FIELD.fullmatch(part[:200]) for part in parts)
+        row: dict[str, Any] = {field[1]: field[2] for field in fields if field}
+        self.skipped += value_of(row.get("number of skipped iterations")) or 0.0
+        # NeMo 2 numbers iterations within an epoch, and gives the step beside them
+        return row, value_of(row.pop("global_step", found["step"]))
+
+    def other(self, line: str) -> None:
+        if not (self._deepspeed and TOLD["megatron"].keys[0] in line):
+            super().other(line)
+        self._deepspeed = self._deepspeed or (_DEEPSPEED in line and bool(self.clip.search(line[:1_000])))
+
+    def launched(self) -> None:
+        super().launched()
+        self._deepspeed = False
 
 
-def _read(source: Source) -> Log:
-    rows = Rows()
-    launches = Launches(rows)
-    skipped = 0.0
-    deepspeed = False
-    for line in source.lines():
-        found = _ITERATION.search(line[:4_000])
-        if found and "alidation" not in line[: found.start()]:
-            parts = found["values"].split("|")
-            if "consumed" in line:  # Megatron ends each value by a bar, NeMo does not: the last was cut off
-                parts.pop()
-            fields = (_FIELD.fullmatch(part[:200]) for part in parts)
-            row = {field[1]: field[2] for field in fields if field}
-            # NeMo 2 numbers iterations within an epoch, and gives the step beside them
-            step = value_of(row.pop("global_step", found["step"]))
-            skipped += value_of(row.get("number of skipped iterations")) or 0.0
-            launches.add(row, step=step)
-        elif "clip" in line and (clip := _CLIP.search(line[:1_000])):
-            if clip[1] == "gradient_clipping" or not deepspeed:
-                rows.threshold(clip[1], value_of(clip[2]))
-            deepspeed = deepspeed or clip[1] == "gradient_clipping"
-        elif _START.search(line[:1_000]):
-            launches.launched()
-            deepspeed = False
-    if skipped:
-        rows.notes.append(
-            f"{skipped:.0f} iterations were skipped for overflowing fp16 gradients; those have no norm in it."
-        )
-    return rows.log(TITLE, window="last", after=False)
-
-
-READER = Reader(
-    title=TITLE,
-    recognises=_recognises,
-    read=_read,
-    norms="set --log-interval 1: Megatron prints the grad norm by itself, except under optimizers that compute none",
-)
+READER = _Megatron.reader()

@@ -7,28 +7,27 @@ mmcv's TextLoggerHook writes the place in the epoch, MMEngine's LoggerHook the s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from clipcal.logs.beside import text_beside
-from clipcal.logs.log import Floats, Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.in_use import TOLD, agreed, text_beside
+from clipcal.logs.log import Floats, Log, Reader
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.readers.jsonlines import Objects, told
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 _META = ("env_info", "exp_name", "hook_msgs", "mmdet_version", "mmseg_version", "config")
 _CLIP = re.compile(
-    rf"(?:grad_clip|clip_grad)['\"]?\s*[=:]\s*(?:(?P<off>None|null)\b"
+    rf"(?P<key>{TOLD['mmcv'].words})['\"]?\s*[=:]\s*(?:(?P<off>None|null)\b"
     rf"|(?:dict\(|\{{)[^)}}]{{0,200}}?\bmax_norm['\"]?\s*[=:]\s*(?P<max>{NUMBER}))"
 )
 
 
-def _recognises(source: Source) -> bool:
-    return any(_is_train(row) or (row.get("mode") == "val" and "iter" in row) or _is_meta(row) for row in told(source))
+def _is_own(row: Mapping[str, Any]) -> bool:
+    return _is_train(row) or ("iter" in row and row.get("mode") == "val") or ("iter" not in row and "env_info" in row)
 
 
 def _is_train(row: Mapping[str, Any]) -> bool:
@@ -39,39 +38,31 @@ def _is_train(row: Mapping[str, Any]) -> bool:
     return "step" in row and ("time" in row or "data_time" in row)
 
 
-def _is_meta(row: Mapping[str, Any]) -> bool:
-    return "iter" not in row and "env_info" in row
-
-
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
-    steps = iter(_steps(_training(Objects(source))))
+    steps = iter(_steps(Objects(source)))
     for row in objects:
         if not _is_train(row):
             if any(key in row for key in _META) and "iter" not in row:
                 rows.start_run()
                 _tell_threshold(rows, str(row.get("config", "")), "grad_clip in the log's first line")
             continue
-        several = [name for name in row if name.startswith("lr/")]
-        if several:  # of several optimizers: take the first
-            row["lr"] = row.pop(several[0])
+        if first := next((name for name in row if name.startswith("lr/")), None):  # of several optimizers
+            row["lr"] = row.pop(first)
         rows.add(row, step=next(steps))
     if not any("config" in row for row in told(source)):
         _tell_threshold(rows, text_beside(source, "config.py"), "clip_grad in config.py")  # MMEngine's
     return rows.log("mmcv JSON log", window="mean", after=False, notes=objects.notes)
 
 
-def _training(objects: Objects) -> Iterator[dict[str, Any]]:
-    return (row for row in objects if _is_train(row))
-
-
-def _steps(training: Iterator[dict[str, Any]]) -> list[float | None]:
+def _steps(objects: Objects) -> list[float | None]:
     """The step of every training row.
 
     By epoch, ``iter`` starts again with each; how long one is does not stand there, and the largest ``iter`` comes close.
     By iteration (IterBasedRunner), ``iter`` goes on across epochs.
     """
-    found = np.array([[_number(row, "step"), _number(row, "epoch"), _number(row, "iter")] for row in training])
+    places = ([value_of(row.get(name)) for name in ("step", "epoch", "iter")] for row in objects if _is_train(row))
+    found = np.array(list(places), dtype=np.float64)
     if not found.size:
         return []
     step, epoch, inner = found.T
@@ -93,20 +84,14 @@ def _goes_on(epoch: Floats, inner: Floats) -> bool:
     return bool(grows.any() and inner[0] > np.diff(inner)[grows].min())
 
 
-def _number(row: Mapping[str, Any], name: str) -> float:
-    value = value_of(row.get(name))
-    return np.nan if value is None else value
-
-
 def _tell_threshold(rows: Rows, text: str, where: str) -> None:
-    found = {0.0 if m["off"] else value_of(m["max"]) for m in _CLIP.finditer(text[:1_000_000])}
-    if len(found) == 1:
-        rows.threshold(where, found.pop())
+    if found := agreed((m["key"], 0.0 if m["off"] else m["max"]) for m in _CLIP.finditer(text[:1_000_000])):
+        rows.threshold(where, found[1])
 
 
 READER = Reader(
     title="mmcv JSON log",
-    recognises=_recognises,
+    recognises=lambda source: any(_is_own(row) for row in told(source)),
     read=_read,
     norms="set optimizer_config=dict(grad_clip=dict(max_norm=...)), in MMEngine optim_wrapper=dict(clip_grad=dict(max_norm=...)): "
     "both log grad_norm only where they clip, so take a max_norm that is never reached",

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
 _MAGIC = b"PAR1"
 _BATCH = 16_384  # rows
-
-
-def _recognises(source: Source) -> bool:
-    return source.head.startswith(_MAGIC)
 
 
 def _read(source: Source) -> Log:
@@ -53,7 +48,7 @@ def _read(source: Source) -> Log:
 
 READER = Reader(
     title="Parquet table",
-    recognises=_recognises,
+    recognises=lambda source: source.head.startswith(_MAGIC),
     read=_read,
     norms="log what torch.nn.utils.clip_grad_norm_ returns as train/grad_norm at every step, beside the loss",
 )

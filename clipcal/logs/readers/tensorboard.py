@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import threshold_beside
 from clipcal.logs.events import Scalars, is_event_file, read_scalars
-from clipcal.logs.log import Log
-from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
+from clipcal.logs.in_use import agreed
+from clipcal.logs.lines import tell_beside
+from clipcal.logs.log import Log, Reader
+from clipcal.logs.names import NUMBER, kind_of, value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
-from clipcal.logs.values import NUMBER, value_of
 
 TITLE = "TensorBoard event file"
 # one setting in a text: of a JSON object, a Markdown table, YAML or Namespace(...)
 _SETTING = re.compile(rf"""(?<![\w./-])([A-Za-z][\w./-]*)["']?[ \t]*[:=|][ \t]*["']?({NUMBER})(?![\w.])""")
 
-# what lightning.pytorch.utilities.grad_norm calls its norms: they are of before clipping
-_LIGHTNING = re.compile(r"(?:.*/)?grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
+# what lightning.pytorch.utilities.grad_norm and, in 1.x, track_grad_norm call their norms: always before clipping
+LIGHTNING = re.compile(r"(?:.*/)?grad_(?:[\d.]+|inf)_norm(?:_total|/).*")
 
 
 def read_folder(paths: Sequence[Path]) -> Log:
@@ -34,7 +33,7 @@ def read_folder(paths: Sequence[Path]) -> Log:
     for path in paths:
         try:
             source = Source(path)
-            if not _recognises(source):
+            if not is_event_file(source.head):
                 raise InputError(f"{path}: is no TensorBoard event file, or breaks off in its first record.")
         except InputError as e:
             refused.append(str(e))
@@ -53,14 +52,6 @@ def read_folder(paths: Sequence[Path]) -> Log:
     if any(a.ended > b.started and _norms([a]) & _norms([b]) for a, b in pairwise(files)):
         notes.append("Event files of this directory were written at the same time: they may be of different runs.")
     return _log(parts[-1][3], files, notes)
-
-
-def _recognises(source: Source) -> bool:
-    return is_event_file(source.head)
-
-
-def _read(source: Source) -> Log:
-    return _log(source, [read_scalars(source.chunks(), _wanted)], [])
 
 
 def _wanted(tag: str) -> bool:
@@ -83,14 +74,20 @@ def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
             notes.append(f"The event file is damaged at byte {file.damaged_at:,}: what stands behind was not read.")
         if file.num_bad:
             notes.append(f"Of the records of the event file {file.num_bad:,} are damaged and were left out.")
-    settings = _settings(files)
+    # Trainer writes its arguments as a text, and many scripts their options
+    settings = {
+        name.rpartition(".")[2]: (value, tag)
+        for file in files
+        for tag, text in file.texts.items()
+        if not tag.startswith("model_config")
+        for name, number in _SETTING.findall(text)
+        if (value := value_of(number)) is not None
+    }
     limit = limit_of({name: value for name, (value, _) in settings.items()})
-    # Lightning's TensorBoardLogger writes the one file, its command line the other
-    beside = threshold_beside(source, ("hparams.yaml", "config.yaml"), ("gradient_clip_val",), null_is_off=True)
     if limit:
         rows.threshold(f"{limit[0]} in its text {settings[limit[0]][1]}", limit[1])
-    elif beside:
-        rows.threshold(*beside)
+    else:
+        tell_beside(rows, source, "lightning")
     return rows.log(TITLE, notes=tuple(notes), **facts_of(_norms(files), settings))
 
 
@@ -98,13 +95,8 @@ def limit_of(settings: Mapping[str, Any]) -> tuple[str, float] | None:
     """The setting that is a clipping threshold; None where there is none, and where several contradict one another."""
     if any(name.endswith("gradient_clip_algorithm") and value == "value" for name, value in settings.items()):
         return None  # Lightning clips element by element then: its number is no norm
-    found = {}
-    for name, raw in settings.items():
-        value = value_of(raw)
-        # to kind_of, the end of gradient_clip_val stands for validation
-        if value is not None and kind_of(name.removesuffix("_val")) == "threshold":
-            found[name] = value
-    return next(iter(found.items())) if len(set(found.values())) == 1 else None
+    # to kind_of, the end of gradient_clip_val stands for validation
+    return agreed((name, raw) for name, raw in settings.items() if kind_of(name.removesuffix("_val")) == "threshold")
 
 
 def is_mean_of(name: str, names: Collection[str]) -> bool:
@@ -116,15 +108,13 @@ def facts_of(norms: Collection[str], settings: Collection[str]) -> dict[str, Any
     """Fields of Log that follow from the names of the norms and of the run's settings, whatever they were logged with."""
     if not norms:
         return {}
-    if {"max_grad_norm", "logging_steps"} <= set(settings):  # the arguments of Hugging Face's Trainer
-        return {"window": "last", "after": False}
-    if all(_LIGHTNING.fullmatch(name) for name in norms):
+    of_trainer = {"max_grad_norm", "logging_steps"} <= set(settings)  # the arguments of Hugging Face's Trainer
+    if of_trainer or all(LIGHTNING.fullmatch(name) for name in norms):
         return {"window": "last", "after": False}
     if all(name.endswith("_epoch") for name in norms):  # Lightning's, numbered by steps
         return {"window": "mean"}
-    if all(name.rpartition("/")[2].startswith("epoch_") for name in norms):  # Keras'
-        return {"unit": "epoch"}
-    return {}
+    by_epoch = all(name.rpartition("/")[2].startswith("epoch_") for name in norms)  # Keras'
+    return {"unit": "epoch"} if by_epoch else {}
 
 
 def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool) -> None:
@@ -144,22 +134,9 @@ def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool)
         rows.add(row, step=float(last) if numbered else None)
 
 
-def _settings(files: Sequence[Scalars]) -> dict[str, tuple[float, str]]:
-    """The numbers that the texts name (Trainer writes its arguments so, and many scripts their options), and in which text."""
-    found: dict[str, tuple[float, str]] = {}
-    for file in files:
-        for tag, text in file.texts.items():
-            if not tag.startswith("model_config"):
-                for name, number in _SETTING.findall(text):
-                    value = value_of(number)
-                    if value is not None:
-                        found[name.rpartition(".")[2]] = (value, tag)
-    return found
-
-
 READER = Reader(
     title=TITLE,
-    recognises=_recognises,
-    read=_read,
+    recognises=lambda source: is_event_file(source.head),
+    read=lambda source: _log(source, [read_scalars(source.chunks(), _wanted)], []),
     norms='call writer.add_scalar("train/grad_norm", norm, step) at every step, with the norm that clip_grad_norm_ returns',
 )

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Floats, Log, Series
-from clipcal.logs.names import after_clipping, kind_of
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Floats, Log, Reader, Series
+from clipcal.logs.names import after_clipping, kind_of, value_of
 from clipcal.logs.source import Source
-from clipcal.logs.values import value_of
 
 RESERVOIR = 1000
 """Points of a tag that TensorBoard keeps and exports, drawn at random (``--samples_per_plugin scalars=1000``)."""
@@ -26,7 +24,8 @@ _FEW = 20
 
 def exported(path: Path, format: str, points: Iterable[tuple[Any, Any]]) -> Log:
     """The log of (step, value) pairs that were exported to ``path``."""
-    tag = _tag(path)
+    # "run-NAME-tag-train_grad_norm.csv" is of train_grad_norm; the whole name counts where TensorBoard did not choose it
+    tag = path.name.removesuffix(".gz").rsplit(".", 1)[0].rpartition("-tag-")[2] or path.name
     if kind_of(tag) in ("loss", "lr"):
         raise InputError(
             f"{path}: is a {format} of {tag!r} by its name, and that is no gradient norm. Export the tag of the norm; better, "
@@ -43,11 +42,6 @@ def exported(path: Path, format: str, points: Iterable[tuple[Any, Any]]) -> Log:
     return Log(format=format, series=(series,), window="sample" if _thinned(step) else None, after=after_clipping(tag))
 
 
-def _tag(path: Path) -> str:
-    """``run-NAME-tag-train_grad_norm.csv`` -> ``train_grad_norm``; the whole name where TensorBoard did not choose it."""
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0].rpartition("-tag-")[2] or path.name
-
-
 def _thinned(step: Floats) -> bool:
     """Whether points were left out at random: the gaps are uneven, where a training loop writes at even steps."""
     gaps = np.diff(step)
@@ -61,12 +55,7 @@ def _thinned(step: Floats) -> bool:
 
 
 def _recognises(source: Source) -> bool:
-    if source.head[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
-        return False
-    try:
-        document = source.document
-    except InputError:
-        return False
+    document = source.known_document if source.opening == b"[" else None
     return (
         isinstance(document, list)
         and bool(document)
@@ -75,8 +64,8 @@ def _recognises(source: Source) -> bool:
 
 
 def _read(source: Source) -> Log:
-    points = (p[1:] for p in source.document if isinstance(p, list) and len(p) == 3)
-    return exported(source.path, "TensorBoard JSON export", ((step, value) for step, value in points))
+    points = ((p[1], p[2]) for p in source.document if isinstance(p, list) and len(p) == 3)
+    return exported(source.path, "TensorBoard JSON export", points)
 
 
 READER = Reader(title="TensorBoard JSON export", recognises=_recognises, read=_read, norms=NORMS)

@@ -12,12 +12,12 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from clipcal.errors import InputError
-from clipcal.logs.log import Log
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of
-from clipcal.logs.reader import Reader
 from clipcal.logs.readers.tensorboard import facts_of, is_mean_of, limit_of
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
@@ -28,7 +28,7 @@ MAX_RECORD = 64 * 2**20
 _IDENT = b":W&B"
 _PIECE = struct.Struct("<IHB")
 _BLOCK, _HEADER = 32 * 2**10, 7  # the file starts with as many bytes: the mark, a magic number, the version
-_MISSING, _FULL, _FIRST, _MIDDLE, _LAST = 0, 1, 2, 3, 4  # the first is ours, for pieces that were damaged
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _CRC = {kind: zlib.crc32(bytes([kind])) for kind in (_FULL, _FIRST, _MIDDLE, _LAST)}
 
 
@@ -41,54 +41,37 @@ class Records:
         self.num_damaged = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        parts: list[bytes] = []
-        held = 0
-        for kind, data in self._pieces():
-            if kind in (_FULL, _FIRST, _MISSING):
-                parts, held = [], 0
-                if kind == _MISSING:
-                    continue
-            elif not parts:
-                continue  # the start of this record was damaged or too long
-            held += len(data)
-            parts.append(data)
-            if held > MAX_RECORD:
-                parts = []
-            elif kind in (_FULL, _LAST):
-                yield b"".join(parts)
-                parts = []
-
-    def _pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Kind and bytes of each piece."""
-        for i, block in enumerate(self._blocks()):
-            at = 0 if i else _HEADER
-            while at + _HEADER <= len(block):
-                crc, n, kind = _PIECE.unpack_from(block, at)
-                data = block[at + _HEADER : at + _HEADER + n]
-                if len(data) < n and len(block) < _BLOCK:
-                    return  # still being written
-                if not (crc or n or kind):
-                    break  # nothing was written here
-                if len(data) < n or kind not in _CRC or zlib.crc32(data, _CRC[kind]) != crc:
-                    self.num_damaged += 1
-                    yield _MISSING, b""
-                    break
-                yield kind, data
-                at += _HEADER + n
-
-    def _blocks(self) -> Iterator[bytes]:
-        rest = b""
-        for chunk in self._chunks:
-            rest += chunk
-            whole = len(rest) - len(rest) % _BLOCK
-            yield from (rest[at : at + _BLOCK] for at in range(0, whole, _BLOCK))
-            rest = rest[whole:]
-        if rest:
-            yield rest
-
-
-def _recognises(source: Source) -> bool:
-    return source.head.startswith(_IDENT)
+        rest, num_blocks = b"", 0
+        parts: list[bytes] = []  # of a record that goes on; none where its start was damaged or too long
+        for chunk in chain(self._chunks, [None]):
+            rest += chunk or b""
+            end = len(rest) if chunk is None else len(rest) - len(rest) % _BLOCK
+            for start in range(0, end, _BLOCK):
+                block = rest[start : start + _BLOCK]
+                at = 0 if num_blocks else _HEADER
+                num_blocks += 1
+                while at + _HEADER <= len(block):
+                    crc, n, kind = _PIECE.unpack_from(block, at)
+                    data = block[at + _HEADER : at + _HEADER + n]
+                    if len(data) < n and len(block) < _BLOCK:
+                        return  # still being written
+                    if not (crc or n or kind):
+                        break  # nothing was written here
+                    if len(data) < n or kind not in _CRC or zlib.crc32(data, _CRC[kind]) != crc:
+                        self.num_damaged += 1
+                        parts = []
+                        break
+                    at += _HEADER + n
+                    if kind in (_FULL, _FIRST):
+                        parts = [data]
+                    elif parts:
+                        parts.append(data)
+                    if sum(map(len, parts)) > MAX_RECORD:
+                        parts = []
+                    elif parts and kind in (_FULL, _LAST):
+                        yield b"".join(parts)
+                        parts = []
+            rest = rest[end:]
 
 
 def _read(source: Source) -> Log:
@@ -100,58 +83,45 @@ def _read(source: Source) -> Log:
             f"{source.path}: is a W&B offline run, which is read with W&B's own package. Install it, and try again:\n"
             "pip install 'clipcal[wandb]'"
         ) from None
-    records, run = Records(source.chunks()), _Run()
-    num_bad = 0
+    records, rows = Records(source.chunks()), Rows()
+    names: set[str] = set()
+    means: list[
+        dict[str, Any]
+    ] = []  # over epochs: only at the end it is known whether the values of the steps stand beside them
+    config: dict[str, Any] = {}
+    num_bad, unknown = 0, False
     for data in records:
         try:
-            run.add(messages.Record.FromString(data))
+            record = messages.Record.FromString(data)
         except decode_error:
             num_bad += 1
-    notes = []
-    if records.num_damaged or num_bad:
-        notes.append("The file of the run is damaged in places, and rows are missing there.")
-    return run.log(notes)
-
-
-class _Run:
-    """Collects a run's messages."""
-
-    def __init__(self) -> None:
-        self._rows = Rows()
-        self._names: set[str] = set()
-        self._means: list[dict[str, Any]] = []
-        self._config: dict[str, Any] = {}
-        self._unknown = False
-
-    def add(self, record: Any) -> None:
+            continue
         if record.HasField("run"):
-            self._config |= _row(record.run.config.update)
+            config |= _row(record.run.config.update)
         elif record.HasField("config"):
-            self._config |= _row(record.config.update)
+            config |= _row(record.config.update)
         elif record.HasField("history"):
             row = _row(record.history.item)
-            self._unknown = self._unknown or (len(record.history.item) > 0 and not row)
+            unknown = unknown or (len(record.history.item) > 0 and not row)
             if record.history.HasField("step"):
                 row.setdefault("_step", record.history.step.num)
-            # means over epochs wait: only at the end it is known whether the values of the steps stand beside them
-            means = {name: row.pop(name) for name in [*row] if name.endswith("_epoch")}
-            if means:
-                self._means.append({name: value for name, value in row.items() if kind_of(name) == "step"} | means)
-            self._names |= row.keys()
-            self._rows.add(row)
-
-    def log(self, notes: list[str]) -> Log:
-        for row in self._means:
-            self._rows.add({name: value for name, value in row.items() if not is_mean_of(name, self._names)})
-            self._names |= row.keys()
-        if self._unknown:
-            notes.append("A newer wandb than the one installed wrote the run, and values are missing: update wandb.")
-        config = {name: value for name, value in self._config.items() if not name.startswith("_wandb")}
-        limit = limit_of(config)
-        if limit:
-            self._rows.threshold(f"{limit[0]} in the run's config", limit[1])
-        norms = {name for name in self._names if kind_of(name) == "norm" and not is_mean_of(name, self._names)}
-        return self._rows.log(TITLE, notes=tuple(notes), **facts_of(norms, config))
+            of_epoch = {name: row.pop(name) for name in [*row] if name.endswith("_epoch")}
+            if of_epoch:
+                means.append({name: value for name, value in row.items() if kind_of(name) == "step"} | of_epoch)
+            names |= row.keys()
+            rows.add(row)
+    for row in means:
+        rows.add({name: value for name, value in row.items() if not is_mean_of(name, names)})
+        names |= row.keys()
+    if records.num_damaged or num_bad:
+        rows.notes.append("The file of the run is damaged in places, and rows are missing there.")
+    if unknown:
+        rows.notes.append("A newer wandb than the one installed wrote the run, and values are missing: update wandb.")
+    config = {name: value for name, value in config.items() if not name.startswith("_wandb")}
+    if limit := limit_of(config):
+        rows.threshold(f"{limit[0]} in the run's config", limit[1])
+    norms = {name for name in names if kind_of(name) == "norm" and not is_mean_of(name, names)}
+    return rows.log(TITLE, **facts_of(norms, config))
 
 
 def _row(items: Iterable[Any]) -> dict[str, Any]:
@@ -181,7 +151,7 @@ def _row(items: Iterable[Any]) -> dict[str, Any]:
 
 READER = Reader(
     title=TITLE,
-    recognises=_recognises,
+    recognises=lambda source: source.head.startswith(_IDENT),
     read=_read,
     norms='call run.log({"train/grad_norm": norm, ...}) at every step, with the norm that clip_grad_norm_ returns',
 )

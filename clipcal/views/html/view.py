@@ -9,6 +9,7 @@ from pathlib import Path
 from clipcal.errors import InputError
 from clipcal.frameworks.pasting import framework_of, snippet_of
 from clipcal.frameworks.snippets import SNIPPETS
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.culprits import Culprits
 from clipcal.recommendation.evidence import Evidence, load
@@ -34,9 +35,9 @@ class View:
     commands: tuple[str, ...]
 
 
-def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern: str | None = None) -> View:
+def view(path: Path, choice: LogChoice = NO_CHOICE) -> View:
     """Read and compute; raises InputError as ``clipcal recommend`` does."""
-    evidence = load(path, tag=tag, run=run, pattern=pattern)
+    evidence = load(path, choice)
     recommendation = evidence.recommend()
     r, of = recommendation, evidence.run
     drawn = figures(evidence, r, in_use=evidence.in_use)
@@ -50,7 +51,7 @@ def view(path: Path, *, tag: str | None = None, run: int | None = None, pattern:
         rules=replay(r),
         facts=_facts(evidence),
         spec=(of.info.source.text or None) if of is not None else None,
-        commands=_commands(evidence, path, tag, run, pattern),
+        commands=_commands(evidence, path, choice),
     )
 
 
@@ -91,12 +92,10 @@ def _facts(evidence: Evidence) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value)
 
 
-def _commands(evidence: Evidence, path: Path, tag: str | None, run: int | None, pattern: str | None) -> tuple[str, ...]:
+def _commands(evidence: Evidence, path: Path, choice: LogChoice) -> tuple[str, ...]:
     """What to type for the same again."""
     if evidence.run is None:
-        options = [*(["--tag", tag] if tag else []), *(["--run", str(run)] if run else [])]
-        options += ["--pattern", pattern] if pattern else []
-        return (shlex.join(["clipcal", "recommend", str(path), *options]),)
+        return (shlex.join(["clipcal", "recommend", str(path), *choice.options]),)
     command = evidence.run.info.command
     typed = [] if not command else [shlex.join(["clipcal", *map(str, command[1:])])]
     return (*typed, shlex.join(["clipcal", "recommend", str(path)]), shlex.join(["clipcal", "verify", str(path)]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipcal.errors import InputError, cannot_write
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.evidence import STREAM
 from clipcal.run.directory import is_run
 from clipcal.run.files import may_replace, write_whole
@@ -19,10 +20,8 @@ _HEAD = 2048
 def write_report(
     source: Path,
     out: Path | None = None,
+    choice: LogChoice = NO_CHOICE,
     *,
-    tag: str | None = None,
-    run: int | None = None,
-    pattern: str | None = None,
     force: bool = False,
 ) -> tuple[Path, View]:
     """Write the page of a run directory or of a log, by default into the run, or beside the log. Raises InputError."""
@@ -32,7 +31,7 @@ def write_report(
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: there is no such folder. Make it, or name another file with --out.")
     refuse_to_replace(path, force=force)
-    shown = view(source, tag=tag, run=run, pattern=pattern)
+    shown = view(source, choice)
     write_whole(path, render(shown))
     return path, shown
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from clipcal.arms.pool import Arm, OnPlan, OnProgress, Progress
 from clipcal.errors import InputError
@@ -110,8 +109,6 @@ class Board:
             with contextlib.suppress(OSError):
                 file.close()
         self._open.clear()
-        for growing in self._growing.values():
-            growing.close()
         self._growing.clear()
 
     def _profile(self, new: Sequence[Step]) -> None:
@@ -127,17 +124,14 @@ class Board:
             # an arm that is there without a trace of its own is the profile
             name, path = (_name(arm), path) if path.exists() else (UNCLIPPED, run.trace)
             if name not in self._written:
-                growing = _Growing(path)
-                self._add(name, *growing.read())
-                growing.close()
+                self._add(name, *_Growing(path).read())
 
     def _follow(self, name: str, path: Path, done: bool) -> None:
         growing = self._growing.setdefault(name, _Growing(path))
         self._add(name, *growing.read())
         if done:
-            self._growing.pop(name).close()
-            if name in self._open:
-                file = self._open.pop(name)
+            self._growing.pop(name)
+            if file := self._open.pop(name, None):
                 file.finish()
                 file.close()
 
@@ -145,7 +139,7 @@ class Board:
         if not steps:
             return
         if name not in self._open:
-            files.empty(self._home / name)
+            files.remove(self._home / name, replaced=True)
             self._open[name] = EventFile(self._home / name, str(self._run))
             if not self._written:
                 self._say(f"writing curves to {self._home}; `tensorboard --logdir {self._logdir}` shows them")
@@ -171,25 +165,19 @@ class _Growing:
     """The trace of an arm, also while it is written under another name."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._rest = b""
+        self._names = (path.with_name(path.name + ".partial"), path)
+        self._num_read = 0
 
     def read(self) -> tuple[list[Step], float]:
         """The steps that are there and were not given before, and when the last of them was written."""
-        for path in (self._path.with_name(self._path.name + ".partial"), self._path):
-            if self._file is None:
-                with contextlib.suppress(FileNotFoundError):
-                    self._file = path.open("rb")  # it stays the same file when it is renamed
-        if self._file is None:
-            return [], 0.0
-        ended = os.fstat(self._file.fileno()).st_mtime
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        return [step for line in lines if (step := _step(line))], ended
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        for path in self._names:
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                ended = os.fstat(file.fileno()).st_mtime
+                file.seek(self._num_read)
+                whole, end, _ = file.read().rpartition(b"\n")
+                self._num_read += len(whole + end)
+                return [step for line in whole.split(b"\n") if (step := _step(line))], ended
+        return [], 0.0
 
 
 def _step(line: bytes) -> Step | None:

@@ -1,7 +1,7 @@
 """Steps -> a TensorBoard event file: four scalars of every step, and now and then a histogram of the norms.
 
-The messages are those of the tensorboard package. Its EventFileWriter is not used: it writes from a thread, which a full disk
-ends with a traceback and a cut record, it loads TensorFlow where that is installed, and takes several times as long.
+The messages and the checksums are those of the tensorboard package. Its EventFileWriter is not used: it writes from a thread,
+which a full disk ends with a traceback and a cut record. Nor is its RecordWriter: the package around it loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from clipcal.errors import InputError
+from clipcal.logs.tfrecord import FOOTER, HEADER, Records
 from clipcal.run.step import Step
 from clipcal.run.trace import AppendOnly
-from clipcal.views.tensorboard.frames import FRAME, first_record, framed
 
 NORM, LOSS, LR, SCALE = "train/grad_norm_pre_clip", "train/loss", "train/lr", "train/clip_scale"
 HISTOGRAM, LOG_HISTOGRAM = f"{NORM}_histogram", f"{NORM}_histogram_log10"
@@ -49,26 +50,21 @@ def own_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"events.out.tfevents.*{SUFFIX}"))
 
 
-def remove(folder: Path) -> None:
-    """Remove what clipcal wrote, and the folder where it holds nothing else."""
+def remove(folder: Path, *, replaced: bool = False) -> None:
+    """Remove what clipcal wrote, and the folder where it holds nothing else.
+
+    ``replaced``: the first record of the last file stays. An open TensorBoard does not get past a file that has gone, and
+    would show the old curve for good.
+    """
     files = own_files(folder)
     for path in files:
-        path.unlink(missing_ok=True)
+        if replaced and path == files[-1] and (kept := _first_record(path)):
+            os.truncate(path, HEADER + len(kept) + FOOTER)
+        else:
+            path.unlink(missing_ok=True)
     if files:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def empty(folder: Path) -> None:
-    """Remove what clipcal wrote, but for the first record of the last file: an open TensorBoard does not get past a file that
-    has gone, and would show the old curve for good."""
-    files = own_files(folder)
-    for path in files:
-        kept = _first_record(path) if path == files[-1] else b""
-        if kept:
-            os.truncate(path, len(kept) + FRAME)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def owner_of(path: Path) -> str:
@@ -82,7 +78,14 @@ def owner_of(path: Path) -> str:
 
 def _first_record(path: Path) -> bytes:
     with path.open("rb") as f:
-        return first_record(f.read(2**16))
+        return next(iter(Records([f.read(2**16)])), b"")
+
+
+def framed(record: bytes) -> bytes:
+    """TFRecord's frame: the length with its checksum before the record, the record's checksum behind it."""
+    checksum = importlib.import_module("tensorboard.compat.tensorflow_stub.pywrap_tensorflow").masked_crc32c
+    length = struct.pack("<Q", len(record))
+    return b"".join([length, struct.pack("<I", checksum(length)), record, struct.pack("<I", checksum(record))])
 
 
 class EventFile:
@@ -109,7 +112,11 @@ class EventFile:
         now = ended - sum(map(_seconds, steps))
         events = []
         if self._last is None:
-            events, self._last = self._first(now), now
+            self._last = now
+            first, start = self._pb.Event(wall_time=now, file_version="brain.Event:2"), self._pb.Event(wall_time=now)
+            first.source_metadata.writer = _WRITER + self._owner
+            start.session_log.status = self._pb.SessionLog.START  # what TensorBoard has read of this run is no more
+            events = [first, start]
         now = max(self._last, now)
         latest = max(self._last, ended)
         for s in steps:
@@ -141,23 +148,12 @@ class EventFile:
     def close(self) -> None:
         self._file.close()
 
-    def _first(self, began: float) -> list[Any]:
-        """That it is an event file, whose, and that whatever TensorBoard has read of this run is no more."""
-        first = self._pb.Event(wall_time=began, file_version="brain.Event:2")
-        first.source_metadata.writer = _WRITER + self._owner
-        start = self._pb.Event(wall_time=began)
-        start.session_log.status = self._pb.SessionLog.START
-        return [first, start]
-
     def _scalars(self, s: Step, now: float) -> Any:
         event = self._pb.Event(wall_time=now, step=s.step)
-        add = event.summary.value.add
-        if not s.skipped:  # the GradScaler dropped it: its norm is none, and was not scaled
-            add(tag=NORM, simple_value=s.grad_norm)
-        add(tag=LOSS, simple_value=s.loss)
-        add(tag=LR, simple_value=s.lr)
-        if not s.skipped:
-            add(tag=SCALE, simple_value=1.0 if s.scale is None else s.scale)
+        shown = {NORM: s.grad_norm, LOSS: s.loss, LR: s.lr, SCALE: 1.0 if s.scale is None else s.scale}
+        for tag, value in shown.items():
+            if not (s.skipped and tag in (NORM, SCALE)):  # the GradScaler dropped it: it has no norm and was not scaled
+                event.summary.value.add(tag=tag, simple_value=value)
         return event
 
     def _histograms(self, now: float) -> list[Any]:
@@ -166,26 +162,24 @@ class EventFile:
         events = []
         # one spike puts all else into the first bin of the norms themselves; in powers of ten both are seen
         for tag, values in ((HISTOGRAM, norms), (LOG_HISTOGRAM, np.log10(norms[norms > 0]))):
-            if len(values):
-                event = self._pb.Event(wall_time=now, step=self._step)
-                _fill(event.summary.value.add(tag=tag).histo, values)
-                events.append(event)
+            if not len(values):
+                continue
+            low, high = float(values.min()), float(values.max())
+            edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
+            places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+            event = self._pb.Event(wall_time=now, step=self._step)
+            histogram = event.summary.value.add(tag=tag).histo
+            with np.errstate(over="ignore"):
+                histogram.sum, histogram.sum_squares = float(values.sum()), float((values * values).sum())
+            histogram.min, histogram.max, histogram.num = float(edges[0]), float(edges[-1]), len(values)
+            histogram.bucket_limit.extend(edges[1:].tolist())
+            histogram.bucket.extend(np.bincount(places, minlength=len(edges) - 1).tolist())
+            events.append(event)
         return events
 
     def _write(self, events: Sequence[Any]) -> None:
-        self._file.append(framed([e.SerializeToString() for e in events]))
+        self._file.append(b"".join(framed(event.SerializeToString()) for event in events))
 
 
 def _seconds(s: Step) -> float:
     return s.seconds if math.isfinite(s.seconds) else 0.0
-
-
-def _fill(histogram: Any, values: Any) -> None:
-    low, high = float(values.min()), float(values.max())
-    edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
-    with np.errstate(over="ignore"):
-        histogram.sum, histogram.sum_squares = float(values.sum()), float((values * values).sum())
-    histogram.min, histogram.max, histogram.num = float(edges[0]), float(edges[-1]), len(values)
-    histogram.bucket_limit.extend(edges[1:].tolist())
-    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    histogram.bucket.extend(np.bincount(places, minlength=len(edges) - 1).tolist())

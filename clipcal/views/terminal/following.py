@@ -14,6 +14,7 @@ from rich.text import Text
 
 from clipcal.checking import Check, check
 from clipcal.errors import InputError
+from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.evidence import Evidence, load
 from clipcal.views.figures.course import course
 from clipcal.views.terminal import answers
@@ -33,9 +34,7 @@ def follow(
     source: Path,
     *,
     max_norm: float | None,
-    tag: str | None = None,
-    run: int | None = None,
-    pattern: str | None = None,
+    choice: LogChoice = NO_CHOICE,
     console: Console,
     sleep: Callable[[float], None] = time.sleep,
     gone: Callable[[], bool] = lambda: False,
@@ -54,9 +53,9 @@ def follow(
             now, began = _signature(source), time.monotonic()
             if now != seen:
                 try:
-                    evidence = load(source, tag=tag, run=run, pattern=pattern)
+                    evidence = load(source, choice)
                 except InputError as e:
-                    if read or any(choice in str(e) for choice in ("--tag", "--run", "--pattern")):
+                    if read or any(option in str(e) for option in ("--tag", "--run", "--pattern")):
                         raise
                     say(f"waiting for a gradient norm: {e}")
                 else:

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_trace
 
 from clipcal.errors import InputError
-from clipcal.logs import read_log
+from clipcal.logs.reading import read_log
 
 
 def run(folder: Path, arms: int = 6) -> Path:

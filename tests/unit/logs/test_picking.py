@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.logs import Log, Picked, Series, pick
-from clipcal.logs.log import Floats
+from clipcal.logs.choice import LogChoice
+from clipcal.logs.log import Floats, Log, Series
+from clipcal.logs.picking import Picked, pick
 
 
 def series(steps: list[float] | Floats, norms: list[float] | Floats | None = None, tag: str = "grad_norm") -> Series:
@@ -20,7 +21,7 @@ def series(steps: list[float] | Floats, norms: list[float] | Floats | None = Non
 
 
 def picked(*found: Series, tag: str | None = None, run: int | None = None, **facts: Any) -> Picked:
-    return pick(Log(format="test", series=found, **facts), "log", tag=tag, run=run)
+    return pick(Log(format="test", series=found, **facts), "log", LogChoice(tag=tag, run=run))
 
 
 def test_the_only_norm_of_the_only_run_is_taken_as_it_is() -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from clipcal.logs.log import Series
-from clipcal.logs.names import after_clipping, kind_of
+from clipcal.logs.names import after_clipping, kind_of, value_of
 from clipcal.logs.rows import Rows, flatten
-from clipcal.logs.values import value_of
 
 
 @pytest.mark.parametrize(

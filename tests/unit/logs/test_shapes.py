@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from clipcal.logs.pairs import parts_of
-from clipcal.logs.plans import is_told
+from clipcal.logs.pairs import is_told, parts_of
 from clipcal.logs.shapes import Shapes
 
 # # stands for any number

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.logs import Log, Series, find_reader, pick, read_log
+from clipcal.logs.log import Log, Series
+from clipcal.logs.picking import pick
+from clipcal.logs.reading import find_reader, read_log
 from clipcal.logs.source import Source
 
 

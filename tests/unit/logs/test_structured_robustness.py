@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipcal.errors import InputError
-from clipcal.logs.beside import MAX_BYTES, threshold_beside
-from clipcal.logs.log import Log
-from clipcal.logs.reader import Reader
+from clipcal.logs.in_use import MAX_BYTES, Told, threshold_beside
+from clipcal.logs.log import Log, Reader
 from clipcal.logs.readers import (
     delimited,
     epochs,
@@ -146,7 +145,7 @@ def test_hostile_text(text: str, tmp_path: Path) -> None:
 def beside(folder: Path, file: str, data: bytes) -> tuple[str, float] | None:
     (folder / "log").write_text("x")
     (folder / file).write_bytes(data)
-    return threshold_beside(Source(folder / "log"), (file,), ("max_grad_norm",))
+    return threshold_beside(Source(folder / "log"), Told(keys=("max_grad_norm",), files=(file,)))
 
 
 @pytest.mark.parametrize(
@@ -190,4 +189,4 @@ def test_hostile_config_tells_nothing(file: str, make: Callable[[], bytes], tmp_
 
 
 def test_aliases_of_aliases_end(tmp_path: Path) -> None:
-    beside(tmp_path, "config.yaml", _aliases().encode())
+    assert beside(tmp_path, "config.yaml", _aliases().encode()) == ("max_grad_norm in config.yaml", 1.0)

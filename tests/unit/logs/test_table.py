@@ -11,8 +11,11 @@ import pytest
 from log_samples import BINARY, NORMS, TEXTS
 
 from clipcal.errors import InputError
-from clipcal.logs import READERS, find_reader, pick, read_log
+from clipcal.logs.choice import LogChoice
+from clipcal.logs.picking import pick
+from clipcal.logs.reading import find_reader, read_log
 from clipcal.logs.source import Source
+from clipcal.logs.table import READERS
 
 TITLES = [reader.title for reader in READERS]
 
@@ -98,7 +101,7 @@ def survives(path: Path) -> None:
     """It is read, or refused with a sentence: anything else is raised."""
     with contextlib.suppress(InputError):
         log = read_log(path)
-        pick(log, "log", tag=log.series[0].tag)
+        pick(log, "log", LogChoice(tag=log.series[0].tag))
 
 
 @pytest.mark.parametrize("title", TITLES)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.logs import read_log
-from clipcal.logs.log import Floats, Log, Series
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Floats, Log, Reader, Series
 from clipcal.logs.readers import delimited, lightning, parquet, tensorboard_json
+from clipcal.logs.reading import read_log
 from clipcal.logs.source import Source
 
 NAN, INF = math.nan, math.inf

@@ -268,7 +268,8 @@ def test_threshold_in_a_text(tmp_path: Path, tag: str, text: str, threshold: flo
     log = read(only(tmp_path))
     assert (log.max_norm, log.window) == (threshold, window)
     assert log.after is (False if window else None)
-    assert tag in log.max_norm_from or threshold is None
+    assert (f" in its text {tag}" in log.max_norm_from) == (threshold is not None)
+    assert bool(log.max_norm_from) == (threshold is not None)
 
 
 def test_cut_at_every_byte_of_the_last_records(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipcal.logs.log import Log, Series
-from clipcal.logs.reader import Reader
+from clipcal.logs.log import Log, Reader, Series
 from clipcal.logs.readers import coqui, fairseq, marian, megatron, metriclogger, swin
 from clipcal.logs.source import Source
 

@@ -15,9 +15,12 @@ import pytest
 import torch
 
 from clipcal.errors import InputError
-from clipcal.logs import Log, find_reader, pick, read_log
-from clipcal.logs.pickled import tensor_value
+from clipcal.logs.choice import LogChoice
+from clipcal.logs.log import Log
+from clipcal.logs.picking import pick
 from clipcal.logs.readers.epochs import OVERFLOWN
+from clipcal.logs.readers.sacred import tensor_value
+from clipcal.logs.reading import find_reader, read_log
 from clipcal.logs.source import Source
 
 Write = Callable[[str], Path]
@@ -141,7 +144,13 @@ def test_largest_norm_of_a_line_beside_its_last(log_file: Write) -> None:
     assert (picked.tag, picked.step.tolist()) == ("grad_norm_last", [6, 12, 18, 24, 30])
     assert picked.loss.tolist() == [3.5] * 5
     assert any(caveat.startswith("'grad_norm_max' beside it") for caveat in picked.caveats)
-    assert pick(read_log(path), str(path), tag="grad_norm_max").grad_norm.tolist() == [6.5, 12.5, 18.5, 24.5, 30.5]
+    assert pick(read_log(path), str(path), LogChoice(tag="grad_norm_max")).grad_norm.tolist() == [
+        6.5,
+        12.5,
+        18.5,
+        24.5,
+        30.5,
+    ]
 
 
 class TestPickledTensors:

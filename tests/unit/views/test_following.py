@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from clipcal.errors import InputError
+from clipcal.logs.choice import LogChoice
 from clipcal.views.terminal.following import follow
 
 
@@ -99,7 +100,7 @@ def test_what_only_the_user_can_answer_ends_the_watch(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--tag"):
         follow(log, max_norm=3.0, console=console)
     with pytest.raises(InputError, match="--max-norm"):
-        follow(log, max_norm=None, tag="other_grad_norm", console=console)
+        follow(log, max_norm=None, choice=LogChoice(tag="other_grad_norm"), console=console)
     with pytest.raises(InputError, match="is not there"):
         follow(tmp_path / "none", max_norm=3.0, console=console)
 

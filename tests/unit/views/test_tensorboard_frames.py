@@ -8,32 +8,26 @@ import random
 import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from clipcal.views.tensorboard.frames import first_record, framed
-
-
-def by_tensorboard(records: list[bytes]) -> bytes:
-    file = io.BytesIO()
-    writer = RecordWriter(file)
-    for record in records:
-        writer.write(record)
-    return file.getvalue()
+from clipcal.logs.tfrecord import Records
+from clipcal.views.tensorboard.files import framed
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_frames_are_tensorboards(seed: int) -> None:
     rng = random.Random(seed)
     records = [rng.randbytes(rng.choice([0, 1, 63, 64, 65, 108])) for _ in range(rng.randrange(1, 40))]
-    alike = bytearray(rng.randbytes(rng.choice([64, 65, 200])))
-    for _ in range(20):  # as the steps of a training: few bytes differ
-        alike[rng.randrange(len(alike))] = rng.randrange(256)
-        records.append(bytes(alike))
-    rng.shuffle(records)
-    assert framed(records) == by_tensorboard(records)
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    for record in records:
+        writer.write(record)
+    assert b"".join(map(framed, records)) == file.getvalue()
+    assert list(Records([file.getvalue()])) == records
 
 
-def test_nothing_and_what_is_cut_off() -> None:
-    assert framed([]) == b""
-    whole = framed([b"first", b"second"])
-    assert first_record(whole) == b"first"
-    for n in range(len(framed([b"first"]))):
-        assert first_record(whole[:n]) == b""
+def test_what_is_cut_off_is_no_record() -> None:
+    assert list(Records([])) == []
+    first, second = framed(b"first"), framed(b"second")
+    for n in range(len(first)):
+        assert list(Records([first[:n]])) == []
+    for n in range(len(first), len(first + second)):
+        assert list(Records([(first + second)[:n]])) == [b"first"]
