@@ -221,7 +221,7 @@ def flags(order: str = "") -> Callable[[Command], Command]:
             }
             command(**objects, **{name: given[name] for name in own})
 
-        chosen = [known[name] for name in order.split() or known]
+        chosen = [known[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in order.split() or known]
         vars(called)["__signature__"] = inspect.Signature(chosen)
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in chosen}
         return called
