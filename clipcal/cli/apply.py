@@ -14,7 +14,7 @@ from clipcal.cli.steps import read
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from clipcal.frameworks.applying import Plan
+    from clipcal.frameworks.applying.planning import Plan
     from clipcal.recommendation.answer import Recommendation
 
 SCHEMA = "clipcal.apply/1"
@@ -51,7 +51,7 @@ def apply(
     Shows the change as a diff, and makes it with --yes; comments and order stay as they are.
     """
     with said_no():
-        from clipcal.frameworks import applying
+        from clipcal.frameworks.applying import planning
         from clipcal.views.terminal.console import note, printable, show, stdout_console
 
         _, recommendation = read(source, tag=tag, run=run, pattern=pattern)
@@ -60,7 +60,7 @@ def apply(
                 print_json(_as_dict(config, None, recommendation, written=False))
                 raise typer.Exit(NO)
             stop(f"no threshold to write: {recommendation.reasons[0]}", NO)
-        plan = applying.plan(
+        plan = planning.plan(
             config,
             max_norm=recommendation.max_norm,
             method=recommendation.method,
@@ -69,7 +69,7 @@ def apply(
             framework=framework,
         )
         if yes:
-            applying.write(plan)
+            planning.write(plan)
         if json:
             print_json(_as_dict(config, plan, recommendation, written=yes and not plan.unchanged))
             return
@@ -80,7 +80,7 @@ def apply(
 
             plainview.say(plainview.changes(plan))
         else:
-            show(stdout_console(), map(_coloured, applying.diff(plan).splitlines()))
+            show(stdout_console(), map(_coloured, planning.diff(plan).splitlines()))
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
         elif yes and not quiet:
@@ -98,7 +98,7 @@ def _coloured(line: str) -> Text:
 
 def _as_dict(config: Path, plan: Plan | None, recommendation: Recommendation, *, written: bool) -> dict[str, object]:
     """The object that ``--json`` prints; without a ``plan``, where there is no threshold, ``reasons`` say why."""
-    from clipcal.frameworks.applying import diff
+    from clipcal.frameworks.applying.planning import diff
 
     return {
         "schema": SCHEMA,

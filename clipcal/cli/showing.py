@@ -96,17 +96,17 @@ def show_verification(run: Run, verification: Verification, *, plain: bool = Fal
 
 def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool = False) -> None:
     from clipcal.frameworks.pasting import framework_of, snippet_of
-    from clipcal.frameworks.snippets import SNIPPETS
+    from clipcal.frameworks.table import FRAMEWORKS
     from clipcal.views.terminal import console
 
     out = console.stdout_console()
     name = framework_of(run)
-    others = sorted(SNIPPETS.keys() - {name}, key=lambda other: (other not in USUAL, other))
+    others = sorted(FRAMEWORKS.keys() - {name}, key=lambda other: (other not in USUAL, other))
     try:
         text = snippet_of(name, recommendation, run)
     except InputError:  # it cannot be said in that framework's words
         name, text = "pytorch", snippet_of("pytorch", recommendation, run)
-    title = "PyTorch" if name == "pytorch" else SNIPPETS[name].title
+    title = "PyTorch" if name == "pytorch" else FRAMEWORKS[name].title
     if plain:
         from clipcal.views.terminal import plainview
 
@@ -117,7 +117,7 @@ def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool
 
 def show_one_snippet(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:
     from clipcal.frameworks.pasting import snippet_of
-    from clipcal.frameworks.snippets import resolve
+    from clipcal.frameworks.table import resolve
 
     resolve(framework)
     if recommendation.max_norm is None:

@@ -8,7 +8,8 @@ from functools import lru_cache
 import yaml
 
 from clipcal._version import __version__
-from clipcal.frameworks.snippets import SNIPPETS, provenance, snippet
+from clipcal.frameworks.snippets import provenance, snippet
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.recommendation.answer import Recommendation
 from clipcal.run.directory import Run
 
@@ -16,7 +17,7 @@ from clipcal.run.directory import Run
 def framework_of(run: Run | None) -> str:
     """The framework that the run's script lets clip, where that was seen."""
     name = str(run.info.source.get("framework")) if run is not None else ""
-    return name if name in SNIPPETS else "pytorch"
+    return name if name in FRAMEWORKS else "pytorch"
 
 
 def snippet_of(framework: str, recommendation: Recommendation, run: Run | None) -> str:

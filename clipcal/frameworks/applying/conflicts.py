@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path as File
@@ -11,17 +10,19 @@ from typing import Any
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.documents import LOOSE_JSON, Document, parse
 from clipcal.frameworks.applying.files import read_text
-from clipcal.frameworks.applying.tree import Mapping, Node, Scalar, find, said, walk
-from clipcal.frameworks.snippets.entry import spelled
-from clipcal.recommendation.answer import Method
+from clipcal.frameworks.applying.tree import Mapping, Node, Path, Scalar, find, said, show, walk
+from clipcal.frameworks.keys import GRADIENT_CLIP_VAL, spelled
+from clipcal.run.records import Method
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What is about to be written. ``asked`` is whether the user named the key, and so has looked at what it says."""
+    """What is about to be written, below the keys of ``section``. ``asked`` is whether the user named the key, and so has
+    looked at what it says."""
 
     document: Document
     root: Node
+    section: Path
     max_norm: float
     method: Method
     asked: bool
@@ -31,13 +32,7 @@ class Intent:
         return spelled(self.max_norm)
 
 
-def conflicts(framework: str, intent: Intent) -> list[str]:
-    """Sentences to show beside the diff. Raises InputError where writing would be wrong whatever comes of it."""
-    check = CHECKS.get(framework)
-    return check(intent) if check else []
-
-
-def _trainer(intent: Intent) -> list[str]:
+def trainer(intent: Intent) -> list[str]:
     """Trainer hands clipping over to DeepSpeed, and raises an error where the two numbers are not the same."""
     named = find(intent.root, ("deepspeed",))
     if isinstance(named, Mapping):
@@ -73,7 +68,7 @@ def _deepspeed_agrees(root: Node, where: str, intent: Intent) -> list[str]:
     ]
 
 
-def _deepspeed(intent: Intent) -> list[str]:
+def deepspeed(intent: Intent) -> list[str]:
     if said(intent.root, "gradient_clipping") == "auto" and not intent.asked:
         raise InputError(
             f'{intent.document.file}: gradient_clipping is "auto", which Hugging Face Trainer fills in from its own '
@@ -88,7 +83,7 @@ def _deepspeed(intent: Intent) -> list[str]:
     return []
 
 
-def _accelerate(intent: Intent) -> list[str]:
+def accelerate(intent: Intent) -> list[str]:
     file = said(intent.root, "deepspeed_config.deepspeed_config_file")
     if file is not None and str(file) != "none":
         raise InputError(
@@ -106,13 +101,20 @@ def _accelerate(intent: Intent) -> list[str]:
     ]
 
 
-def _lightning(intent: Intent, section: str = "trainer.") -> list[str]:
-    strategy = f"{section}strategy"
-    names = [said(intent.root, f"{strategy}{key}") for key in ("", ".class_path", "._target_")]
+def lightning(intent: Intent) -> list[str]:
+    """Some of Lightning's strategies clip by themselves, or refuse to; ``strategy`` stands beside the threshold."""
+    strategy = (*intent.section, "strategy")
+    names = [said(intent.root, ".".join((*strategy, *key))) for key in ((), ("class_path",), ("_target_",))]
     name = " ".join(str(n) for n in names if n).lower()
+    key = GRADIENT_CLIP_VAL.name
+    if "megatron" in name:
+        raise InputError(
+            f"{intent.document.file}: NeMo's MegatronStrategy raises an error where {key} is set, since Megatron's optimizer "
+            "clips. `clipcal recommend RUN --for nemo` prints its setting."
+        )
     if "fsdp" in name and intent.method == "norm":
         return [
-            "Lightning's FSDP strategy raises an error where gradient_clip_val is set and the algorithm is norm: leave it "
+            f"Lightning's FSDP strategy raises an error where {key} is set and the algorithm is norm: leave it "
             "out, and call self.trainer.model.clip_grad_norm_ in the module's configure_gradient_clipping."
         ]
     if "deepspeed" not in name:
@@ -122,20 +124,16 @@ def _lightning(intent: Intent, section: str = "trainer.") -> list[str]:
             f"{intent.document.file}: Lightning's DeepSpeed strategy cannot clip by value; it raises an error. "
             "Calibrate again with `clip: {method: norm, norm_type: 2.0}`."
         )
-    places = (f"{strategy}.init_args.config", f"{strategy}.config")
-    config = next((p for p in places if find(intent.root, tuple(p.split(".")))), None)
+    places = ((*strategy, "init_args", "config"), (*strategy, "config"))
+    config = next((show(place) for place in places if find(intent.root, place)), None)
     if config:
         return [
-            f"{config} names a DeepSpeed config: where that has a gradient_clipping, it decides, and gradient_clip_val is left out."
+            f"{config} names a DeepSpeed config: where that has a gradient_clipping, it decides, and {key} is left out."
         ]
     return []
 
 
-def _lightning_trainer(intent: Intent) -> list[str]:
-    return _lightning(intent, section="")
-
-
-def _torchtune(intent: Intent) -> list[str]:
+def torchtune(intent: Intent) -> list[str]:
     if said(intent.root, "optimizer_in_bwd") is True:
         return [
             "torchtune raises an error where clip_grad_norm is set and optimizer_in_bwd is true: set that to false."
@@ -143,7 +141,7 @@ def _torchtune(intent: Intent) -> list[str]:
     return []
 
 
-def _litgpt(intent: Intent) -> list[str]:
+def litgpt(intent: Intent) -> list[str]:
     if find(intent.root, ("checkpoint_dir",)) and not find(intent.root, ("model_name",)):
         return [
             "This looks like a config for LitGPT's finetuning, whose commands raise an error where train.max_norm is set; "
@@ -152,7 +150,7 @@ def _litgpt(intent: Intent) -> list[str]:
     return []
 
 
-def _composer(intent: Intent) -> list[str]:
+def composer(intent: Intent) -> list[str]:
     if intent.method == "value" and any(find(intent.root, (key,)) for key in ("fsdp_config", "parallelism_config")):
         return [
             "Under FSDP Composer takes clipping_type value for the largest element of all, and scales every gradient."
@@ -160,7 +158,7 @@ def _composer(intent: Intent) -> list[str]:
     return []
 
 
-def _detectron2(intent: Intent) -> list[str]:
+def detectron2(intent: Intent) -> list[str]:
     if intent.method == "norm" and said(intent.root, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE") != "full_model":
         raise InputError(
             f"{intent.document.file}: detectron2's CLIP_TYPE norm clips each tensor by its own norm, so a threshold for the "
@@ -172,19 +170,3 @@ def _detectron2(intent: Intent) -> list[str]:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-CHECKS: dict[str, Callable[[Intent], list[str]]] = {
-    "accelerate": _accelerate,
-    "axolotl": _trainer,
-    "composer": _composer,
-    "deepspeed": _deepspeed,
-    "detectron2": _detectron2,
-    "huggingface": _trainer,
-    "lightning": _lightning,
-    "lightning-trainer": _lightning_trainer,
-    "litgpt": _litgpt,
-    "llama-factory": _trainer,
-    "torchtune": _torchtune,
-}
-"""By the keys of FRAMEWORKS; a framework without an entry has none that are known."""

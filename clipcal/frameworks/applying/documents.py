@@ -10,19 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
 
-from clipcal.errors import InputError
+from clipcal.errors import InputError, MissingPackage
 from clipcal.frameworks.applying import json_format, toml_format, yaml_format
-from clipcal.frameworks.applying.spelling import Value, spell
+from clipcal.frameworks.applying.spelling import spell
 from clipcal.frameworks.applying.tree import Alias, Mapping, Node, Path, Scalar, find, show, step, walk
+from clipcal.frameworks.keys import Value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One way to write a config. ``read`` gives the root of every document; ``add`` puts a path below a mapping."""
+    """One way to write a config. ``read`` gives the root of every document; ``add`` puts a path there, whose
+    first keys, so many as it is told, lead to a mapping that is there."""
 
     name: str
     read: Callable[[str], list[Node]]
-    add: Callable[[str, Mapping, Path, str], str]
+    add: Callable[[str, Mapping, Path, int, str], str]
     quote: str
     infinity: str
 
@@ -66,6 +68,8 @@ def parse(file: File, text: str, format: Format | None = None) -> Document:
     format = format or FORMATS[file.suffix.lower()]
     try:
         roots = format.read(text)
+    except MissingPackage as e:
+        raise MissingPackage(f"{file} {e}", name=e.name) from None
     except InputError as e:
         raise InputError(f"{file}{':' if str(e)[0].isdigit() else ' '}{e}") from None
     except RecursionError:
@@ -145,13 +149,7 @@ def _add(document: Document, nodes: Sequence[Node], path: Path, value: Value) ->
         raise InputError(
             f"{document.where(parent)}: {show(path[:depth]) or 'the file'} holds no keys, so {path[depth]} cannot be added there."
         )
-    if parent.layout == "table" and (parent.at < 0 or len(path) - depth > 1):
-        # a header names no place in an array of tables: the last element is meant, or the one that it stands in
-        names = tuple(key for key, node in zip(path[:depth], nodes, strict=False) if isinstance(node, Mapping))
-        if parent.at < 0 and len(names) < depth:
-            return toml_format.add_table_before(document.text, parent.start, names, path[depth:], spelled)
-        return toml_format.add_table(document.text, names, path[depth:], spelled)
-    return document.format.add(document.text, parent, path[depth:], spelled)
+    return document.format.add(document.text, parent, path, depth, spelled)
 
 
 def _differs_only_at(old: Document, new: Document, index: int, path: Path, value: Value) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from clipcal.errors import InputError, nearest
 from clipcal.frameworks.applying.documents import Document, along
-from clipcal.frameworks.applying.frameworks import FRAMEWORKS, recognise, resolve
-from clipcal.frameworks.applying.keys import KEYS, MEANINGS, Key, known
 from clipcal.frameworks.applying.tree import Mapping, Node, Path, Scalar, behind, children, find, parse_key, show, walk
-from clipcal.recommendation.answer import Method
+from clipcal.frameworks.keys import KEYS, MEANINGS, Key, known
+from clipcal.frameworks.table import CONFIGS, config_of, recognise
+from clipcal.run.records import Method
 
 _SHOWN = 6
 """Keys that an error lists."""
@@ -57,8 +57,8 @@ def named(document: Document, key: str, framework: str | None) -> Target:
         near = _near(path[-1], parent)
         if not isinstance(parent, Mapping) or near:
             raise InputError(_no_leaf(document, parent, path, near))
-    name = resolve(framework) if framework else recognise(root)
-    own = FRAMEWORKS[name] if name else None
+    name = config_of(framework) if framework else recognise(root)
+    own = CONFIGS[name] if name else None
     if own and own.path == path:
         return Target(root=root, path=path, key=own.key, framework=name)
     return Target(root=root, path=path, key=known(path), framework=None)
@@ -71,7 +71,7 @@ def found(document: Document, method: Method, framework: str | None) -> Target:
     """
     candidates = [c for root in document.roots for c in _candidates(root)]
     root = _only_root(document, candidates)
-    name = resolve(framework) if framework else recognise(root)
+    name = config_of(framework) if framework else recognise(root)
     if name:
         return _of_framework(document, root, name, candidates)
     fitting = [c for c in candidates if method in c.key.methods]
@@ -92,7 +92,7 @@ def found(document: Document, method: Method, framework: str | None) -> Target:
 
 
 def _of_framework(document: Document, root: Node, name: str, candidates: Sequence[Candidate]) -> Target:
-    own = FRAMEWORKS[name]
+    own = CONFIGS[name]
     there = find(root, own.path) is not None
     if not there and candidates:
         raise InputError(
@@ -195,7 +195,7 @@ def _no_leaf(document: Document, parent: Node, path: Path, near: str) -> str:
 
 def _near(leaf: str, parent: Node) -> str:
     """A key of the mapping, or one that is known to hold a threshold, that the new one may be a slip of."""
-    if leaf.lower().replace("-", "_") in KEYS or any(e.path[-1] == leaf for e in FRAMEWORKS.values()):
+    if leaf.lower().replace("-", "_") in KEYS or any(e.path[-1] == leaf for e in CONFIGS.values()):
         return ""
     words = [key for key, _ in children(parent)] + list(KEYS)
     return next(iter(difflib.get_close_matches(leaf, words, n=1, cutoff=0.85)), "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.spelling import add_between_brackets, nested
-from clipcal.frameworks.applying.tree import MAX_DEPTH, Entry, Mapping, Node, Path, Scalar, Sequence
+from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
 # What has no end runs to the end of the file, so that a broken file takes no longer than a whole one.
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
@@ -54,8 +54,9 @@ def _check(text: str) -> None:
         raise InputError(f"1:1: a value cannot be read: {e}.") from None
 
 
-def add(text: str, parent: Mapping, path: Path, value: str) -> str:
-    """``path`` below ``parent``, and the mappings on it, as the last entry."""
+def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
+    """``path`` from ``depth`` on below ``parent``, and the mappings on it, as the last entry."""
+    path = path[depth:]
     key, value = nested(path, value, separator=": ")
     return add_between_brackets(text, parent, key, value, separator=": ")
 
@@ -81,8 +82,7 @@ class _Reader:
         self.position = 0
 
     def value(self, depth: int) -> Node:
-        if depth > MAX_DEPTH:
-            raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
+        check_depth(depth)
         start = self._skip()
         if self.text[start] == "{":
             mapping = Mapping(start=start, end=start, layout="flow")

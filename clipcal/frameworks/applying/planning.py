@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Literal
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.conflicts import Intent, conflicts
+from clipcal.frameworks.applying.conflicts import Intent
 from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
 from clipcal.frameworks.applying.files import read_text, replace_text
 from clipcal.frameworks.applying.finding import Target, found, named
-from clipcal.frameworks.applying.frameworks import recognise, resolve
-from clipcal.frameworks.applying.keys import MEANINGS, Switch
-from clipcal.frameworks.applying.refusals import check_meaning, check_old, check_request, unsupported
-from clipcal.frameworks.applying.spelling import Value
+from clipcal.frameworks.applying.refusals import check_meaning, check_old, unsupported
 from clipcal.frameworks.applying.tree import Alias, Node, Scalar, behind, find, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
-from clipcal.recommendation.answer import Method
+from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
+from clipcal.frameworks.table import CONFIGS, config_of, recognise
+from clipcal.run.records import Method
 
 _CONTEXT = 3
 _BOM = "\ufeff"
@@ -43,7 +42,7 @@ class Change:
 class Plan:
     """``changes`` has the threshold first, and then the keys that say how it is meant, where they have to change.
 
-    ``framework`` is a key of ``FRAMEWORKS``, None where the threshold was found by the name of its key, or named by the
+    ``framework`` is a key of ``CONFIGS``, None where the threshold was found by the name of its key, or named by the
     user. ``warnings`` are sentences.
     """
 
@@ -77,7 +76,7 @@ def plan(
     Raises InputError: for a file that is no config, where the key is not there or not clear, and where the key would take
     the number for something else; the message says what to do instead.
     """
-    check_request(max_norm, method, norm_type)
+    check_threshold(max_norm, method, norm_type, of="A config")
     path = Path(config)
     if path.suffix.lower() not in FORMATS:
         raise InputError(unsupported(path))
@@ -88,8 +87,17 @@ def plan(
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
     if target.framework:
-        intent = Intent(document=document, root=target.root, max_norm=max_norm, method=method, asked=key is not None)
-        warnings += conflicts(target.framework, intent)
+        known = CONFIGS[target.framework]
+        warnings += known.conflicts(
+            Intent(
+                document=document,
+                root=target.root,
+                section=known.section,
+                max_norm=max_norm,
+                method=method,
+                asked=key is not None,
+            )
+        )
     if target.key is None:
         warnings.append(
             f"What {show(target.path)} means is not known here; the number is {MEANINGS[method]}. Make sure that it is read so."
@@ -135,7 +143,7 @@ def _parsed(path: Path, text: str, framework: str | None) -> Document:
     if path.suffix.lower() == ".json":
         with contextlib.suppress(InputError):
             loose = parse(path, text, LOOSE_JSON)
-            if (resolve(framework) if framework else recognise(loose.roots[0])) == "deepspeed":
+            if (config_of(framework) if framework else recognise(loose.roots[0])) == "deepspeed":
                 return loose
     return parse(path, text)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from os.path import exists
 from pathlib import Path
 
-from clipcal.errors import InputError, nearest
+from clipcal.errors import InputError
 from clipcal.frameworks.applying.documents import FORMATS, Document, along
 from clipcal.frameworks.applying.files import read_text
 from clipcal.frameworks.applying.finding import Target, is_open
-from clipcal.frameworks.applying.frameworks import FRAMEWORKS
-from clipcal.frameworks.applying.keys import MEANINGS
 from clipcal.frameworks.applying.tree import Scalar, find, show, walk
-from clipcal.frameworks.snippets import SNIPPETS
-from clipcal.recommendation.answer import METHODS, Method
+from clipcal.frameworks.keys import MEANINGS
+from clipcal.frameworks.table import FRAMEWORKS
+from clipcal.run.records import Method
 
 _INSTEAD = (
     "calibrate again with `clip: {{method: {method}, norm_type: 2.0}}`, or paste the lines of `clipcal recommend RUN "
@@ -37,15 +35,6 @@ CODE = (
 """In this order: the first word that stands in the file."""
 
 
-def check_request(max_norm: float, method: Method, norm_type: float) -> None:
-    if method not in METHODS:
-        raise InputError(f"There is no clipping method {method!r}.{nearest(str(method), METHODS)}")
-    if not (math.isfinite(max_norm) and max_norm > 0):
-        raise InputError(f"A config needs a positive, finite threshold, not {max_norm!r}.")
-    if method != "value" and not norm_type > 0:
-        raise InputError(f"norm_type is a positive number or inf, not {norm_type!r}.")
-
-
 def unsupported(path: Path) -> str:
     endings = ", ".join(FORMATS)
     if not path.suffix or not exists(path):
@@ -54,7 +43,7 @@ def unsupported(path: Path) -> str:
         text = read_text(path)
     except InputError as e:
         return str(e)
-    name = next((name for word, name in CODE if word in text and name in SNIPPETS), "NAME")
+    name = next((name for word, name in CODE if word in text), "NAME")
     return (
         f"{path} cannot be edited: expected a config in YAML, JSON or TOML, by a name that ends in {endings}. "
         f"`clipcal recommend RUN --for {name}` prints the lines to paste."
@@ -66,8 +55,8 @@ def check_meaning(document: Document, target: Target, method: Method, norm_type:
     key = target.key
     if key is None:
         return
-    snippet = (FRAMEWORKS[target.framework].snippet or target.framework) if target.framework else ""
-    instead = SNIPPETS[snippet].instead if snippet in SNIPPETS else ""
+    own = FRAMEWORKS[target.framework] if target.framework else None
+    instead = (own.config.instead if own and own.config else "") or (own.instead if own else "")
     if method not in key.methods:
         can = " or ".join(MEANINGS[m] for m in key.methods)
         raise InputError(

@@ -8,10 +8,7 @@ import re
 
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.tree import Mapping
-from clipcal.frameworks.snippets.entry import spelled
-
-Value = float | str | bool
-"""What is ever written: a threshold or a norm type, the name of a method, a switch."""
+from clipcal.frameworks.keys import Value, spelled
 
 
 def spell(value: Value, *, quote: str, infinity: str) -> str:

@@ -22,7 +22,7 @@ from clipcal.frameworks.applying.spelling import (
     nested,
     newline,
 )
-from clipcal.frameworks.applying.tree import MAX_DEPTH, Alias, Entry, Mapping, Node, Path, Scalar, Sequence, children
+from clipcal.frameworks.applying.tree import Alias, Entry, Mapping, Node, Path, Scalar, Sequence, check_depth, children
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+|$)(?:#[^\n]*\s+)*)*")
 _RESOLVER = yaml.resolver.Resolver()
@@ -41,8 +41,9 @@ def read(text: str) -> list[Node]:
         raise InputError(f"1:1: not valid YAML: {str(e).splitlines()[0]}.") from None
 
 
-def add(text: str, parent: Mapping, path: Path, value: str) -> str:
-    """``path`` below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
+def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
+    """``path`` from ``depth`` on below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
+    path = path[depth:]
     if parent.layout == "flow":
         key, value = nested(path, value, separator=": ")
         bare = parent.entries and text[parent.entries[-1].start] not in "\"'"
@@ -81,8 +82,7 @@ def _build(text: str) -> list[Node]:
                 anchors[node.anchor] = node
             if isinstance(event, yaml.CollectionStartEvent):
                 assert isinstance(node, (Mapping, Sequence))
-                if len(above) >= MAX_DEPTH:
-                    raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
+                check_depth(len(above) + 1)
                 above.append(node)
                 keys.append(None)
                 continue

@@ -1,0 +1,142 @@
+"""A threshold -> the arguments of Lightning's Trainer, Fabric's call, or the setting of LitGPT and of NeMo's speech models.
+
+Run against lightning 2.6; LitGPT and NeMo read in their sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clipcal.frameworks.applying import conflicts
+from clipcal.frameworks.applying.tree import Node, has, said
+from clipcal.frameworks.entries.plain_torch import loop
+from clipcal.frameworks.keys import GRADIENT_CLIP_VAL, MAX_NORM
+from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
+
+_KEY = GRADIENT_CLIP_VAL.name
+_ALGORITHM = GRADIENT_CLIP_VAL.switches[0].name
+_INSTEAD = (
+    "paste the clip line of the `pytorch` snippet into your LightningModule's `on_before_optimizer_step` (with `self` "
+    f"for `model`) and leave {_KEY} out, or {AGAIN}"
+)
+_TRAPS = """\
+# Automatic optimization only. With the FSDP strategy "norm" raises an error: there, override the module's
+# configure_gradient_clipping and call self.trainer.model.clip_grad_norm_({number})."""
+_OF_TRAINER = ("max_epochs", "accelerator", "accumulate_grad_batches", _KEY, _ALGORITHM)
+
+
+def _is_trainer(root: Node) -> bool:
+    target = str(said(root, "_target_"))
+    return "lightning" in target and target.endswith(".Trainer")
+
+
+_SECTION = Config(
+    title="Lightning's Trainer section, as in LightningCLI and NeMo",
+    section=("trainer",),
+    key=GRADIENT_CLIP_VAL,
+    recognises=has(
+        *(f"trainer.{key}" for key in (*_OF_TRAINER, "check_val_every_n_epoch", "val_check_interval")),
+        *(f"trainer.devices trainer.{key}" for key in ("max_steps", "strategy", "precision", "num_nodes")),
+    ),
+    conflicts=conflicts.lightning,
+)
+_TRAINER = Config(
+    title="Lightning's Trainer in a Hydra file of its own",
+    key=GRADIENT_CLIP_VAL,
+    recognises=_is_trainer,
+    conflicts=conflicts.lightning,
+)
+# NeMo 1's own clipping takes the number for a norm, whatever the algorithm says.
+_NEMO = Config(
+    title="NeMo's trainer section",
+    section=_SECTION.section,
+    key=replace(GRADIENT_CLIP_VAL, methods=("norm",)),
+    conflicts=conflicts.lightning,
+)
+_LITGPT = Config(
+    title="LitGPT",
+    section=("train",),
+    key=MAX_NORM,
+    recognises=has("train.micro_batch_size out_dir", "train.global_batch_size eval"),
+    conflicts=conflicts.litgpt,
+)
+
+
+def _arguments(algorithm: str, traps: str = "") -> str:
+    return f"""\
+{traps}from lightning.pytorch import Trainer
+
+trainer = Trainer(
+    {_KEY}={{number}},  # beside your own arguments; left out, Lightning does not clip
+    {_ALGORITHM}="{algorithm}",
+)"""
+
+
+LIGHTNING = Framework(
+    title="Lightning Trainer",
+    text={"norm": _arguments("norm", f"{_TRAPS}\n"), "value": _arguments("value")},
+    instead=_INSTEAD,
+    aliases=("pytorch-lightning", "pl"),
+    config=_SECTION,
+)
+LIGHTNING_YAML = Framework(
+    title="LightningCLI config file",
+    language="yaml",
+    text=in_yaml(_SECTION, {"norm": _TRAPS}),
+    instead=_INSTEAD,
+    aliases=("lightning-cli", "pl-yaml"),
+    config=_SECTION,
+)
+LIGHTNING_TRAINER = Framework(
+    title="Lightning's Trainer in a Hydra file of its own",
+    language="yaml",
+    text=in_yaml(_TRAINER, {"norm": _TRAPS}),
+    instead=_INSTEAD,
+    config=_TRAINER,
+)
+NEMO_YAML = Framework(
+    title="NeMo config file with Lightning's trainer",
+    language="yaml",
+    text=in_yaml(
+        _NEMO,
+        "# For NeMo's speech models and NeMo 1. With NeMo 2's MegatronStrategy this key raises an error: the `nemo` snippet.",
+    ),
+    instead=AGAIN,
+    aliases=("nemo1", "nemo-asr"),
+    config=_NEMO,
+)
+FABRIC = Framework(
+    title="Lightning Fabric loop",
+    text=loop(
+        {
+            # "16-mixed" overflows at its start, until the scale has come down.
+            "norm": """\
+# Unscales fp16 first. Under DeepSpeed this call raises an error: set "gradient_clipping" in its config instead. Under
+# FSDP give it the module that fabric.setup returned. By default it stops the run at the first norm that overflows.
+fabric.clip_gradients(model, optimizer, max_norm={number}{p}, error_if_nonfinite=False)""",
+            "value": """\
+# Unscales fp16 first. Under DeepSpeed this call raises an error: it cannot clip by value.
+fabric.clip_gradients(model, optimizer, clip_val={number})""",
+        },
+        library="fabric",
+    ),
+    instead=(
+        "take the clip lines of the `pytorch` snippet between `fabric.backward` and `optimizer.step`; this holds for "
+        "fp32 and bf16 on one device or DDP"
+    ),
+    aliases=("lightning-fabric",),
+)
+LITGPT = Framework(
+    title="LitGPT pretraining config file",
+    language="yaml",
+    text=in_yaml(
+        _LITGPT,
+        f"""\
+# For `litgpt pretrain --config FILE`, or --{".".join(_LITGPT.path)} {{number}} on its command line; left out, it clips at {{default}}.
+# The finetune commands never clip, and stop with an error where max_norm is set.""",
+    ),
+    default=1.0,
+    instead=AGAIN,
+    aliases=("lit-gpt",),
+    config=_LITGPT,
+)

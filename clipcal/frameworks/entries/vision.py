@@ -1,0 +1,143 @@
+"""A threshold -> the setting of a library that trains vision models.
+
+Run against mmengine 0.10; fastai 2.8, timm 1.0, detectron2 0.6 and Swin Transformer read in their sources.
+"""
+
+from __future__ import annotations
+
+from clipcal.frameworks.applying import conflicts
+from clipcal.frameworks.applying.tree import has
+from clipcal.frameworks.keys import CLIP_GRAD_OF_SWIN, CLIP_GRAD_OF_TIMM, CLIP_VALUE
+from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
+
+_TIMM = Config(
+    title="timm's train.py",
+    key=CLIP_GRAD_OF_TIMM,
+    recognises=has("clip_mode", "opt sched model drop_path", "opt sched warmup_epochs"),
+)
+_SWIN = Config(
+    title="Swin Transformer and its kin",
+    section=("TRAIN",),
+    key=CLIP_GRAD_OF_SWIN,
+    recognises=has("TRAIN.CLIP_GRAD", "TRAIN.BASE_LR", "TRAIN.WARMUP_EPOCHS"),
+)
+_DETECTRON2 = Config(
+    title="detectron2",
+    section=("SOLVER", "CLIP_GRADIENTS"),
+    key=CLIP_VALUE,
+    recognises=has("SOLVER.CLIP_GRADIENTS", "SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER"),
+    conflicts=conflicts.detectron2,
+)
+_COMMAND_LINE = """\
+# Part of the command line of train.py; left out, timm does not clip. Not --clip-mode agc: there --clip-grad is a share
+# of each weight's own norm.
+--clip-grad {number} --clip-mode """
+
+TIMM = Framework(
+    title="timm's train.py command line",
+    language="shell",
+    text={"norm": f"{_COMMAND_LINE}norm", "value": f"{_COMMAND_LINE}value"},
+    instead="change the clip line of train.py to the one of the `pytorch` snippet",
+    aliases=("pytorch-image-models",),
+    config=_TIMM,
+)
+SWIN = Framework(
+    title="Swin Transformer config file",
+    language="yaml",
+    text=in_yaml(_SWIN, "# Left out, Swin Transformer clips at {default}, and so does what was made from its main.py."),
+    default=5.0,
+    instead="change the line with clip_grad_norm_ in its utils.py to the clip lines of the `pytorch` snippet",
+    config=_SWIN,
+)
+FASTAI = Framework(
+    title="fastai callback",
+    text={
+        "norm": """\
+from fastai.callback.training import GradientClip
+
+learn.add_cb(GradientClip(max_norm={number}{p}))  # once; it stays for every later fit"""
+    },
+    instead=(
+        "write a Callback with GradientClip's `order` whose `before_step` has the clip lines of the `pytorch` snippet, "
+        "with `self.parameters()`"
+    ),
+)
+
+
+def _hooked(clip: str) -> str:
+    return f"""\
+import torch
+from detectron2.engine import DefaultTrainer
+
+
+class Trainer(DefaultTrainer):
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        optimizer = super().build_optimizer(cfg, model)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+        def clip(*_):  # called before each step, after a GradScaler's unscaling
+            {clip}
+
+        optimizer.register_step_pre_hook(clip)
+        return optimizer"""
+
+
+DETECTRON2 = Framework(
+    title="detectron2 trainer",
+    text={
+        "norm": f"""\
+# SOLVER.CLIP_GRADIENTS cannot do this: its CLIP_TYPE "norm" clips each parameter by its own norm. Leave it off.
+# Projects whose train_net.py knows CLIP_TYPE "full_model" (Mask2Former and others) take the number as CLIP_VALUE there.
+{_hooked("torch.nn.utils.clip_grad_norm_(parameters, max_norm={number}{p})")}""",
+        "value": _hooked("torch.nn.utils.clip_grad_value_(parameters, clip_value={number})"),
+        "per_tensor": _hooked("""\
+for parameter in parameters:  # each tensor by its own norm, not the total
+                torch.nn.utils.clip_grad_norm_(parameter, max_norm={number}{p})"""),
+    },
+    aliases=("detectron",),
+    config=_DETECTRON2,
+)
+DETECTRON2_YAML = Framework(
+    title="A detectron2 config file",
+    language="yaml",
+    text=in_yaml(
+        _DETECTRON2,
+        {
+            "value": "# CLIP_TYPE value: every gradient element.",
+            "per_tensor": "# CLIP_TYPE norm: each parameter by its own norm, not the total.",
+        },
+        only=("value", "per_tensor"),
+    ),
+    instead=(
+        "take the `detectron2` snippet, which clips by the total norm in the trainer; in the config file, CLIP_TYPE norm "
+        "clips each parameter by its own norm"
+    ),
+    config=_DETECTRON2,
+)
+
+
+def _wrapped(trap: str, clip: str) -> str:
+    return f"""\
+{trap}
+optim_wrapper = dict(  # beside its type and its optimizer; left out, MMEngine does not clip
+    clip_grad=dict({clip}),
+)"""
+
+
+MMENGINE = Framework(
+    title="MMEngine config file",
+    text={
+        "norm": _wrapped(
+            """\
+# A _base_ that clips otherwise, or says None: _delete_=True beside max_norm. Under DeepSpeedStrategy give it
+# gradient_clipping=... instead. FSDPStrategy is not for this: each rank would clip by the norm of its own shard.""",
+            "max_norm={number}, norm_type={norm_type}",
+        ),
+        "value": _wrapped(
+            '# A _base_ that clips otherwise: _delete_=True beside type="value".', 'type="value", clip_value={number}'
+        ),
+    },
+    instead=f"{AGAIN}, or write an OptimWrapper of your own with the clip lines of the `pytorch` snippet in `_clip_grad`",
+    aliases=("mmdet", "mmdetection", "mmseg", "mmsegmentation", "mmpretrain", "openmmlab"),
+)

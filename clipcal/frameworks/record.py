@@ -1,0 +1,104 @@
+"""What the table holds of each framework: its names, the text to paste, and the key in its config files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from clipcal.frameworks.keys import Key, spelled
+from clipcal.run.records import Method
+
+if TYPE_CHECKING:
+    from clipcal.frameworks.applying.conflicts import Intent
+    from clipcal.frameworks.applying.tree import Node, Path
+
+Language = Literal["python", "yaml", "json", "toml", "shell"]
+
+# What to do where a framework has no place for a rule of one's own.
+AGAIN = "calibrate again with `clip: {method: norm, norm_type: 2.0}`"
+
+
+def nothing(_: object) -> list[str]:
+    """For a config in which nothing is known to stand against a threshold, or to tell what it is for."""
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where the config files of a framework keep the threshold: ``key``, below the keys of ``section``.
+
+    ``recognises`` looks at the root of a file and tells whether it is for this framework. ``conflicts`` gives sentences on
+    what else in the file stands against the threshold, and raises InputError where writing it would be wrong. ``instead``
+    is for a threshold that the key cannot hold, where that is not what the framework says.
+    """
+
+    title: str
+    key: Key
+    section: Path = ()
+    recognises: Callable[[Node], object] = nothing
+    conflicts: Callable[[Intent], list[str]] = nothing
+    instead: str = ""
+
+    @property
+    def path(self) -> Path:
+        return (*self.section, self.key.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framework:
+    """One framework, or one of the ways to set it up, which share a ``config`` then.
+
+    ``text`` has what to paste for each method that the framework can express, with ``{number}``, ``{norm_type}`` (its
+    value in ``language``), ``{p}`` (torch's argument: ``, norm_type=...``, empty for L2) and ``{default}`` in it; ``shell``
+    is a part of a command line. Comments start with ``#`` in every language; in ``json`` they stand outside of the object.
+    ``default`` is what the framework clips at where nothing is said, None where it does not clip. ``instead`` completes
+    "Instead, ..." where a threshold cannot be expressed.
+    """
+
+    title: str
+    text: Mapping[Method, str]
+    language: Language = "python"
+    default: float | None = None
+    instead: str = ""
+    aliases: tuple[str, ...] = ()
+    config: Config | None = None
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return tuple(self.text)
+
+    @property
+    def any_norm_type(self) -> bool:
+        """Whether it clips by norms other than L2 too."""
+        return any("{p}" in text or "{norm_type}" in text for text in self.text.values())
+
+    def render(self, max_norm: float, method: Method, norm_type: float) -> str:
+        """The text for a threshold that the framework can express."""
+        p = repr(float(norm_type))
+        if math.isinf(norm_type):
+            p = ".inf" if self.language == "yaml" else 'float("inf")'
+        argument = "" if norm_type == 2.0 else f", norm_type={p}"
+        return self.text[method].format(number=spelled(max_norm), norm_type=p, p=argument, default=self.default)
+
+
+def in_yaml(
+    config: Config, note: str | Mapping[Method, str], *, only: tuple[Method, ...] | None = None
+) -> dict[Method, str]:
+    """The texts of a framework that is set in a YAML file: ``note``, the key, and the switches that say how it is meant.
+
+    ``note`` is a comment, or one for each method, without a line break at its end.
+    """
+    texts: dict[Method, str] = {}
+    for method in only or config.key.methods:
+        lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(config.section)]
+        indent = "  " * len(lines)
+        lines.append(f"{indent}{config.key.name}: {{number}}")
+        for switch in config.key.switches:
+            if (wanted := switch.wanted.get(method)) is not None:
+                value = "{norm_type}" if wanted == "norm_type" else "true" if wanted is True else wanted
+                lines.append(f"{indent}{switch.name}: {value}")
+        above = note if isinstance(note, str) else note.get(method, "")
+        texts[method] = "\n".join([above, *lines] if above else lines)
+    return texts
