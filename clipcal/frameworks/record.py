@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from clipcal.frameworks.applying.tree import Node, Path, find
 from clipcal.frameworks.keys import Key, spelled
 from clipcal.run.records import Method
 
 if TYPE_CHECKING:
     from clipcal.frameworks.applying.conflicts import Intent
-    from clipcal.frameworks.applying.tree import Node, Path
 
 Language = Literal["python", "yaml", "json", "toml", "shell"]
 
@@ -20,30 +20,36 @@ Language = Literal["python", "yaml", "json", "toml", "shell"]
 AGAIN = "calibrate again with `clip: {method: norm, norm_type: 2.0}`"
 
 
-def nothing(_: object) -> list[str]:
-    """For a config in which nothing is known to stand against a threshold, or to tell what it is for."""
+def nothing(_: Intent) -> list[str]:
+    """For a config in which nothing is known to stand against a threshold."""
     return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Where the config files of a framework keep the threshold: ``key``, below the keys of ``section``.
+    """Where the config files of a framework keep the threshold: ``key``, below the dotted keys of ``section``.
 
-    ``recognises`` looks at the root of a file and tells whether it is for this framework. ``conflicts`` gives sentences on
-    what else in the file stands against the threshold, and raises InputError where writing it would be wrong. ``instead``
-    is for a threshold that the key cannot hold, where that is not what the framework says.
+    A file is for this framework where all the dotted keys of one group of ``marks`` are in it, or where ``recognises`` says
+    so of its root. ``conflicts`` gives sentences on what else in the file stands against the threshold, and raises InputError
+    where writing it would be wrong. ``instead`` is for a threshold that the key cannot hold, where that is not what the
+    framework says.
     """
 
-    title: str
     key: Key
-    section: Path = ()
-    recognises: Callable[[Node], object] = nothing
+    section: str = ""
+    marks: tuple[str, ...] = ()
+    recognises: Callable[[Node], bool] | None = None
     conflicts: Callable[[Intent], list[str]] = nothing
     instead: str = ""
 
     @property
     def path(self) -> Path:
-        return (*self.section, self.key.name)
+        return (*self.section.split("."), self.key.name) if self.section else (self.key.name,)
+
+    def fits(self, root: Node) -> bool:
+        """Whether a file is for this framework, by its content."""
+        by_marks = any(all(find(root, tuple(key.split("."))) for key in group.split()) for group in self.marks)
+        return by_marks or (self.recognises is not None and self.recognises(root))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,7 @@ class Framework:
     text: Mapping[Method, str]
     language: Language = "python"
     default: float | None = None
-    instead: str = ""
+    instead: str = AGAIN
     aliases: tuple[str, ...] = ()
     config: Config | None = None
 
@@ -83,22 +89,38 @@ class Framework:
         return self.text[method].format(number=spelled(max_norm), norm_type=p, p=argument, default=self.default)
 
 
-def in_yaml(
-    config: Config, note: str | Mapping[Method, str], *, only: tuple[Method, ...] | None = None
-) -> dict[Method, str]:
-    """The texts of a framework that is set in a YAML file: ``note``, the key, and the switches that say how it is meant.
+def total_norm(text: str) -> dict[Method, str]:
+    """The texts of a framework that clips by the total norm alone."""
+    return {"norm": text}
 
-    ``note`` is a comment, or one for each method, without a line break at its end.
+
+def in_yaml(
+    title: str,
+    config: Config,
+    note: str | Mapping[Method, str],
+    *,
+    only: tuple[Method, ...] | None = None,
+    default: float | None = None,
+    instead: str = AGAIN,
+    aliases: tuple[str, ...] = (),
+) -> Framework:
+    """A framework that is set in a YAML file: the text has ``note``, the key, and the switches that say how it is meant.
+
+    ``note`` is a comment, or one for each method, without a line break at its end; ``only`` the methods, where the key can
+    hold the thresholds of others too.
     """
     texts: dict[Method, str] = {}
+    *section, name = config.path
+    indent = "  " * len(section)
     for method in only or config.key.methods:
-        lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(config.section)]
-        indent = "  " * len(lines)
-        lines.append(f"{indent}{config.key.name}: {{number}}")
+        lines = [note if isinstance(note, str) else note.get(method, "")]
+        lines += [f"{'  ' * depth}{above}:" for depth, above in enumerate(section)]
+        lines.append(f"{indent}{name}: {{number}}")
         for switch in config.key.switches:
             if (wanted := switch.wanted.get(method)) is not None:
                 value = "{norm_type}" if wanted == "norm_type" else "true" if wanted is True else wanted
                 lines.append(f"{indent}{switch.name}: {value}")
-        above = note if isinstance(note, str) else note.get(method, "")
-        texts[method] = "\n".join([above, *lines] if above else lines)
-    return texts
+        texts[method] = "\n".join(line for line in lines if line)
+    return Framework(
+        title=title, text=texts, language="yaml", default=default, instead=instead, aliases=aliases, config=config
+    )

@@ -88,4 +88,4 @@ def config_of(name: str) -> str:
 
 def recognise(root: Node) -> str | None:
     """The key of ``CONFIGS`` that a file is written for, None where its content does not tell. The particular go first."""
-    return next((name for name, config in reversed(CONFIGS.items()) if config.recognises(root)), None)
+    return next((name for name, config in reversed(CONFIGS.items()) if config.fits(root)), None)

@@ -96,13 +96,13 @@ def _of_framework(document: Document, root: Node, name: str, candidates: Sequenc
     there = find(root, own.path) is not None
     if not there and candidates:
         raise InputError(
-            f"{document.file} looks like a config for {own.title}, which reads {show(own.path)}, not in the file yet; but "
+            f"{document.file} looks like a config for {name}, which reads {show(own.path)}, not in the file yet; but "
             f"there is {_listed(document, candidates)} as well. Say which: --key {show(own.path)}, or --key "
             f"{show(candidates[0].path)}."
         )
-    if not there and len(own.path) > 1 and not own.recognises(root) and find(root, own.path[:1]) is None:
+    if not there and len(own.path) > 1 and not own.fits(root) and find(root, own.path[:1]) is None:
         raise InputError(
-            f"{document.file} does not look like a config for {own.title}: it has no {own.path[0]}. Name the key with "
+            f"{document.file} does not look like a config for {name}: it has no {own.path[0]}. Name the key with "
             "--key, or leave --for out."
         )
     rest = [c for c in candidates if c.path != own.path]

@@ -92,7 +92,7 @@ def plan(
             Intent(
                 document=document,
                 root=target.root,
-                section=known.section,
+                section=known.path[:-1],
                 max_norm=max_norm,
                 method=method,
                 asked=key is not None,

@@ -126,15 +126,6 @@ def said(root: Node, key: str) -> Any:
     return node.value if isinstance(node, Scalar) else None
 
 
-def has(*groups: str) -> Callable[[Node], bool]:
-    """Whether all the dotted keys of one group, with spaces between them, are there below a root."""
-
-    def recognises(root: Node) -> bool:
-        return any(all(find(root, tuple(key.split("."))) for key in group.split()) for group in groups)
-
-    return recognises
-
-
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^."\']+')
 
 

@@ -6,103 +6,85 @@ Run against transformers 5.23, trl 1.16 and accelerate 1.15; axolotl and LLaMA-F
 from __future__ import annotations
 
 from clipcal.frameworks.applying import conflicts
-from clipcal.frameworks.applying.tree import has
 from clipcal.frameworks.entries.engines import IN_THE_ENGINE
 from clipcal.frameworks.keys import GRADIENT_CLIPPING, MAX_GRAD_NORM
-from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
+from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml, total_norm
 
 _INSTEAD = (
     "paste the clip line of the `pytorch` snippet into a TrainerCallback's `on_pre_optimizer_step` and set "
     f"{MAX_GRAD_NORM.name}=0, or {AGAIN}"
 )
-_ARGUMENT = f"{MAX_GRAD_NORM.name}={{number}},  # beside your own arguments; left out, Trainer clips at {{default}}\n)"
+_ARGUMENT = f"{MAX_GRAD_NORM.name}={{number}},  # beside your own arguments; left out, Trainer clips at {{default}}"
 _UNDER_DEEPSPEED = """\
 # A top-level key. Left out, Hugging Face Trainer clips at {default}. Under DeepSpeed, the JSON file that `deepspeed:` names
 # has to say "gradient_clipping": "auto", or the same number."""
 _TRAINER = Config(
-    title="Hugging Face TrainingArguments",
     key=MAX_GRAD_NORM,
-    recognises=has(
+    marks=(
         "per_device_train_batch_size",
         "learning_rate num_train_epochs",
         "learning_rate gradient_accumulation_steps output_dir",
     ),
     conflicts=conflicts.trainer,
 )
-_AXOLOTL = Config(
-    title="axolotl",
-    key=MAX_GRAD_NORM,
-    recognises=has("base_model micro_batch_size", "base_model datasets sequence_len"),
-    conflicts=conflicts.trainer,
-)
-_LLAMA_FACTORY = Config(
-    title="LLaMA-Factory",
-    key=MAX_GRAD_NORM,
-    recognises=has("model_name_or_path stage", "model_name_or_path finetuning_type", "template finetuning_type"),
-    conflicts=conflicts.trainer,
-)
-_ACCELERATE = Config(
-    title="`accelerate config`",
-    section=("deepspeed_config",),
-    key=GRADIENT_CLIPPING,
-    recognises=has("compute_environment distributed_type", "distributed_type num_processes mixed_precision"),
-    conflicts=conflicts.accelerate,
-    instead=IN_THE_ENGINE,
-)
 
 HUGGINGFACE = Framework(
     title="Hugging Face TrainingArguments",
-    text={
-        "norm": f"from transformers import TrainingArguments\n\ntraining_args = TrainingArguments(\n    {_ARGUMENT}",
-    },
+    text=total_norm(f"""\
+from transformers import TrainingArguments
+
+training_args = TrainingArguments(
+    {_ARGUMENT}
+)"""),
     default=1.0,
     instead=_INSTEAD,
     aliases=("hf", "transformers", "trainer"),
     config=_TRAINER,
 )
-HUGGINGFACE_YAML = Framework(
-    title="Hugging Face training arguments in a YAML file",
-    language="yaml",
-    text=in_yaml(
-        _TRAINER, "# A top-level key, for HfArgumentParser, TRL and others; left out, Trainer clips at {default}."
-    ),
+HUGGINGFACE_YAML = in_yaml(
+    "Hugging Face training arguments in a YAML file",
+    _TRAINER,
+    "# A top-level key, for HfArgumentParser, TRL and others; left out, Trainer clips at {default}.",
     default=1.0,
     instead=_INSTEAD,
     aliases=("hf-yaml", "transformers-yaml", "trl-yaml"),
-    config=_TRAINER,
 )
 TRL = Framework(
     title="TRL's SFTConfig, GRPOConfig and others",
-    text={
-        "norm": f"""\
+    text=total_norm(f"""\
 # PPOTrainer from TRL 0.12 on, and RLOOTrainer before its rewrite, step in a loop of their own that never reads
 # {MAX_GRAD_NORM.name}: there, clip in a hook given to optimizer.register_step_pre_hook.
 from trl import SFTConfig  # or GRPOConfig, DPOConfig, RLOOConfig, RewardConfig, ...
 
 training_args = SFTConfig(
-    {_ARGUMENT}"""
-    },
+    {_ARGUMENT}
+)"""),
     default=1.0,
     instead=_INSTEAD,
     aliases=("sft", "grpo", "dpo", "unsloth"),
     config=_TRAINER,
 )
-AXOLOTL = Framework(
-    title="Axolotl config file",
-    language="yaml",
-    text=in_yaml(_AXOLOTL, _UNDER_DEEPSPEED),
+AXOLOTL = in_yaml(
+    "Axolotl config file",
+    Config(
+        key=MAX_GRAD_NORM,
+        marks=("base_model micro_batch_size", "base_model datasets sequence_len"),
+        conflicts=conflicts.trainer,
+    ),
+    _UNDER_DEEPSPEED,
     default=1.0,
-    instead=AGAIN,
-    config=_AXOLOTL,
 )
-LLAMA_FACTORY = Framework(
-    title="LLaMA-Factory config file",
-    language="yaml",
-    text=in_yaml(_LLAMA_FACTORY, _UNDER_DEEPSPEED),
+LLAMA_FACTORY = in_yaml(
+    "LLaMA-Factory config file",
+    Config(
+        key=MAX_GRAD_NORM,
+        marks=("model_name_or_path stage", "model_name_or_path finetuning_type", "template finetuning_type"),
+        conflicts=conflicts.trainer,
+    ),
+    _UNDER_DEEPSPEED,
     default=1.0,
     instead=_INSTEAD,
     aliases=("llamafactory",),
-    config=_LLAMA_FACTORY,
 )
 
 
@@ -134,5 +116,11 @@ ACCELERATE = Framework(
         "take the clip lines of the `pytorch` snippet, under `if accelerator.sync_gradients:` and after "
         "`accelerator.unscale_gradients()`; this holds for one device and DDP, not for DeepSpeed or FSDP"
     ),
-    config=_ACCELERATE,
+    config=Config(
+        section="deepspeed_config",
+        key=GRADIENT_CLIPPING,
+        marks=("compute_environment distributed_type", "distributed_type num_processes mixed_precision"),
+        conflicts=conflicts.accelerate,
+        instead=IN_THE_ENGINE,
+    ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clipcal.frameworks.applying import conflicts
-from clipcal.frameworks.applying.tree import Node, has, said
+from clipcal.frameworks.applying.tree import Node, said
 from clipcal.frameworks.entries.plain_torch import loop
 from clipcal.frameworks.keys import GRADIENT_CLIP_VAL, MAX_NORM
 from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
@@ -22,7 +22,7 @@ _INSTEAD = (
 _TRAPS = """\
 # Automatic optimization only. With the FSDP strategy "norm" raises an error: there, override the module's
 # configure_gradient_clipping and call self.trainer.model.clip_grad_norm_({number})."""
-_OF_TRAINER = ("max_epochs", "accelerator", "accumulate_grad_batches", _KEY, _ALGORITHM)
+_OF_TRAINER = ("max_epochs", "accelerator", "accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 
 
 def _is_trainer(root: Node) -> bool:
@@ -31,34 +31,13 @@ def _is_trainer(root: Node) -> bool:
 
 
 _SECTION = Config(
-    title="Lightning's Trainer section, as in LightningCLI and NeMo",
-    section=("trainer",),
+    section="trainer",
     key=GRADIENT_CLIP_VAL,
-    recognises=has(
-        *(f"trainer.{key}" for key in (*_OF_TRAINER, "check_val_every_n_epoch", "val_check_interval")),
+    marks=(
+        *(f"trainer.{key}" for key in (*_OF_TRAINER, _KEY, _ALGORITHM)),
         *(f"trainer.devices trainer.{key}" for key in ("max_steps", "strategy", "precision", "num_nodes")),
     ),
     conflicts=conflicts.lightning,
-)
-_TRAINER = Config(
-    title="Lightning's Trainer in a Hydra file of its own",
-    key=GRADIENT_CLIP_VAL,
-    recognises=_is_trainer,
-    conflicts=conflicts.lightning,
-)
-# NeMo 1's own clipping takes the number for a norm, whatever the algorithm says.
-_NEMO = Config(
-    title="NeMo's trainer section",
-    section=_SECTION.section,
-    key=replace(GRADIENT_CLIP_VAL, methods=("norm",)),
-    conflicts=conflicts.lightning,
-)
-_LITGPT = Config(
-    title="LitGPT",
-    section=("train",),
-    key=MAX_NORM,
-    recognises=has("train.micro_batch_size out_dir", "train.global_batch_size eval"),
-    conflicts=conflicts.litgpt,
 )
 
 
@@ -79,31 +58,25 @@ LIGHTNING = Framework(
     aliases=("pytorch-lightning", "pl"),
     config=_SECTION,
 )
-LIGHTNING_YAML = Framework(
-    title="LightningCLI config file",
-    language="yaml",
-    text=in_yaml(_SECTION, {"norm": _TRAPS}),
+LIGHTNING_YAML = in_yaml(
+    "LightningCLI config file",
+    _SECTION,
+    {"norm": _TRAPS},
     instead=_INSTEAD,
     aliases=("lightning-cli", "pl-yaml"),
-    config=_SECTION,
 )
-LIGHTNING_TRAINER = Framework(
-    title="Lightning's Trainer in a Hydra file of its own",
-    language="yaml",
-    text=in_yaml(_TRAINER, {"norm": _TRAPS}),
+LIGHTNING_TRAINER = in_yaml(
+    "Lightning's Trainer in a Hydra file of its own",
+    Config(key=GRADIENT_CLIP_VAL, recognises=_is_trainer, conflicts=conflicts.lightning),
+    {"norm": _TRAPS},
     instead=_INSTEAD,
-    config=_TRAINER,
 )
-NEMO_YAML = Framework(
-    title="NeMo config file with Lightning's trainer",
-    language="yaml",
-    text=in_yaml(
-        _NEMO,
-        "# For NeMo's speech models and NeMo 1. With NeMo 2's MegatronStrategy this key raises an error: the `nemo` snippet.",
-    ),
-    instead=AGAIN,
+NEMO_YAML = in_yaml(
+    "NeMo config file with Lightning's trainer",
+    # NeMo 1's own clipping takes the number for a norm, whatever the algorithm says.
+    replace(_SECTION, key=replace(GRADIENT_CLIP_VAL, methods=("norm",)), marks=()),
+    "# For NeMo's speech models and NeMo 1. With NeMo 2's MegatronStrategy this key raises an error: the `nemo` snippet.",
     aliases=("nemo1", "nemo-asr"),
-    config=_NEMO,
 )
 FABRIC = Framework(
     title="Lightning Fabric loop",
@@ -126,17 +99,17 @@ fabric.clip_gradients(model, optimizer, clip_val={number})""",
     ),
     aliases=("lightning-fabric",),
 )
-LITGPT = Framework(
-    title="LitGPT pretraining config file",
-    language="yaml",
-    text=in_yaml(
-        _LITGPT,
-        f"""\
-# For `litgpt pretrain --config FILE`, or --{".".join(_LITGPT.path)} {{number}} on its command line; left out, it clips at {{default}}.
-# The finetune commands never clip, and stop with an error where max_norm is set.""",
+LITGPT = in_yaml(
+    "LitGPT pretraining config file",
+    Config(
+        section="train",
+        key=MAX_NORM,
+        marks=("train.micro_batch_size out_dir", "train.global_batch_size eval"),
+        conflicts=conflicts.litgpt,
     ),
+    """\
+# For `litgpt pretrain --config FILE`, or --train.max_norm {number} on its command line; left out, it clips at {default}.
+# The finetune commands never clip, and stop with an error where max_norm is set.""",
     default=1.0,
-    instead=AGAIN,
     aliases=("lit-gpt",),
-    config=_LITGPT,
 )

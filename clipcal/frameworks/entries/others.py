@@ -5,18 +5,16 @@ Run against stable-baselines3 2.9, keras 3.15 and optax 0.2.8.
 
 from __future__ import annotations
 
-from clipcal.frameworks.record import AGAIN, Framework
+from clipcal.frameworks.record import AGAIN, Framework, total_norm
 
 STABLE_BASELINES3 = Framework(
     title="Stable-Baselines3 PPO, A2C and DQN",
-    text={
-        "norm": """\
+    text=total_norm("""\
 # PPO, A2C and DQN take max_grad_norm; left out, they clip at {default}, {default} and 10. SAC, TD3 and DDPG do not clip at all.
 # A saved model keeps its own: PPO.load(path, max_grad_norm={number}).
 from stable_baselines3 import PPO
 
-model = PPO("MlpPolicy", env, max_grad_norm={number})  # beside your own arguments"""
-    },
+model = PPO("MlpPolicy", env, max_grad_norm={number})  # beside your own arguments"""),
     default=0.5,
     instead=f"{AGAIN}; Stable-Baselines3 clips inside `train()`, by the total L2 norm only",
     aliases=("sb3", "stablebaselines3"),

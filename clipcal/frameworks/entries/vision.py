@@ -6,32 +6,19 @@ Run against mmengine 0.10; fastai 2.8, timm 1.0, detectron2 0.6 and Swin Transfo
 from __future__ import annotations
 
 from clipcal.frameworks.applying import conflicts
-from clipcal.frameworks.applying.tree import has
 from clipcal.frameworks.keys import CLIP_GRAD_OF_SWIN, CLIP_GRAD_OF_TIMM, CLIP_VALUE
-from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
+from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml, total_norm
 
-_TIMM = Config(
-    title="timm's train.py",
-    key=CLIP_GRAD_OF_TIMM,
-    recognises=has("clip_mode", "opt sched model drop_path", "opt sched warmup_epochs"),
-)
-_SWIN = Config(
-    title="Swin Transformer and its kin",
-    section=("TRAIN",),
-    key=CLIP_GRAD_OF_SWIN,
-    recognises=has("TRAIN.CLIP_GRAD", "TRAIN.BASE_LR", "TRAIN.WARMUP_EPOCHS"),
-)
-_DETECTRON2 = Config(
-    title="detectron2",
-    section=("SOLVER", "CLIP_GRADIENTS"),
-    key=CLIP_VALUE,
-    recognises=has("SOLVER.CLIP_GRADIENTS", "SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER"),
-    conflicts=conflicts.detectron2,
-)
 _COMMAND_LINE = """\
 # Part of the command line of train.py; left out, timm does not clip. Not --clip-mode agc: there --clip-grad is a share
 # of each weight's own norm.
 --clip-grad {number} --clip-mode """
+_DETECTRON2 = Config(
+    section="SOLVER.CLIP_GRADIENTS",
+    key=CLIP_VALUE,
+    marks=("SOLVER.CLIP_GRADIENTS", "SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER"),
+    conflicts=conflicts.detectron2,
+)
 
 TIMM = Framework(
     title="timm's train.py command line",
@@ -39,24 +26,20 @@ TIMM = Framework(
     text={"norm": f"{_COMMAND_LINE}norm", "value": f"{_COMMAND_LINE}value"},
     instead="change the clip line of train.py to the one of the `pytorch` snippet",
     aliases=("pytorch-image-models",),
-    config=_TIMM,
+    config=Config(key=CLIP_GRAD_OF_TIMM, marks=("clip_mode", "opt sched model drop_path", "opt sched warmup_epochs")),
 )
-SWIN = Framework(
-    title="Swin Transformer config file",
-    language="yaml",
-    text=in_yaml(_SWIN, "# Left out, Swin Transformer clips at {default}, and so does what was made from its main.py."),
+SWIN = in_yaml(
+    "Swin Transformer config file",
+    Config(section="TRAIN", key=CLIP_GRAD_OF_SWIN, marks=("TRAIN.CLIP_GRAD", "TRAIN.BASE_LR", "TRAIN.WARMUP_EPOCHS")),
+    "# Left out, Swin Transformer clips at {default}, and so does most that was made from its main.py.",
     default=5.0,
-    instead="change the line with clip_grad_norm_ in its utils.py to the clip lines of the `pytorch` snippet",
-    config=_SWIN,
 )
 FASTAI = Framework(
     title="fastai callback",
-    text={
-        "norm": """\
+    text=total_norm("""\
 from fastai.callback.training import GradientClip
 
-learn.add_cb(GradientClip(max_norm={number}{p}))  # once; it stays for every later fit"""
-    },
+learn.add_cb(GradientClip(max_norm={number}{p}))  # once; it stays for every later fit"""),
     instead=(
         "write a Callback with GradientClip's `order` whose `before_step` has the clip lines of the `pytorch` snippet, "
         "with `self.parameters()`"
@@ -98,22 +81,18 @@ for parameter in parameters:  # each tensor by its own norm, not the total
     aliases=("detectron",),
     config=_DETECTRON2,
 )
-DETECTRON2_YAML = Framework(
-    title="A detectron2 config file",
-    language="yaml",
-    text=in_yaml(
-        _DETECTRON2,
-        {
-            "value": "# CLIP_TYPE value: every gradient element.",
-            "per_tensor": "# CLIP_TYPE norm: each parameter by its own norm, not the total.",
-        },
-        only=("value", "per_tensor"),
-    ),
+DETECTRON2_YAML = in_yaml(
+    "A detectron2 config file",
+    _DETECTRON2,
+    {
+        "value": "# CLIP_TYPE value: every gradient element.",
+        "per_tensor": "# CLIP_TYPE norm: each parameter by its own norm, not the total.",
+    },
+    only=("value", "per_tensor"),
     instead=(
         "take the `detectron2` snippet, which clips by the total norm in the trainer; in the config file, CLIP_TYPE norm "
         "clips each parameter by its own norm"
     ),
-    config=_DETECTRON2,
 )
 
 
