@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,11 +20,6 @@ Language = Literal["python", "yaml", "json", "toml", "shell"]
 AGAIN = "calibrate again with `clip: {method: norm, norm_type: 2.0}`"
 
 
-def nothing(_: Intent) -> list[str]:
-    """For a config in which nothing is known to stand against a threshold."""
-    return []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Where the config files of a framework keep the threshold: ``key``, below the dotted keys of ``section``.
@@ -39,7 +34,7 @@ class Config:
     section: str = ""
     marks: tuple[str, ...] = ()
     recognises: Callable[[Node], bool] | None = None
-    conflicts: Callable[[Intent], list[str]] = nothing
+    conflicts: Callable[[Intent], Iterable[str]] | None = None
     instead: str = ""
 
     @property

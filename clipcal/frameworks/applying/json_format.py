@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
 
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.spelling import add_between_brackets, nested
@@ -16,9 +16,7 @@ from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar,
 # What has no end runs to the end of the file, so that a broken file takes no longer than a whole one.
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
-_BARE = re.compile(r"[^\s,:\]}]+")
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"\s*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s,:\]}]+')
 
 
 def read(text: str) -> list[Node]:
@@ -35,14 +33,14 @@ def read(text: str) -> list[Node]:
             f"{place}: not valid JSON: a comment, or a comma before a closing bracket. Most readers refuse it: take it out. "
             "Where yours does not, apply to the file under a name that ends in .jsonc."
         ) from None
-    return [_Reader(text).value(0)]
+    return _roots(text)
 
 
 def read_loose(text: str) -> list[Node]:
     """The same for text that may have comments, and commas before a closing bracket."""
     strict = _strict(text)
     _check(strict)
-    return [_Reader(strict).value(0)]
+    return _roots(strict)
 
 
 def _check(text: str) -> None:
@@ -70,58 +68,31 @@ def _strict(text: str) -> str:
     return _STRING_OR_LAST_COMMA.sub(blank, _STRING_OR_COMMENT.sub(blank, text))
 
 
-def _bare(text: str) -> Any:
-    return json.loads(text)
+def _roots(text: str) -> list[Node]:
+    tokens = _TOKEN.finditer(text)
+    return [_node(tokens, next(tokens))]
 
 
-class _Reader:
-    """Reads text that json.loads has accepted, so that nothing needs to be checked again."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-
-    def value(self, depth: int) -> Node:
-        check_depth(depth)
-        start = self._skip()
-        if self.text[start] == "{":
-            mapping = Mapping(start=start, end=start, layout="flow")
-            self.position += 1
-            while self._peek() != "}":
-                key = self._string()
-                self._skip(":")
-                mapping.entries.append(Entry(key=key.text, start=key.start, end=key.end, node=self.value(depth + 1)))
-                self._skip(",")
-            mapping.end = self.position = self.position + 1
-            return mapping
-        if self.text[start] == "[":
-            sequence = Sequence(start=start, end=start)
-            self.position += 1
-            while self._peek() != "]":
-                sequence.items.append(self.value(depth + 1))
-                self._skip(",")
-            sequence.end = self.position = self.position + 1
-            return sequence
-        if self.text[start] == '"':
-            return self._string()
-        bare = _BARE.match(self.text, start)
-        assert bare is not None
-        self.position = bare.end()
-        return Scalar(start=start, end=bare.end(), text=bare[0], resolve=_bare)
-
-    def _string(self) -> Scalar:
-        start = self._skip()
-        text, self.position = _DECODER.raw_decode(self.text, start)
-        return Scalar(start=start, end=self.position, text=text)
-
-    def _peek(self) -> str:
-        return self.text[self._skip()]
-
-    def _skip(self, sign: str = "") -> int:
-        """Past white space, and past one ``sign`` where it stands there."""
-        space = _SPACE.match(self.text, self.position)
-        assert space is not None
-        self.position = space.end()
-        if sign and self.text.startswith(sign, self.position):
-            self.position += 1
-        return self.position
+def _node(tokens: Iterator[re.Match[str]], token: re.Match[str], depth: int = 0) -> Node:
+    """The value that begins with ``token``, of text that json.loads has accepted: nothing needs to be checked again."""
+    check_depth(depth)
+    start, end = token.span()
+    if token[0] == "{":
+        mapping = Mapping(start=start, end=end, layout="flow")
+        while (key := next(tokens))[0] != "}":
+            if key[0] != ",":
+                next(tokens)  # the colon
+                node = _node(tokens, next(tokens), depth + 1)
+                mapping.entries.append(Entry(key=json.loads(key[0]), start=key.start(), end=key.end(), node=node))
+        mapping.end = key.end()
+        return mapping
+    if token[0] == "[":
+        sequence = Sequence(start=start, end=end)
+        while (item := next(tokens))[0] != "]":
+            if item[0] != ",":
+                sequence.items.append(_node(tokens, item, depth + 1))
+        sequence.end = item.end()
+        return sequence
+    if token[0][0] == '"':
+        return Scalar(start=start, end=end, text=json.loads(token[0]))
+    return Scalar(start=start, end=end, text=token[0], resolve=json.loads)

@@ -19,7 +19,7 @@ from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document,
 from clipcal.frameworks.applying.files import read_text, replace_text
 from clipcal.frameworks.applying.finding import Target, found, named
 from clipcal.frameworks.applying.refusals import check_meaning, check_old, unsupported
-from clipcal.frameworks.applying.tree import Alias, Node, Scalar, behind, find, show, walk
+from clipcal.frameworks.applying.tree import Alias, Scalar, behind, find, said, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
 from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
 from clipcal.frameworks.table import CONFIGS, config_of, recognise
@@ -86,30 +86,36 @@ def plan(
     target = named(document, key, framework) if key is not None else found(document, method, framework)
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
-    if target.framework:
-        known = CONFIGS[target.framework]
-        warnings += known.conflicts(
-            Intent(
-                document=document,
-                root=target.root,
-                section=known.path[:-1],
-                max_norm=max_norm,
-                method=method,
-                asked=key is not None,
-            )
+    config = CONFIGS[target.framework] if target.framework else None
+    if config and config.conflicts:
+        intent = Intent(
+            document=document,
+            root=target.root,
+            section=config.path[:-1],
+            max_norm=max_norm,
+            method=method,
+            asked=key is not None,
         )
+        warnings += config.conflicts(intent)
     if target.key is None:
         warnings.append(
             f"What {show(target.path)} means is not known here; the number is {MEANINGS[method]}. Make sure that it is read so."
         )
     check_old(document, target, asked=key is not None)
     warnings += _shared(document, target)
-    new = _set(document, target.root, target.path, max_norm)
-    changes = [_change(document, new, target, target.path)]
+    values: dict[KeyPath, Value] = {target.path: max_norm}
     for switch in target.key.switches if target.key else ():
-        new, more, said = _flip(new, document, target, switch, method, norm_type)
-        changes += more
-        warnings += said
+        values |= _switched(target, switch, method, norm_type)
+    index = next(i for i, root in enumerate(document.roots) if root is target.root)
+    new = document
+    for place, value in values.items():
+        new = _set(new, index, place, value)
+    changes = [_change(document, new, index, place) for place in values]
+    for place, change in list(zip(values, changes, strict=True))[1:]:
+        if (says := said(target.root, place)) is not None:
+            warnings.append(
+                f"{change.key} was {says!r}, under which the number would mean something else; it becomes {change.after}."
+            )
     return Plan(
         path=path,
         framework=target.framework,
@@ -182,13 +188,13 @@ def _shared(document: Document, target: Target) -> list[str]:
     return found
 
 
-def _set(document: Document, root: Node, path: KeyPath, value: Value) -> Document:
-    """The document with the value, or the same one where it says so already."""
-    nodes = along(document, root, path)
+def _set(document: Document, index: int, path: KeyPath, value: Value) -> Document:
+    """The document with the value below one of its roots, or the same one where it says so already."""
+    nodes = along(document, document.roots[index], path)
     node = behind(nodes[-1])
     if len(nodes) > len(path) and isinstance(node, Scalar) and _same(node.value, value):
         return document
-    return set_value(document, root, path, value)
+    return set_value(document, index, path, value)
 
 
 def _same(old: object, new: Value) -> bool:
@@ -199,36 +205,28 @@ def _same(old: object, new: Value) -> bool:
     return old == new
 
 
-def _change(old: Document, new: Document, target: Target, path: KeyPath) -> Change:
-    nodes = along(old, target.root, path)
-    before = old.raw(nodes[-1]) if len(nodes) > len(path) else None
-    return Change(key=show(path), before=before, after=new.raw(along(new, _twin(old, new, target.root), path)[-1]))
+def _change(old: Document, new: Document, index: int, path: KeyPath) -> Change:
+    before = along(old, old.roots[index], path)
+    return Change(
+        key=show(path),
+        before=old.raw(before[-1]) if len(before) > len(path) else None,
+        after=new.raw(along(new, new.roots[index], path)[-1]),
+    )
 
 
-def _twin(old: Document, new: Document, root: Node) -> Node:
-    """The root in the new document that stands where this one stands in the old."""
-    return new.roots[next(i for i, r in enumerate(old.roots) if r is root)]
-
-
-def _flip(
-    new: Document, old: Document, target: Target, switch: Switch, method: Method, norm_type: float
-) -> tuple[Document, list[Change], list[str]]:
-    """The document with a key beside the threshold set as the method needs it; what changed, and what to say of it."""
+def _switched(target: Target, switch: Switch, method: Method, norm_type: float) -> dict[KeyPath, Value]:
+    """What a key beside the threshold has to say for the method, where it does not say so already."""
     wanted: Value | Literal["norm_type"] | None = switch.wanted.get(method)
     value: Value | None = float(norm_type) if wanted == "norm_type" else wanted
     path = (*target.path[:-1], switch.name)
-    node = find(target.root, path)
-    says = node.value if isinstance(node, Scalar) else None
-    if value is None or (node is None and not switch.add) or _same(switch.default if says is None else says, value):
-        return new, [], []
-    new = set_value(new, _twin(old, new, target.root), path, value)
-    change = _change(old, new, target, path)
-    said = []
-    if says is not None:
-        said.append(
-            f"{show(path)} was {says!r}, under which the number would mean something else; it becomes {change.after}."
-        )
-    return new, [change], said
+    says = said(target.root, path)
+    if (
+        value is None
+        or (find(target.root, path) is None and not switch.add)
+        or _same(switch.default if says is None else says, value)
+    ):
+        return {}
+    return {path: value}
 
 
 def _printable(line: str) -> str:

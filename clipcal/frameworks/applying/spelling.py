@@ -1,27 +1,11 @@
-"""A value -> the characters that stand for it in a config, and a new entry between the brackets of a mapping."""
+"""A config's text -> what is around a place in it, and a new entry between the brackets of a mapping."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 
-from clipcal.errors import InputError
 from clipcal.frameworks.applying.tree import Mapping
-from clipcal.frameworks.keys import Value, spelled
-
-
-def spell(value: Value, *, quote: str, infinity: str) -> str:
-    """``quote`` is what strings stand in, empty for none. Raises InputError for an infinity that the format cannot say."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"{quote}{value}{quote}"
-    if math.isinf(value):
-        if not infinity:
-            raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
-        return infinity
-    return spelled(value)
 
 
 def newline(text: str) -> str:

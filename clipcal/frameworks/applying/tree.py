@@ -120,9 +120,9 @@ def find(root: Node, path: Path) -> Node | None:
     return behind(node) if node else None
 
 
-def said(root: Node, key: str) -> Any:
-    """The plain value at a dotted path; None where there is none, or a mapping or a list."""
-    node = find(root, tuple(key.split(".")))
+def said(root: Node, key: str | Path) -> Any:
+    """The plain value at a path, which may be dotted; None where there is none, or a mapping or a list."""
+    node = find(root, tuple(key.split(".")) if isinstance(key, str) else key)
     return node.value if isinstance(node, Scalar) else None
 
 

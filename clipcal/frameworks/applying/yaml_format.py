@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -68,7 +67,7 @@ def _build(text: str) -> list[Node]:
     anchors: dict[str, Node] = {}
     above: list[Mapping | Sequence] = []
     keys: list[Node | None] = []  # of each mapping in ``above``: the key that waits for its value
-    for event in _events(text):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.DocumentStartEvent):
             anchors = {}
             continue
@@ -99,10 +98,6 @@ def _build(text: str) -> list[Node]:
             parent.entries.append(Entry(key=name, start=key.start, end=key.end, node=node))
             keys[-1] = None
     return roots
-
-
-def _events(text: str) -> Iterator[yaml.Event]:
-    yield from yaml.parse(text, Loader=yaml.SafeLoader)
 
 
 def _node(event: yaml.NodeEvent, text: str, anchors: dict[str, Node]) -> Node:
