@@ -95,7 +95,7 @@ def show_verification(run: Run, verification: Verification, *, plain: bool = Fal
 
 
 def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool = False) -> None:
-    from clipcal.frameworks.pasting import framework_of, snippet_of
+    from clipcal.frameworks.snippets import framework_of, snippet_of
     from clipcal.frameworks.table import FRAMEWORKS
     from clipcal.views.terminal import console
 
@@ -116,7 +116,7 @@ def show_snippet(recommendation: Recommendation, run: Run | None, *, plain: bool
 
 
 def show_one_snippet(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:
-    from clipcal.frameworks.pasting import snippet_of
+    from clipcal.frameworks.snippets import snippet_of
     from clipcal.frameworks.table import resolve
 
     resolve(framework)

@@ -37,7 +37,7 @@ class Switch:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """``methods`` are those whose threshold the key can hold; ``any_norm_type`` whether of norms other than L2 too.
+    """``methods`` are those whose threshold the key can hold; of norms other than L2 only where a switch says which.
 
     ``below``: where set, the name alone says too little, and counts only right below one of these keys.
     """
@@ -45,7 +45,6 @@ class Key:
     name: str
     methods: tuple[Method, ...] = ("norm",)
     switches: tuple[Switch, ...] = ()
-    any_norm_type: bool = False
     below: tuple[str, ...] = ()
 
 
@@ -66,8 +65,8 @@ def spelled(value: float) -> str:
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
 
 
-def _by_name(switch: str, default: Value | None = "norm") -> tuple[Switch, ...]:
-    """The switch of a key that takes the words norm and value."""
+def _words(switch: str, *, default: Value | None) -> tuple[Switch, ...]:
+    """The switch beside a key whose methods are said by the words norm and value."""
     return (Switch(name=switch, wanted={"norm": "norm", "value": "value"}, default=default),)
 
 
@@ -75,42 +74,36 @@ def _norm_type(switch: str, *, add: bool = True) -> Switch:
     return Switch(name=switch, wanted={"norm": "norm_type", "per_tensor": "norm_type"}, default=2.0, add=add)
 
 
+_TWO: tuple[Method, ...] = ("norm", "value")
 MAX_GRAD_NORM = Key(name="max_grad_norm")
 CLIP_GRAD_NORM = Key(name="clip_grad_norm")
 GRADIENT_CLIPPING = Key(name="gradient_clipping")
 CLIP_NORM = Key(name="clip_norm")
 GRADIENT_CLIP_VAL = Key(
-    name="gradient_clip_val", methods=("norm", "value"), switches=_by_name("gradient_clip_algorithm")
+    name="gradient_clip_val", methods=_TWO, switches=_words("gradient_clip_algorithm", default="norm")
 )
-CLIPPING_THRESHOLD = Key(
-    name="clipping_threshold", methods=("norm", "value"), switches=_by_name("clipping_type", default=None)
-)
+CLIPPING_THRESHOLD = Key(name="clipping_threshold", methods=_TWO, switches=_words("clipping_type", default=None))
 
 # Keys of frameworks under which another framework means something else: by their names alone less is known, see below.
 CLIP_GRAD = Key(name="clip_grad")
-CLIP_GRAD_OF_TIMM = Key(name="clip_grad", methods=("norm", "value"), switches=_by_name("clip_mode"))
+CLIP_GRAD_OF_TIMM = Key(name="clip_grad", methods=_TWO, switches=_words("clip_mode", default="norm"))
 CLIP_GRAD_OF_SWIN = Key(name="CLIP_GRAD")
-GRAD_CLIP_OF_ESPNET = Key(name="grad_clip", switches=(_norm_type("grad_clip_type"),), any_norm_type=True)
+GRAD_CLIP_OF_ESPNET = Key(name="grad_clip", switches=(_norm_type("grad_clip_type"),))
 MAX_NORM = Key(name="max_norm")
 # detectron2 itself clips by "value" or, tensor by tensor, by "norm"; "full_model" is that of MaskFormer and others.
 CLIP_VALUE = Key(
     name="CLIP_VALUE",
-    methods=("norm", "value", "per_tensor"),
+    methods=METHODS,
     switches=(
         Switch(name="ENABLED", wanted=dict.fromkeys(METHODS, True), default=None),
         Switch(name="CLIP_TYPE", wanted={"norm": "full_model", "value": "value", "per_tensor": "norm"}, default=None),
         _norm_type("NORM_TYPE"),
     ),
-    any_norm_type=True,
 )
 
-_CLIPS = ("clip", "clipping")
-_SECTIONS = ("train", "training", "optim", "optimizer", "optimization", "optimizer_config", *_CLIPS)
-_GRADIENTS = (
-    "clip_grad",
-    "clip_grad_norm",
-    "clip_gradients",
-    *(f"{g}_{c}" for g in ("grad", "gradient") for c in _CLIPS),
+_BELOW = (
+    *("train", "training", "optim", "optimizer", "optimization", "optimizer_config", "clip", "clipping", "clip_grad"),
+    *("clip_grad_norm", "clip_gradients", "grad_clip", "grad_clipping", "gradient_clip", "gradient_clipping"),
 )
 _TOTAL_NORMS = (
     *("max_gradient_norm", "clip_gradient_norm", "grad_clip_norm", "gradient_clip_norm", "grad_norm_clip"),
@@ -132,14 +125,8 @@ KEYS: dict[str, Key] = {
                 Switch(name="grad_clip_by", wanted={"norm": "global_norm"}, default="global_norm", add=False),  # RLlib
                 _norm_type("grad_clip_type", add=False),  # ESPnet
             ),
-            any_norm_type=True,
         ),
-        Key(
-            name="max_norm",
-            switches=(_norm_type("norm_type", add=False),),
-            any_norm_type=True,
-            below=(*_SECTIONS, *_GRADIENTS),
-        ),
+        Key(name="max_norm", switches=(_norm_type("norm_type", add=False),), below=_BELOW),
     )
 }
 """What is known of a key whose framework is not, by the last part of its path, in lower case and with ``_`` for ``-``."""

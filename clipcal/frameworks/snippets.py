@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import yaml
+
+from clipcal._version import __version__
 from clipcal.errors import InputError
 from clipcal.frameworks.keys import check_threshold
 from clipcal.frameworks.table import FRAMEWORKS, resolve
 from clipcal.run.records import Method
+
+if TYPE_CHECKING:
+    from clipcal.recommendation.answer import Recommendation
+    from clipcal.run.directory import Run
 
 
 def snippet(
@@ -59,3 +70,44 @@ def provenance(
     if date:
         parts.append(date[:10])
     return ", ".join(parts)
+
+
+def framework_of(run: Run | None) -> str:
+    """The framework that the run's script lets clip, where that was seen."""
+    name = str(run.info.source.get("framework")) if run is not None else ""
+    return name if name in FRAMEWORKS else "pytorch"
+
+
+def snippet_of(framework: str, recommendation: Recommendation, run: Run | None) -> str:
+    """Paste-ready text with where it comes from. Raises InputError where that framework has no words for it."""
+    assert recommendation.max_norm is not None
+    source = run.info.source if run else {}
+    batch, accumulate = _batch(str(source.get("text", "")))
+    origin = provenance(
+        version=__version__,
+        source=str(source.get("path", run.folder) if run else recommendation.source),
+        steps=recommendation.steps,
+        batch_size=batch,
+        accumulate=accumulate,
+        num_ranks=run.info.world_size if run else 1,
+        date=run.info.started if run else datetime.date.today().isoformat(),
+    )
+    return snippet(
+        framework,
+        max_norm=recommendation.max_norm,
+        method=recommendation.method,
+        norm_type=recommendation.norm_type,
+        provenance=origin,
+    )
+
+
+@lru_cache(maxsize=8)  # a report has a snippet for every framework, and reading YAML takes longer than all the rest
+def _batch(spec: str) -> tuple[int | None, int]:
+    """The batch size and the accumulated micro-batches that the spec of a run names; a spec that cannot be read names none."""
+    try:
+        fields = yaml.safe_load(spec)
+        size, accumulate = fields["data"].get("batch_size"), fields.get("accumulate", 1)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return None, 1
+    whole = [isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (size, accumulate)]
+    return size if whole[0] else None, accumulate if whole[1] else 1

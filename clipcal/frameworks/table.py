@@ -4,48 +4,16 @@ from __future__ import annotations
 
 from clipcal.errors import InputError, nearest
 from clipcal.frameworks.applying.tree import Node
-from clipcal.frameworks.entries import engines, huggingface, language, lightning, others, plain_torch, vision
+from clipcal.frameworks.entries import huggingface, language, lightning, others, plain_torch
 from clipcal.frameworks.record import Config, Framework
 
 # Several names may share a config, which goes by the first of them.
 FRAMEWORKS: dict[str, Framework] = {
-    "pytorch": plain_torch.PYTORCH,
-    "huggingface": huggingface.HUGGINGFACE,
-    "huggingface-yaml": huggingface.HUGGINGFACE_YAML,
-    "trl": huggingface.TRL,
-    "axolotl": huggingface.AXOLOTL,
-    "llama-factory": huggingface.LLAMA_FACTORY,
-    "accelerate": huggingface.ACCELERATE,
-    "deepspeed": engines.DEEPSPEED,
-    "gpt-neox": engines.GPT_NEOX,
-    "fsdp": plain_torch.FSDP,
-    "fsdp2": plain_torch.FSDP2,
-    "lightning": lightning.LIGHTNING,
-    "lightning-yaml": lightning.LIGHTNING_YAML,
-    "lightning-trainer": lightning.LIGHTNING_TRAINER,
-    "fabric": lightning.FABRIC,
-    "litgpt": lightning.LITGPT,
-    "torchtitan": language.TORCHTITAN,
-    "torchtitan-python": language.TORCHTITAN_PYTHON,
-    "torchtune": language.TORCHTUNE,
-    "nanotron": language.NANOTRON,
-    "megatron": engines.MEGATRON,
-    "nemo": engines.NEMO,
-    "nemo-yaml": lightning.NEMO_YAML,
-    "composer": engines.COMPOSER,
-    "nanogpt": language.NANOGPT,
-    "fairseq": language.FAIRSEQ,
-    "fairseq-yaml": language.FAIRSEQ_YAML,
-    "espnet": language.ESPNET,
-    "timm": vision.TIMM,
-    "swin": vision.SWIN,
-    "fastai": vision.FASTAI,
-    "detectron2": vision.DETECTRON2,
-    "detectron2-yaml": vision.DETECTRON2_YAML,
-    "mmengine": vision.MMENGINE,
-    "stable-baselines3": others.STABLE_BASELINES3,
-    "keras": others.KERAS,
-    "optax": others.OPTAX,
+    **plain_torch.FRAMEWORKS,
+    **huggingface.FRAMEWORKS,
+    **lightning.FRAMEWORKS,
+    **language.FRAMEWORKS,
+    **others.FRAMEWORKS,
 }
 CONFIGS: dict[str, Config] = {}
 """The configs that `apply` knows, by the name that they go by: from the general to the particular."""

@@ -553,7 +553,7 @@ def test_methods_that_a_framework_does_not_have_are_refused(name: str, tmp_path:
         if method not in CONFIGS[name].key.methods:
             with pytest.raises(InputError, match=r"the number would mean something else\. Instead, "):
                 plan(file, max_norm=2.4, method=method)
-    if not CONFIGS[name].key.any_norm_type:
+    if not any("norm_type" in switch.wanted.values() for switch in CONFIGS[name].key.switches):
         with pytest.raises(InputError, match=r"for the L2 norm, and this threshold is for norm_type 1\.0"):
             plan(file, max_norm=2.4, norm_type=1.0)
 

@@ -17,12 +17,11 @@ from clipcal.run.records import Method
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What is about to be written, below the keys of ``section``. ``asked`` is whether the user named the key, and so has
-    looked at what it says."""
+    """What is about to be written at ``path``. ``asked`` is whether the user named the key, and so has looked at it."""
 
     document: Document
     root: Node
-    section: Path
+    path: Path
     max_norm: float
     method: Method
     asked: bool
@@ -100,7 +99,7 @@ def accelerate(intent: Intent) -> Iterator[str]:
 
 def lightning(intent: Intent) -> Iterator[str]:
     """Some of Lightning's strategies clip by themselves, or refuse to; ``strategy`` stands beside the threshold."""
-    strategy = (*intent.section, "strategy")
+    strategy = (*intent.path[:-1], "strategy")
     names = [said(intent.root, (*strategy, *key)) for key in ((), ("class_path",), ("_target_",))]
     name = " ".join(str(n) for n in names if n).lower()
     key = GRADIENT_CLIP_VAL.name

@@ -9,9 +9,38 @@ import tempfile
 from pathlib import Path
 
 from clipcal.errors import InputError, is_full, nearest_path
+from clipcal.frameworks.applying.documents import FORMATS
 
 MAX_BYTES = 256 * 1024
 """A config is a few kilobytes. The worst YAML of this size takes PyYAML two seconds, and it is read twice."""
+
+
+# Words that stand in training code -> the snippet for it.
+CODE = (
+    ("optim_wrapper", "mmengine"),
+    ("torchtitan", "torchtitan-python"),
+    ("TrainingArguments", "huggingface"),
+    ("lightning", "lightning"),
+    ("stable_baselines3", "stable-baselines3"),
+    *((name, name) for name in ("detectron2", "fastai", "keras", "optax", "accelerate")),
+    ("torch", "pytorch"),
+)
+"""In this order: the first word that stands in the file."""
+
+
+def unsupported(path: Path) -> str:
+    endings = ", ".join(FORMATS)
+    if not path.suffix or not os.path.exists(path):
+        return f"{path} is no config file that can be edited; expected one that exists, with a name that ends in {endings}."
+    try:
+        text = read_text(path)
+    except InputError as e:
+        return str(e)
+    name = next((name for word, name in CODE if word in text), "NAME")
+    return (
+        f"{path} cannot be edited: expected a config in YAML, JSON or TOML, by a name that ends in {endings}. "
+        f"`clipcal recommend RUN --for {name}` prints the lines to paste."
+    )
 
 
 def read_text(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""A document -> the one key in it that is to hold the threshold: named by the user, by the framework, or by its name."""
+"""A document -> the one key in it that is to hold the threshold: named by the user, by the framework, or by its name; or why not."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from clipcal.errors import InputError, nearest
 from clipcal.frameworks.applying.documents import Document, along
 from clipcal.frameworks.applying.tree import Mapping, Node, Path, Scalar, behind, children, find, parse_key, show, walk
 from clipcal.frameworks.keys import KEYS, MEANINGS, Key, known
-from clipcal.frameworks.table import CONFIGS, config_of, recognise
+from clipcal.frameworks.table import CONFIGS, FRAMEWORKS, config_of, recognise
 from clipcal.run.records import Method
 
 _SHOWN = 6
 """Keys that an error lists."""
+_INSTEAD = (
+    "calibrate again with `clip: {{method: {method}, norm_type: 2.0}}`, or paste the lines of `clipcal recommend RUN "
+    "--for pytorch` into a training loop of your own"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,3 +187,52 @@ def _near(leaf: str, keys: Sequence[str]) -> str:
     if leaf.lower().replace("-", "_") in KEYS or any(config.key.name == leaf for config in CONFIGS.values()):
         return ""
     return next(iter(difflib.get_close_matches(leaf, [*keys, *KEYS], n=1, cutoff=0.85)), "")
+
+
+def check_meaning(document: Document, target: Target, method: Method, norm_type: float) -> None:
+    """Refuse a key that would take the number for something else."""
+    key = target.key
+    if key is None:
+        return
+    own = FRAMEWORKS[target.framework] if target.framework else None
+    instead = (own.config.instead if own and own.config else "") or (own.instead if own else "")
+    if method not in key.methods:
+        can = " or ".join(MEANINGS[m] for m in key.methods)
+        raise InputError(
+            f"{document.file}: {show(target.path)} is {can}, and this threshold is {MEANINGS[method]}; the number would "
+            f"mean something else. Instead, {instead or _INSTEAD.format(method=key.methods[0])}."
+        )
+    says = [s for s in key.switches if s.wanted.get(method) == "norm_type"]
+    sayable = any(s.add or find(target.root, (*target.path[:-1], s.name)) for s in says)
+    if method != "value" and norm_type != 2.0 and not sayable:
+        raise InputError(
+            f"{document.file}: {show(target.path)} is for the L2 norm, and this threshold is for norm_type {norm_type!r}; the "
+            f"number would mean something else. Instead, {instead or _INSTEAD.format(method='norm')}."
+        )
+
+
+def check_old(document: Document, target: Target, *, asked: bool) -> None:
+    """Refuse to overwrite what is no number, unless the user named the key, and it is a plain value at least."""
+    nodes = along(document, target.root, target.path)
+    if len(nodes) <= len(target.path):
+        return
+    node = find(target.root, target.path)
+    old = nodes[-1]
+    where = f"{document.where(old)}: {show(target.path)}"
+    if not isinstance(node, Scalar):
+        inside = [p for p, n in walk(old) if len(p) == 1]
+        hint = f" It holds {', '.join(show((*target.path, *p)) for p in inside[:5])}." if inside else ""
+        raise InputError(f"{where} is not a single value, so it cannot become a number.{hint} Name the key with --key.")
+    if node.tag and not is_open(node):
+        raise InputError(
+            f"{where} is tagged {node.tag!r}, so a number there would be read in some way of its own. Write it by hand."
+        )
+    if isinstance(node.value, bool):
+        raise InputError(
+            f"{where} is a switch, {document.raw(old)}, not a number. Name the key of the threshold with --key."
+        )
+    if node.lines or not (asked or is_open(node)):
+        raise InputError(
+            f"{where} is {document.raw(old)[:60]!r}, not a number, and something may fill it in. If it is to become the "
+            f"number all the same: --key {show(target.path)}."
+        )

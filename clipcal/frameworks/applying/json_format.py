@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.spelling import add_between_brackets, nested
+from clipcal.frameworks.applying.spelling import add_between_brackets
 from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
 # What has no end runs to the end of the file, so that a broken file takes no longer than a whole one.
@@ -54,9 +54,7 @@ def _check(text: str) -> None:
 
 def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
     """``path`` from ``depth`` on below ``parent``, and the mappings on it, as the last entry."""
-    path = path[depth:]
-    key, value = nested(path, value, separator=": ")
-    return add_between_brackets(text, parent, key, value, separator=": ")
+    return add_between_brackets(text, parent, path[depth:], value, separator=": ")
 
 
 def _strict(text: str) -> str:

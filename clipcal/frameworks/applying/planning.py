@@ -16,9 +16,8 @@ from typing import Literal
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.conflicts import Intent
 from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
-from clipcal.frameworks.applying.files import read_text, replace_text
-from clipcal.frameworks.applying.finding import Target, found, named
-from clipcal.frameworks.applying.refusals import check_meaning, check_old, unsupported
+from clipcal.frameworks.applying.files import read_text, replace_text, unsupported
+from clipcal.frameworks.applying.finding import Target, check_meaning, check_old, found, named
 from clipcal.frameworks.applying.tree import Alias, Scalar, behind, find, said, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
 from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
@@ -86,22 +85,16 @@ def plan(
     target = named(document, key, framework) if key is not None else found(document, method, framework)
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
-    config = CONFIGS[target.framework] if target.framework else None
-    if config and config.conflicts:
-        intent = Intent(
-            document=document,
-            root=target.root,
-            section=config.path[:-1],
-            max_norm=max_norm,
-            method=method,
-            asked=key is not None,
+    asked = key is not None
+    if target.framework and (conflicts := CONFIGS[target.framework].conflicts):
+        warnings += conflicts(
+            Intent(document=document, root=target.root, path=target.path, max_norm=max_norm, method=method, asked=asked)
         )
-        warnings += config.conflicts(intent)
     if target.key is None:
         warnings.append(
             f"What {show(target.path)} means is not known here; the number is {MEANINGS[method]}. Make sure that it is read so."
         )
-    check_old(document, target, asked=key is not None)
+    check_old(document, target, asked=asked)
     warnings += _shared(document, target)
     values: dict[KeyPath, Value] = {target.path: max_norm}
     for switch in target.key.switches if target.key else ():

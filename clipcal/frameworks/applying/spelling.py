@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from clipcal.frameworks.applying.tree import Mapping
+from clipcal.frameworks.applying.tree import Mapping, Path
 
 
 def newline(text: str) -> str:
@@ -34,8 +34,18 @@ def column(text: str, position: int) -> int:
     return position - max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) - 1
 
 
-def add_between_brackets(text: str, mapping: Mapping, key: str, value: str, *, separator: str) -> str:
-    """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs."""
+def quoted(key: str) -> str:
+    return json.dumps(key, ensure_ascii=False)
+
+
+def add_between_brackets(
+    text: str, mapping: Mapping, path: Path, value: str, *, separator: str, key: str | None = None
+) -> str:
+    """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs: the rest of a path, of which
+    ``key`` is the first as it is to be written, in quotes where it is None."""
+    for inner in reversed(path[1:]):
+        value = f"{{{quoted(inner)}{separator}{value}}}"
+    key = quoted(path[0]) if key is None else key
     if not mapping.entries:
         return f"{text[: mapping.end - 1]}{key}{separator}{value}{text[mapping.end - 1 :]}"
     last = mapping.entries[-1]
@@ -46,10 +56,3 @@ def add_between_brackets(text: str, mapping: Mapping, key: str, value: str, *, s
     if re.fullmatch(r"[ \t]*[:=][ \t]*", between):
         separator = between
     return f"{text[: last.node.end]},{space}{key}{separator}{value}{text[last.node.end :]}"
-
-
-def nested(path: tuple[str, ...], value: str, *, separator: str) -> tuple[str, str]:
-    """The first key of a path, quoted, and its value: the rest of the path as mappings in brackets around ``value``."""
-    for key in reversed(path[1:]):
-        value = f"{{{json.dumps(key, ensure_ascii=False)}{separator}{value}}}"
-    return json.dumps(path[0], ensure_ascii=False), value

@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from clipcal.errors import InputError, MissingPackage
-from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, nested, newline
+from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, newline, quoted
 from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
 _MARK = "\ue000"
@@ -48,7 +48,7 @@ def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
     own = [e for e in parent.entries if e.start >= 0]
     key = _key(path[depth])
     if parent.layout == "flow":
-        return add_between_brackets(text, parent, key, nested(path[depth:], value, separator=" = ")[1], separator=" = ")
+        return add_between_brackets(text, parent, path[depth:], value, separator=" = ", key=key)
     if depth == len(path) - 1 and own:
         start = own[-1].start
         lead = text[
@@ -93,7 +93,7 @@ def _tomlkit() -> Any:
 
 
 def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else nested((key,), "", separator="")[0]
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
 def _node(value: Any) -> Node:

@@ -13,14 +13,7 @@ from typing import Any
 import yaml
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.spelling import (
-    add_between_brackets,
-    column,
-    end_of_line,
-    leading_space,
-    nested,
-    newline,
-)
+from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, leading_space, newline
 from clipcal.frameworks.applying.tree import Alias, Entry, Mapping, Node, Path, Scalar, Sequence, check_depth, children
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+|$)(?:#[^\n]*\s+)*)*")
@@ -44,9 +37,8 @@ def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
     """``path`` from ``depth`` on below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
     path = path[depth:]
     if parent.layout == "flow":
-        key, value = nested(path, value, separator=": ")
         bare = parent.entries and text[parent.entries[-1].start] not in "\"'"
-        return add_between_brackets(text, parent, _key(path[0]) if bare else key, value, separator=": ")
+        return add_between_brackets(text, parent, path, value, separator=": ", key=_key(path[0]) if bare else None)
     indent = column(text, parent.start)
     step = _step(parent, text)
     ends = newline(text)

@@ -6,7 +6,7 @@ Run against transformers 5.23, trl 1.16 and accelerate 1.15; axolotl and LLaMA-F
 from __future__ import annotations
 
 from clipcal.frameworks.applying import conflicts
-from clipcal.frameworks.entries.engines import IN_THE_ENGINE
+from clipcal.frameworks.entries.language import IN_THE_ENGINE
 from clipcal.frameworks.keys import GRADIENT_CLIPPING, MAX_GRAD_NORM
 from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml, total_norm
 
@@ -28,65 +28,6 @@ _TRAINER = Config(
     conflicts=conflicts.trainer,
 )
 
-HUGGINGFACE = Framework(
-    title="Hugging Face TrainingArguments",
-    text=total_norm(f"""\
-from transformers import TrainingArguments
-
-training_args = TrainingArguments(
-    {_ARGUMENT}
-)"""),
-    default=1.0,
-    instead=_INSTEAD,
-    aliases=("hf", "transformers", "trainer"),
-    config=_TRAINER,
-)
-HUGGINGFACE_YAML = in_yaml(
-    "Hugging Face training arguments in a YAML file",
-    _TRAINER,
-    "# A top-level key, for HfArgumentParser, TRL and others; left out, Trainer clips at {default}.",
-    default=1.0,
-    instead=_INSTEAD,
-    aliases=("hf-yaml", "transformers-yaml", "trl-yaml"),
-)
-TRL = Framework(
-    title="TRL's SFTConfig, GRPOConfig and others",
-    text=total_norm(f"""\
-# PPOTrainer from TRL 0.12 on, and RLOOTrainer before its rewrite, step in a loop of their own that never reads
-# {MAX_GRAD_NORM.name}: there, clip in a hook given to optimizer.register_step_pre_hook.
-from trl import SFTConfig  # or GRPOConfig, DPOConfig, RLOOConfig, RewardConfig, ...
-
-training_args = SFTConfig(
-    {_ARGUMENT}
-)"""),
-    default=1.0,
-    instead=_INSTEAD,
-    aliases=("sft", "grpo", "dpo", "unsloth"),
-    config=_TRAINER,
-)
-AXOLOTL = in_yaml(
-    "Axolotl config file",
-    Config(
-        key=MAX_GRAD_NORM,
-        marks=("base_model micro_batch_size", "base_model datasets sequence_len"),
-        conflicts=conflicts.trainer,
-    ),
-    _UNDER_DEEPSPEED,
-    default=1.0,
-)
-LLAMA_FACTORY = in_yaml(
-    "LLaMA-Factory config file",
-    Config(
-        key=MAX_GRAD_NORM,
-        marks=("model_name_or_path stage", "model_name_or_path finetuning_type", "template finetuning_type"),
-        conflicts=conflicts.trainer,
-    ),
-    _UNDER_DEEPSPEED,
-    default=1.0,
-    instead=_INSTEAD,
-    aliases=("llamafactory",),
-)
-
 
 def _accelerated(traps: str, clip: str) -> str:
     return f"""\
@@ -98,29 +39,89 @@ optimizer.step()
 optimizer.zero_grad()"""
 
 
-ACCELERATE = Framework(
-    title="Accelerate training loop",
-    text={
-        "norm": _accelerated(
-            """\
+FRAMEWORKS: dict[str, Framework] = {
+    "huggingface": Framework(
+        title="Hugging Face TrainingArguments",
+        text=total_norm(f"""\
+from transformers import TrainingArguments
+
+training_args = TrainingArguments(
+    {_ARGUMENT}
+)"""),
+        default=1.0,
+        instead=_INSTEAD,
+        aliases=("hf", "transformers", "trainer"),
+        config=_TRAINER,
+    ),
+    "huggingface-yaml": in_yaml(
+        "Hugging Face training arguments in a YAML file",
+        _TRAINER,
+        "# A top-level key, for HfArgumentParser, TRL and others; left out, Trainer clips at {default}.",
+        default=1.0,
+        instead=_INSTEAD,
+        aliases=("hf-yaml", "transformers-yaml", "trl-yaml"),
+    ),
+    "trl": Framework(
+        title="TRL's SFTConfig, GRPOConfig and others",
+        text=total_norm(f"""\
+# PPOTrainer from TRL 0.12 on, and RLOOTrainer before its rewrite, step in a loop of their own that never reads
+# {MAX_GRAD_NORM.name}: there, clip in a hook given to optimizer.register_step_pre_hook.
+from trl import SFTConfig  # or GRPOConfig, DPOConfig, RLOOConfig, RewardConfig, ...
+
+training_args = SFTConfig(
+    {_ARGUMENT}
+)"""),
+        default=1.0,
+        instead=_INSTEAD,
+        aliases=("sft", "grpo", "dpo", "unsloth"),
+        config=_TRAINER,
+    ),
+    "axolotl": in_yaml(
+        "Axolotl config file",
+        Config(
+            key=MAX_GRAD_NORM,
+            marks=("base_model micro_batch_size", "base_model datasets sequence_len"),
+            conflicts=conflicts.trainer,
+        ),
+        _UNDER_DEEPSPEED,
+        default=1.0,
+    ),
+    "llama-factory": in_yaml(
+        "LLaMA-Factory config file",
+        Config(
+            key=MAX_GRAD_NORM,
+            marks=("model_name_or_path stage", "model_name_or_path finetuning_type", "template finetuning_type"),
+            conflicts=conflicts.trainer,
+        ),
+        _UNDER_DEEPSPEED,
+        default=1.0,
+        instead=_INSTEAD,
+        aliases=("llamafactory",),
+    ),
+    "accelerate": Framework(
+        title="Accelerate training loop",
+        text={
+            "norm": _accelerated(
+                """\
 # Under DeepSpeed this call only reports the norm: set "gradient_clipping" in its config instead.
     # Under FSDP give it all parameters of the prepared model, or each rank clips by the norm of its own shard.""",
-            "clip_grad_norm_(model.parameters(), max_norm={number}{p})",
+                "clip_grad_norm_(model.parameters(), max_norm={number}{p})",
+            ),
+            "value": _accelerated(
+                "# Under DeepSpeed and FSDP this call raises an error: they cannot clip by value.",
+                "clip_grad_value_(model.parameters(), clip_value={number})",
+            ),
+        },
+        instead=(
+            "take the clip lines of the `pytorch` snippet, under `if accelerator.sync_gradients:` and after "
+            "`accelerator.unscale_gradients()`; this holds for one device and DDP, not for DeepSpeed or FSDP"
         ),
-        "value": _accelerated(
-            "# Under DeepSpeed and FSDP this call raises an error: they cannot clip by value.",
-            "clip_grad_value_(model.parameters(), clip_value={number})",
+        config=Config(
+            section="deepspeed_config",
+            key=GRADIENT_CLIPPING,
+            marks=("compute_environment distributed_type", "distributed_type num_processes mixed_precision"),
+            conflicts=conflicts.accelerate,
+            instead=IN_THE_ENGINE,
         ),
-    },
-    instead=(
-        "take the clip lines of the `pytorch` snippet, under `if accelerator.sync_gradients:` and after "
-        "`accelerator.unscale_gradients()`; this holds for one device and DDP, not for DeepSpeed or FSDP"
     ),
-    config=Config(
-        section="deepspeed_config",
-        key=GRADIENT_CLIPPING,
-        marks=("compute_environment distributed_type", "distributed_type num_processes mixed_precision"),
-        conflicts=conflicts.accelerate,
-        instead=IN_THE_ENGINE,
-    ),
-)
+}

@@ -51,65 +51,67 @@ trainer = Trainer(
 )"""
 
 
-LIGHTNING = Framework(
-    title="Lightning Trainer",
-    text={"norm": _arguments("norm", f"{_TRAPS}\n"), "value": _arguments("value")},
-    instead=_INSTEAD,
-    aliases=("pytorch-lightning", "pl"),
-    config=_SECTION,
-)
-LIGHTNING_YAML = in_yaml(
-    "LightningCLI config file",
-    _SECTION,
-    {"norm": _TRAPS},
-    instead=_INSTEAD,
-    aliases=("lightning-cli", "pl-yaml"),
-)
-LIGHTNING_TRAINER = in_yaml(
-    "Lightning's Trainer in a Hydra file of its own",
-    Config(key=GRADIENT_CLIP_VAL, recognises=_is_trainer, conflicts=conflicts.lightning),
-    {"norm": _TRAPS},
-    instead=_INSTEAD,
-)
-NEMO_YAML = in_yaml(
-    "NeMo config file with Lightning's trainer",
-    # NeMo 1's own clipping takes the number for a norm, whatever the algorithm says.
-    replace(_SECTION, key=replace(GRADIENT_CLIP_VAL, methods=("norm",)), marks=()),
-    "# For NeMo's speech models and NeMo 1. With NeMo 2's MegatronStrategy this key raises an error: the `nemo` snippet.",
-    aliases=("nemo1", "nemo-asr"),
-)
-FABRIC = Framework(
-    title="Lightning Fabric loop",
-    text=loop(
-        {
-            # "16-mixed" overflows at its start, until the scale has come down.
-            "norm": """\
+FRAMEWORKS: dict[str, Framework] = {
+    "lightning": Framework(
+        title="Lightning Trainer",
+        text={"norm": _arguments("norm", f"{_TRAPS}\n"), "value": _arguments("value")},
+        instead=_INSTEAD,
+        aliases=("pytorch-lightning", "pl"),
+        config=_SECTION,
+    ),
+    "lightning-yaml": in_yaml(
+        "LightningCLI config file",
+        _SECTION,
+        {"norm": _TRAPS},
+        instead=_INSTEAD,
+        aliases=("lightning-cli", "pl-yaml"),
+    ),
+    "lightning-trainer": in_yaml(
+        "Lightning's Trainer in a Hydra file of its own",
+        Config(key=GRADIENT_CLIP_VAL, recognises=_is_trainer, conflicts=conflicts.lightning),
+        {"norm": _TRAPS},
+        instead=_INSTEAD,
+    ),
+    "fabric": Framework(
+        title="Lightning Fabric loop",
+        text=loop(
+            {
+                # "16-mixed" overflows at its start, until the scale has come down.
+                "norm": """\
 # Unscales fp16 first. Under DeepSpeed this call raises an error: set "gradient_clipping" in its config instead. Under
 # FSDP give it the module that fabric.setup returned. By default it stops the run at the first norm that overflows.
 fabric.clip_gradients(model, optimizer, max_norm={number}{p}, error_if_nonfinite=False)""",
-            "value": """\
+                "value": """\
 # Unscales fp16 first. Under DeepSpeed this call raises an error: it cannot clip by value.
 fabric.clip_gradients(model, optimizer, clip_val={number})""",
-        },
-        library="fabric",
+            },
+            library="fabric",
+        ),
+        instead=(
+            "take the clip lines of the `pytorch` snippet between `fabric.backward` and `optimizer.step`; this holds for "
+            "fp32 and bf16 on one device or DDP"
+        ),
+        aliases=("lightning-fabric",),
     ),
-    instead=(
-        "take the clip lines of the `pytorch` snippet between `fabric.backward` and `optimizer.step`; this holds for "
-        "fp32 and bf16 on one device or DDP"
-    ),
-    aliases=("lightning-fabric",),
-)
-LITGPT = in_yaml(
-    "LitGPT pretraining config file",
-    Config(
-        section="train",
-        key=MAX_NORM,
-        marks=("train.micro_batch_size out_dir", "train.global_batch_size eval"),
-        conflicts=conflicts.litgpt,
-    ),
-    """\
+    "litgpt": in_yaml(
+        "LitGPT pretraining config file",
+        Config(
+            section="train",
+            key=MAX_NORM,
+            marks=("train.micro_batch_size out_dir", "train.global_batch_size eval"),
+            conflicts=conflicts.litgpt,
+        ),
+        """\
 # For `litgpt pretrain --config FILE`, or --train.max_norm {number} on its command line; left out, it clips at {default}.
 # The finetune commands never clip, and stop with an error where max_norm is set.""",
-    default=1.0,
-    aliases=("lit-gpt",),
-)
+        default=1.0,
+        aliases=("lit-gpt",),
+    ),
+    "nemo-yaml": in_yaml(
+        "NeMo config file with Lightning's trainer",
+        # NeMo 1's own clipping takes the number for a norm, whatever the algorithm says.
+        replace(_SECTION, key=replace(GRADIENT_CLIP_VAL, methods=("norm",)), marks=()),
+        "# For NeMo's speech models and NeMo 1. With NeMo 2's MegatronStrategy this key raises an error: the `nemo` snippet.",
+        aliases=("nemo1", "nemo-asr"),
+    ),
+}

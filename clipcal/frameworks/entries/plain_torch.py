@@ -34,52 +34,52 @@ optimizer.zero_grad()"""
     }
 
 
-PYTORCH = Framework(
-    title="A plain PyTorch loop",
-    text=loop(
-        {
-            "norm": "# DDP and FSDP2: as it stands. FSDP1: model.clip_grad_norm_ instead, or each rank sees only its shard.\n"
-            + BY_NORM,
-            "value": BY_VALUE,
-            "per_tensor": PER_TENSOR,
-        },
-        scaler="GradScaler",
-        step="  # with a GradScaler: scaler.step(optimizer), then scaler.update()",
+FRAMEWORKS: dict[str, Framework] = {
+    "pytorch": Framework(
+        title="A plain PyTorch loop",
+        text=loop(
+            {
+                "norm": "# DDP and FSDP2: as it stands. FSDP1: model.clip_grad_norm_ instead, or each rank sees only its shard.\n"
+                + BY_NORM,
+                "value": BY_VALUE,
+                "per_tensor": PER_TENSOR,
+            },
+            scaler="GradScaler",
+            step="  # with a GradScaler: scaler.step(optimizer), then scaler.update()",
+        ),
+        aliases=("torch", "loop", "ddp"),
     ),
-    aliases=("torch", "loop", "ddp"),
-)
-
-FSDP = Framework(
-    title="FSDP1 (FullyShardedDataParallel)",
-    text=loop(
-        {
-            "norm": """\
+    "fsdp": Framework(
+        title="FSDP1 (FullyShardedDataParallel)",
+        text=loop(
+            {
+                "norm": """\
 # The method of the outermost FullyShardedDataParallel, on every rank: it sums over the shards. With
 # torch.nn.utils.clip_grad_norm_ each rank would clip by the norm of its own shard.
 model.clip_grad_norm_(max_norm={number}{p})""",
-            "value": _SHARDED_BY_VALUE,
-        },
-        scaler="ShardedGradScaler",
+                "value": _SHARDED_BY_VALUE,
+            },
+            scaler="ShardedGradScaler",
+        ),
+        instead=(
+            "shard with `fully_shard` and take the `fsdp2` snippet: FSDP1 flattens its parameters, so a rank does not see "
+            "whole tensors"
+        ),
+        aliases=("fsdp1",),
     ),
-    instead=(
-        "shard with `fully_shard` and take the `fsdp2` snippet: FSDP1 flattens its parameters, so a rank does not see "
-        "whole tensors"
-    ),
-    aliases=("fsdp1",),
-)
-
-FSDP2 = Framework(
-    title="FSDP2 (fully_shard)",
-    text=loop(
-        {
-            "norm": f"""\
+    "fsdp2": Framework(
+        title="FSDP2 (fully_shard)",
+        text=loop(
+            {
+                "norm": f"""\
 # The gradients are DTensors: torch's own function takes the norm over all shards. All have to lie on one mesh; with
 # experts on another, or unsharded parameters, combine the norms first, as torchtitan does, and so with pipeline stages.
 grad_norm = {BY_NORM}
 # To log it, before clipping: grad_norm.full_tensor(), on every rank.""",
-            "value": _SHARDED_BY_VALUE,
-            "per_tensor": PER_TENSOR,
-        }
+                "value": _SHARDED_BY_VALUE,
+                "per_tensor": PER_TENSOR,
+            }
+        ),
+        aliases=("fully-shard",),
     ),
-    aliases=("fully-shard",),
-)
+}

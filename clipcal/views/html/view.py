@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.frameworks.pasting import framework_of, snippet_of
+from clipcal.frameworks.snippets import framework_of, snippet_of
 from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.recommendation.culprits import Culprits, culprits
