@@ -153,9 +153,7 @@ def _empty(document: Document) -> str:
 
 
 def _others(document: Document, others: Sequence[Target]) -> list[str]:
-    if not others:
-        return []
-    return [f"Left as it is: {_listed(document, others)}. Look whether that clips too."]
+    return [f"Left as it is: {_listed(document, others)}. Look whether that clips too."] if others else []
 
 
 def _listed(document: Document, candidates: Sequence[Target]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from clipcal.frameworks.applying.conflicts import Intent
 from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
 from clipcal.frameworks.applying.files import read_text, replace_text, unsupported
 from clipcal.frameworks.applying.finding import Target, check_meaning, check_old, found, named
+from clipcal.frameworks.applying.spelling import num_alike
 from clipcal.frameworks.applying.tree import Alias, Scalar, behind, find, said, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
 from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
@@ -124,8 +125,8 @@ def diff(plan: Plan) -> str:
     name = _printable(str(plan.path))
     old, new = _lines(plan.old_text), _lines(plan.new_text)
     # difflib gives up on lines that are often repeated, so it gets only those around the changes.
-    skipped = max(0, _same_lines(old, new) - _CONTEXT)
-    end = max(0, _same_lines(old[:skipped:-1], new[:skipped:-1]) - _CONTEXT)
+    skipped = max(0, num_alike(old, new) - _CONTEXT)
+    end = max(0, num_alike(old[:skipped:-1], new[:skipped:-1]) - _CONTEXT)
     part, changed = old[skipped : len(old) - end], new[skipped : len(new) - end]
     diff = difflib.unified_diff(part, changed, name, name, lineterm="", n=_CONTEXT)
     return "".join(f"{_printable(_shifted(line, skipped))}\n" for line in diff)
@@ -153,11 +154,6 @@ def _lines(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _same_lines(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many lines two texts have in common at their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
 def _shifted(line: str, by: int) -> str:
     """A line of a diff; one that starts with @@ names the lines of the whole file."""
     if not line.startswith("@@ "):
@@ -165,20 +161,18 @@ def _shifted(line: str, by: int) -> str:
     return re.sub(r"(?<=[-+])\d+", lambda match: str(int(match[0]) + by), line)
 
 
-def _shared(document: Document, target: Target) -> list[str]:
+def _shared(document: Document, target: Target) -> Iterator[str]:
     """YAML: what else a change of this key reaches, through ``*name`` and ``<<``, or does not reach any more."""
     nodes = along(document, target.root, target.path)
     uses = [n for _, n in walk(target.root) if isinstance(n, Alias) and any(n.target is node for node in nodes)]
-    found = []
     if uses:
         lines = ", ".join(str(document.line(n)) for n in uses[:6])
-        found.append(f"This value is used again through *{uses[0].target.anchor} (line {lines}): it changes there too.")
+        yield f"This value is used again through *{uses[0].target.anchor} (line {lines}): it changes there too."
     if isinstance(nodes[-1], Alias):
-        found.append(
+        yield (
             f"{show(target.path)} was {document.raw(nodes[-1])}, the value of another key; it gets a number of its own, and "
             "that key stays."
         )
-    return found
 
 
 def _set(document: Document, index: int, path: KeyPath, value: Value) -> Document:
@@ -191,11 +185,7 @@ def _set(document: Document, index: int, path: KeyPath, value: Value) -> Documen
 
 
 def _same(old: object, new: Value) -> bool:
-    if isinstance(new, bool) or isinstance(old, bool):
-        return old is new
-    if isinstance(new, float):
-        return isinstance(old, (int, float)) and old == new
-    return old == new
+    return isinstance(old, bool) == isinstance(new, bool) and old == new
 
 
 def _change(old: Document, new: Document, index: int, path: KeyPath) -> Change:
@@ -213,13 +203,9 @@ def _switched(target: Target, switch: Switch, method: Method, norm_type: float) 
     value: Value | None = float(norm_type) if wanted == "norm_type" else wanted
     path = (*target.path[:-1], switch.name)
     says = said(target.root, path)
-    if (
-        value is None
-        or (find(target.root, path) is None and not switch.add)
-        or _same(switch.default if says is None else says, value)
-    ):
+    if value is None or _same(switch.default if says is None else says, value):
         return {}
-    return {path: value}
+    return {path: value} if switch.add or find(target.root, path) else {}
 
 
 def _printable(line: str) -> str:

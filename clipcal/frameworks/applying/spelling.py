@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from clipcal.frameworks.applying.tree import Mapping, Path
+
+
+def num_alike(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many lines, or characters, two texts have in common at their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def newline(text: str) -> str:

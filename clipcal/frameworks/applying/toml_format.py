@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from clipcal.errors import InputError, MissingPackage
-from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, newline, quoted
+from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, newline, num_alike, quoted
 from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
 _MARK = "\ue000"
@@ -68,15 +68,14 @@ def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
         in_array |= isinstance(table, list)
         table = table[int(name) if isinstance(table, list) else name]
     ends = newline(text)
-    if not in_array and (
-        depth < len(path) - 1 or table.is_super_table()
-    ):  # at the end: a comment may stand above the next
+    has_header = depth == len(path) - 1 and isinstance(table, tomlkit.items.Table) and not table.is_super_table()
+    if not in_array and not has_header:  # at the end: a comment may stand above the next
         last = "" if not text.strip() else ends if text.endswith("\n") else ends * 2
         header = ".".join(map(_key, path[:-1]))
         return f"{text}{last}[{header}]{ends}{_key(path[-1])} = {value}{ends if text.endswith(chr(10)) else ''}"
     table[path[-1]] = tomlkit.value(value)
     new = document.as_string()
-    start = next((i for i, (old, now) in enumerate(zip(text, new, strict=False)) if old != now), len(text))
+    start = num_alike(text, new)
     added = new[start:].removesuffix(text[start:]).replace("\r\n", "\n").replace("\n", ends)
     return f"{text[:start]}{added}{text[start:]}"
 
@@ -115,8 +114,7 @@ def _fill(text: str, node: Mapping | Sequence, item: Any, depth: int) -> None:
         above, table, level = tables.pop()
         check_depth(level)
         for key, value in list(enumerate(table) if isinstance(above, Sequence) else table.items()):
-            inner = _node(value)
-            entry = None
+            inner, entry = _node(value), None
             if isinstance(above, Sequence):
                 above.items.append(inner)
             else:

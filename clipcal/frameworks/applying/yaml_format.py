@@ -57,38 +57,30 @@ def _build(text: str) -> list[Node]:
     """The trees of all documents, without recursion."""
     roots: list[Node] = []
     anchors: dict[str, Node] = {}
-    above: list[Mapping | Sequence] = []
-    keys: list[Node | None] = []  # of each mapping in ``above``: the key that waits for its value
+    above: list[tuple[Mapping | Sequence, list[Node]]] = []  # with what is in it, keys and values in turn
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.DocumentStartEvent):
             anchors = {}
-            continue
-        if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-            keys.pop()
-            node: Node = above.pop()
-            _, node.end = _span(event)
-        elif isinstance(event, yaml.NodeEvent):
+        if isinstance(event, yaml.NodeEvent):
             node = _node(event, text, anchors)
             if node.anchor:
                 anchors[node.anchor] = node
-            if isinstance(event, yaml.CollectionStartEvent):
-                assert isinstance(node, (Mapping, Sequence))
+            if isinstance(node, Mapping | Sequence):
                 check_depth(len(above) + 1)
-                above.append(node)
-                keys.append(None)
+                above.append((node, []))
                 continue
+        elif isinstance(event, yaml.CollectionEndEvent):
+            node, inside = above.pop()
+            node.end = _span(event)[1]
+            if isinstance(node, Sequence):
+                node.items = inside
+            else:
+                for key, value in zip(inside[::2], inside[1::2], strict=True):
+                    name = key.text if isinstance(key, Scalar) else None
+                    node.entries.append(Entry(key=name, start=key.start, end=key.end, node=value))
         else:
             continue
-        if not above:
-            roots.append(node)
-        elif isinstance(parent := above[-1], Sequence):
-            parent.items.append(node)
-        elif (key := keys[-1]) is None:
-            keys[-1] = node
-        else:
-            name = key.text if isinstance(key, Scalar) else None
-            parent.entries.append(Entry(key=name, start=key.start, end=key.end, node=node))
-            keys[-1] = None
+        (above[-1][1] if above else roots).append(node)
     return roots
 
 
