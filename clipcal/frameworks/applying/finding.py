@@ -38,8 +38,6 @@ def named(document: Document, key: str, framework: str | None) -> Target:
     """The key that ``--key`` names: one that is there, or one more in a mapping that is there. Raises InputError."""
     path = parse_key(key)
     ways = [along(document, root, path) for root in document.roots]
-    if not ways:
-        raise InputError(_empty(document))
     deepest = max(map(len, ways))
     roots = [root for root, way in zip(document.roots, ways, strict=True) if len(way) == deepest]
     way = next(way for way in ways if len(way) == deepest)
@@ -135,21 +133,12 @@ def _only_root(document: Document, candidates: Sequence[Target]) -> Node:
     roots = document.roots
     if len(roots) > 1:
         roots = [root for root in roots if any(c.root is root for c in candidates)]
-    if not document.roots:
-        raise InputError(_empty(document))
     if len(roots) != 1:
         raise InputError(
             f"{document.file} holds {len(document.roots)} documents, {len(roots) or 'none'} of them with a threshold; expected "
             "one. Name the key with --key, or write the number by hand."
         )
     return roots[0]
-
-
-def _empty(document: Document) -> str:
-    return (
-        f"{document.file} is empty; expected a config that has its keys already. `clipcal recommend RUN --for NAME` prints "
-        "the lines to paste."
-    )
 
 
 def _others(document: Document, others: Sequence[Target]) -> list[str]:
@@ -192,8 +181,8 @@ def check_meaning(document: Document, target: Target, method: Method, norm_type:
     key = target.key
     if key is None:
         return
-    own = FRAMEWORKS[target.framework] if target.framework else None
-    instead = (own.config.instead if own and own.config else "") or (own.instead if own else "")
+    name = target.framework
+    instead = (CONFIGS[name].instead or FRAMEWORKS[name].instead) if name else ""
     if method not in key.methods:
         can = " or ".join(MEANINGS[m] for m in key.methods)
         raise InputError(

@@ -21,35 +21,31 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s,:\]}]+')
 
 def read(text: str) -> list[Node]:
     """The root, alone in a list. Raises InputError without the file's name."""
-    try:
-        _check(text)
-    except InputError as e:
-        try:
-            _check(_strict(text))
-        except InputError:
-            raise e from None
-        place = ":".join(str(e).split(":")[:2])
-        raise InputError(
+    fault = _fault(text)
+    if fault and not _fault(_strict(text)):
+        place = ":".join(fault.split(":")[:2])
+        fault = (
             f"{place}: not valid JSON: a comment, or a comma before a closing bracket. Most readers refuse it: take it out. "
             "Where yours does not, apply to the file under a name that ends in .jsonc."
-        ) from None
-    return _roots(text)
+        )
+    return _roots(text, fault)
 
 
 def read_loose(text: str) -> list[Node]:
     """The same for text that may have comments, and commas before a closing bracket."""
     strict = _strict(text)
-    _check(strict)
-    return _roots(strict)
+    return _roots(strict, _fault(strict))
 
 
-def _check(text: str) -> None:
+def _fault(text: str) -> str:
+    """What is wrong with a text that is no JSON, and where; empty for one that is."""
     try:
         json.loads(text)
     except json.JSONDecodeError as e:
-        raise InputError(f"{e.lineno}:{e.colno}: not valid JSON: {e.msg}.") from None
+        return f"{e.lineno}:{e.colno}: not valid JSON: {e.msg}."
     except ValueError as e:
-        raise InputError(f"1:1: a value cannot be read: {e}.") from None
+        return f"1:1: a value cannot be read: {e}."
+    return ""
 
 
 def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
@@ -66,7 +62,9 @@ def _strict(text: str) -> str:
     return _STRING_OR_LAST_COMMA.sub(blank, _STRING_OR_COMMENT.sub(blank, text))
 
 
-def _roots(text: str) -> list[Node]:
+def _roots(text: str, fault: str) -> list[Node]:
+    if fault:
+        raise InputError(fault)
     tokens = _TOKEN.finditer(text)
     return [_node(tokens, next(tokens))]
 

@@ -83,6 +83,11 @@ def plan(
     old_text = read_text(path)
     mark = _BOM if old_text.startswith(_BOM) else ""
     document = _parsed(path, old_text.removeprefix(mark), framework)
+    if not document.roots:
+        raise InputError(
+            f"{document.file} is empty; expected a config that has its keys already. `clipcal recommend RUN --for NAME` prints "
+            "the lines to paste."
+        )
     target = named(document, key, framework) if key is not None else found(document, method, framework)
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
