@@ -106,15 +106,13 @@ def in_yaml(
     """
     texts: dict[Method, str] = {}
     *section, name = config.path
-    indent = "  " * len(section)
     for method in only or config.key.methods:
         lines = [note if isinstance(note, str) else note.get(method, "")]
         lines += [f"{'  ' * depth}{above}:" for depth, above in enumerate(section)]
-        lines.append(f"{indent}{name}: {{number}}")
-        for switch in config.key.switches:
-            if (wanted := switch.wanted.get(method)) is not None:
-                value = "{norm_type}" if wanted == "norm_type" else "true" if wanted is True else wanted
-                lines.append(f"{indent}{switch.name}: {value}")
+        said = {name: "number"} | {s.name: s.wanted[method] for s in config.key.switches if method in s.wanted}
+        for key, value in said.items():
+            text = "true" if value is True else f"{{{value}}}" if value in ("number", "norm_type") else value
+            lines.append(f"{'  ' * len(section)}{key}: {text}")
         texts[method] = "\n".join(line for line in lines if line)
     return Framework(
         title=title, text=texts, language="yaml", default=default, instead=instead, aliases=aliases, config=config

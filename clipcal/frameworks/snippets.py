@@ -83,21 +83,20 @@ def snippet_of(framework: str, recommendation: Recommendation, run: Run | None) 
     assert recommendation.max_norm is not None
     source = run.info.source if run else {}
     batch, accumulate = _batch(str(source.get("text", "")))
-    origin = provenance(
-        version=__version__,
-        source=str(source.get("path", run.folder) if run else recommendation.source),
-        steps=recommendation.steps,
-        batch_size=batch,
-        accumulate=accumulate,
-        num_ranks=run.info.world_size if run else 1,
-        date=run.info.started if run else datetime.date.today().isoformat(),
-    )
     return snippet(
         framework,
         max_norm=recommendation.max_norm,
         method=recommendation.method,
         norm_type=recommendation.norm_type,
-        provenance=origin,
+        provenance=provenance(
+            version=__version__,
+            source=str(source.get("path", run.folder) if run else recommendation.source),
+            steps=recommendation.steps,
+            batch_size=batch,
+            accumulate=accumulate,
+            num_ranks=run.info.world_size if run else 1,
+            date=run.info.started if run else datetime.date.today().isoformat(),
+        ),
     )
 
 

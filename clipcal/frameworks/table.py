@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from clipcal.errors import InputError, nearest
 from clipcal.frameworks.applying.tree import Node
-from clipcal.frameworks.entries import huggingface, language, lightning, others, plain_torch
+from clipcal.frameworks.entries import huggingface, language, loops, others
 from clipcal.frameworks.record import Config, Framework
 
-# Several names may share a config, which goes by the first of them.
+# Several names may share a config, which goes by the first of them. The config that any trainer of Hugging Face reads is the most general.
 FRAMEWORKS: dict[str, Framework] = {
-    **plain_torch.FRAMEWORKS,
     **huggingface.FRAMEWORKS,
-    **lightning.FRAMEWORKS,
+    **loops.FRAMEWORKS,
     **language.FRAMEWORKS,
     **others.FRAMEWORKS,
 }

@@ -26,10 +26,6 @@ class Intent:
     method: Method
     asked: bool
 
-    @property
-    def number(self) -> str:
-        return spelled(self.max_norm)
-
 
 def trainer(intent: Intent) -> Iterator[str]:
     """Trainer hands clipping over to DeepSpeed, and raises an error where the two numbers are not the same."""
@@ -41,7 +37,7 @@ def trainer(intent: Intent) -> Iterator[str]:
         if file is None:
             yield (
                 f"`deepspeed:` names {str(named.value)[-200:]!r}, which is not here to be looked at: its gradient_clipping has "
-                f'to be "auto" or {intent.number}, or Trainer raises an error.'
+                f'to be "auto" or {spelled(intent.max_norm)}, or Trainer raises an error.'
             )
             return
         try:
@@ -60,7 +56,7 @@ def trainer(intent: Intent) -> Iterator[str]:
         )
     elif found != "auto" and (isinstance(found, bool) or found != intent.max_norm):
         yield (
-            f"{where} says gradient_clipping {found}, and max_grad_norm will say {intent.number} here; Trainer raises an error "
+            f"{where} says gradient_clipping {found}, and max_grad_norm will say {spelled(intent.max_norm)} here; Trainer raises an error "
             'unless the two agree: write "gradient_clipping": "auto" there.'
         )
 
@@ -75,7 +71,7 @@ def deepspeed(intent: Intent) -> Iterator[str]:
     if any(isinstance(n, Scalar) and n.value == "auto" for _, n in walk(intent.root)):
         yield (
             f'The file has "auto" values, which only Hugging Face Trainer or Accelerate fill in. Under Trainer max_grad_norm '
-            f'has to be {intent.number} too, or it raises an error; "auto" here and the number there is the safer way.'
+            f'has to be {spelled(intent.max_norm)} too, or it raises an error; "auto" here and the number there is the safer way.'
         )
 
 
@@ -92,7 +88,7 @@ def accelerate(intent: Intent) -> Iterator[str]:
             "script says so. `clipcal recommend RUN --for accelerate` prints the lines for it."
         )
     yield (
-        f"Under Hugging Face Trainer max_grad_norm has to be {intent.number} too, or it raises an error. In a loop of your "
+        f"Under Hugging Face Trainer max_grad_norm has to be {spelled(intent.max_norm)} too, or it raises an error. In a loop of your "
         "own accelerator.clip_grad_norm_ only reports the norm under DeepSpeed; this file decides."
     )
 

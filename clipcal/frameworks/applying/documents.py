@@ -27,13 +27,12 @@ class Format:
     quote: str = '"'
     infinity: str = ""
 
-    def spell(self, value: Value, *, quote: str | None = None) -> str:
+    def spell(self, value: Value, *, quote: str = "") -> str:
         """The characters that stand for a value. Raises InputError for an infinity that the format cannot say."""
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, str):
-            quote = self.quote if quote is None else quote
-            return f"{quote}{value}{quote}"
+            return f"{quote or self.quote}{value}{quote or self.quote}"
         if math.isinf(value) and not self.infinity:
             raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
         return self.infinity if math.isinf(value) else spelled(value)
@@ -144,7 +143,7 @@ def set_value(document: Document, index: int, path: Path, value: Value) -> Docum
 
 def _replace(document: Document, node: Node, value: Value) -> str:
     old = document.raw(node)
-    new = document.format.spell(value, quote=old[0] if old[:1] in ('"', "'") else None)
+    new = document.format.spell(value, quote=old[0] if old[:1] in ('"', "'") else "")
     before, after = document.text[: node.start], document.text[node.end :]
     if not old and before[-1:] == ":":  # YAML's `key:`
         new = f" {new}"

@@ -39,10 +39,9 @@ def named(document: Document, key: str, framework: str | None) -> Target:
     path = parse_key(key)
     ways = [along(document, root, path) for root in document.roots]
     deepest = max(map(len, ways))
-    roots = [root for root, way in zip(document.roots, ways, strict=True) if len(way) == deepest]
-    way = next(way for way in ways if len(way) == deepest)
-    keys = [name for name, _ in children(way[-1])]
-    if deepest < len(path) and (keys or isinstance(way[-1], Mapping)):
+    roots, lasts = zip(*((way[0], way[-1]) for way in ways if len(way) == deepest), strict=True)
+    keys = [name for name, _ in children(lasts[0])]
+    if deepest < len(path) and (keys or isinstance(lasts[0], Mapping)):
         raise InputError(_no_parent(document, path, deepest - 1, keys))
     if len(roots) > 1:
         raise InputError(

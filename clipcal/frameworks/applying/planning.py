@@ -16,10 +16,10 @@ from typing import Literal
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.conflicts import Intent
 from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
-from clipcal.frameworks.applying.files import read_text, replace_text, unsupported
+from clipcal.frameworks.applying.files import read_text, refuse, replace_text
 from clipcal.frameworks.applying.finding import Target, check_meaning, check_old, found, named
 from clipcal.frameworks.applying.spelling import num_alike
-from clipcal.frameworks.applying.tree import Alias, Scalar, behind, find, said, show, walk
+from clipcal.frameworks.applying.tree import Alias, find, said, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
 from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
 from clipcal.frameworks.table import CONFIGS, config_of, recognise
@@ -79,7 +79,7 @@ def plan(
     check_threshold(max_norm, method, norm_type, of="A config")
     path = Path(config)
     if path.suffix.lower() not in FORMATS:
-        raise InputError(unsupported(path))
+        refuse(path)
     old_text = read_text(path)
     mark = _BOM if old_text.startswith(_BOM) else ""
     document = _parsed(path, old_text.removeprefix(mark), framework)
@@ -108,7 +108,8 @@ def plan(
     index = next(i for i, root in enumerate(document.roots) if root is target.root)
     new = document
     for place, value in values.items():
-        new = _set(new, index, place, value)
+        if not _same(said(new.roots[index], place), value):
+            new = set_value(new, index, place, value)
     changes = [_change(document, new, index, place) for place in values]
     for place, change in list(zip(values, changes, strict=True))[1:]:
         if (says := said(target.root, place)) is not None:
@@ -178,15 +179,6 @@ def _shared(document: Document, target: Target) -> Iterator[str]:
             f"{show(target.path)} was {document.raw(nodes[-1])}, the value of another key; it gets a number of its own, and "
             "that key stays."
         )
-
-
-def _set(document: Document, index: int, path: KeyPath, value: Value) -> Document:
-    """The document with the value below one of its roots, or the same one where it says so already."""
-    nodes = along(document, document.roots[index], path)
-    node = behind(nodes[-1])
-    if len(nodes) > len(path) and isinstance(node, Scalar) and _same(node.value, value):
-        return document
-    return set_value(document, index, path, value)
 
 
 def _same(old: object, new: Value) -> bool:

@@ -21,19 +21,14 @@ def newline(text: str) -> str:
 
 
 def end_of_line(text: str, position: int) -> int:
-    found = re.compile(r"[^\r\n]*").match(text, position)
-    assert found is not None
-    return found.end()
+    return position + len(re.split(r"[\r\n]", text[position:], maxsplit=1)[0])
 
 
 def leading_space(text: str, position: int) -> str:
     """The white space right before a position, with at most one line break: no blank lines."""
-    start = position
-    while start and text[start - 1] in " \t":
-        start -= 1
-    if text[:start].endswith(("\n", "\r")):
-        start -= 2 if text[start - 2 : start] == "\r\n" else 1
-    return text[start:position]
+    end = text[:position].rstrip(" \t")
+    ends = 2 if end.endswith("\r\n") else int(end.endswith(("\n", "\r")))
+    return text[len(end) - ends : position]
 
 
 def column(text: str, position: int) -> int:
@@ -44,14 +39,12 @@ def quoted(key: str) -> str:
     return json.dumps(key, ensure_ascii=False)
 
 
-def add_between_brackets(
-    text: str, mapping: Mapping, path: Path, value: str, *, separator: str, key: str | None = None
-) -> str:
+def add_between_brackets(text: str, mapping: Mapping, path: Path, value: str, *, separator: str, key: str = "") -> str:
     """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs: the rest of a path, of which
-    ``key`` is the first as it is to be written, in quotes where it is None."""
+    ``key`` is the first as it is to be written, in quotes where that is not said."""
     for inner in reversed(path[1:]):
         value = f"{{{quoted(inner)}{separator}{value}}}"
-    key = quoted(path[0]) if key is None else key
+    key = key or quoted(path[0])
     if not mapping.entries:
         return f"{text[: mapping.end - 1]}{key}{separator}{value}{text[mapping.end - 1 :]}"
     last = mapping.entries[-1]

@@ -38,7 +38,7 @@ def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
     path = path[depth:]
     if parent.layout == "flow":
         bare = parent.entries and text[parent.entries[-1].start] not in "\"'"
-        return add_between_brackets(text, parent, path, value, separator=": ", key=_key(path[0]) if bare else None)
+        return add_between_brackets(text, parent, path, value, separator=": ", key=_key(path[0]) if bare else "")
     indent = column(text, parent.start)
     step = _step(parent, text)
     ends = newline(text)

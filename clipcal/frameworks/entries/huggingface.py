@@ -29,6 +29,14 @@ _TRAINER = Config(
 )
 
 
+def _python(title: str, lines: str, name: str, aliases: tuple[str, ...]) -> Framework:
+    """One whose class of arguments is made from Trainer's; ``lines`` import it."""
+    text = f"{lines}\n\ntraining_args = {name}(\n    {_ARGUMENT}\n)"
+    return Framework(
+        title=title, text=total_norm(text), default=1.0, instead=_INSTEAD, aliases=aliases, config=_TRAINER
+    )
+
+
 def _accelerated(traps: str, clip: str) -> str:
     return f"""\
 accelerator.backward(loss)
@@ -40,18 +48,11 @@ optimizer.zero_grad()"""
 
 
 FRAMEWORKS: dict[str, Framework] = {
-    "huggingface": Framework(
-        title="Hugging Face TrainingArguments",
-        text=total_norm(f"""\
-from transformers import TrainingArguments
-
-training_args = TrainingArguments(
-    {_ARGUMENT}
-)"""),
-        default=1.0,
-        instead=_INSTEAD,
+    "huggingface": _python(
+        "Hugging Face TrainingArguments",
+        "from transformers import TrainingArguments",
+        "TrainingArguments",
         aliases=("hf", "transformers", "trainer"),
-        config=_TRAINER,
     ),
     "huggingface-yaml": in_yaml(
         "Hugging Face training arguments in a YAML file",
@@ -61,20 +62,14 @@ training_args = TrainingArguments(
         instead=_INSTEAD,
         aliases=("hf-yaml", "transformers-yaml", "trl-yaml"),
     ),
-    "trl": Framework(
-        title="TRL's SFTConfig, GRPOConfig and others",
-        text=total_norm(f"""\
+    "trl": _python(
+        "TRL's SFTConfig, GRPOConfig and others",
+        f"""\
 # PPOTrainer from TRL 0.12 on, and RLOOTrainer before its rewrite, step in a loop of their own that never reads
 # {MAX_GRAD_NORM.name}: there, clip in a hook given to optimizer.register_step_pre_hook.
-from trl import SFTConfig  # or GRPOConfig, DPOConfig, RLOOConfig, RewardConfig, ...
-
-training_args = SFTConfig(
-    {_ARGUMENT}
-)"""),
-        default=1.0,
-        instead=_INSTEAD,
+from trl import SFTConfig  # or GRPOConfig, DPOConfig, RLOOConfig, RewardConfig, ...""",
+        "SFTConfig",
         aliases=("sft", "grpo", "dpo", "unsloth"),
-        config=_TRAINER,
     ),
     "axolotl": in_yaml(
         "Axolotl config file",

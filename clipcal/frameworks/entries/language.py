@@ -7,7 +7,7 @@ Python of 2026), torchtune 0.6, nanotron, nanoGPT, fairseq and ESPnet.
 from __future__ import annotations
 
 from clipcal.frameworks.applying import conflicts
-from clipcal.frameworks.applying.tree import Mapping, Node, behind, said
+from clipcal.frameworks.applying.tree import Node, behind, children, said
 from clipcal.frameworks.keys import (
     CLIP_GRAD,
     CLIP_GRAD_NORM,
@@ -27,9 +27,7 @@ _FAIRSEQ = Config(section="optimization", key=CLIP_NORM, marks=("optimization cr
 
 
 def _is_torchtune(root: Node) -> bool:
-    below = behind(root)
-    parts = [e.node for e in below.entries] if isinstance(below, Mapping) else []
-    return any(str(said(part, "_component_")).startswith("torchtune.") for part in parts)
+    return any(str(said(part, "_component_")).startswith("torchtune.") for _, part in children(behind(root)))
 
 
 FRAMEWORKS: dict[str, Framework] = {

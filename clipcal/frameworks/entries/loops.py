@@ -1,17 +1,42 @@
-"""A threshold -> the arguments of Lightning's Trainer, Fabric's call, or the setting of LitGPT and of NeMo's speech models.
+"""A threshold -> the lines that clip in a training loop, plain, sharded or Fabric's; or the setting of Lightning's Trainer, of LitGPT,
+and of NeMo's speech models.
 
-Run against lightning 2.6; LitGPT and NeMo read in their sources.
+Run against torch 2.13, the sharded ones on two processes, and lightning 2.6; LitGPT and NeMo read in their sources.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from clipcal.frameworks.applying import conflicts
 from clipcal.frameworks.applying.tree import Node, said
-from clipcal.frameworks.entries.plain_torch import loop
 from clipcal.frameworks.keys import GRADIENT_CLIP_VAL, MAX_NORM
 from clipcal.frameworks.record import AGAIN, Config, Framework, in_yaml
+from clipcal.run.records import Method
+
+_BY_NORM = "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={number}{p})"
+_BY_VALUE = "torch.nn.utils.clip_grad_value_(model.parameters(), clip_value={number})"
+_PER_TENSOR = """\
+for parameter in model.parameters():  # each tensor by its own norm, not the total
+    torch.nn.utils.clip_grad_norm_(parameter, max_norm={number}{p})"""
+_SHARDED = f"{_BY_VALUE}  # element by element: shards do not matter"
+_UNSCALE = "# With a SCALER (fp16), call scaler.unscale_(optimizer) here: the threshold is for unscaled gradients.\n"
+
+
+def _loop(clip: Mapping[Method, str], *, library: str = "", scaler: str = "", step: str = "") -> dict[Method, str]:
+    """The lines that clip -> the training loop around them; ``library`` is what its backward pass goes through."""
+    backward = f"{library}.backward(loss)" if library else "loss.backward()"
+    unscale = _UNSCALE.replace("SCALER", scaler) if scaler else ""
+    return {
+        method: f"""\
+{backward}  # when accumulating: clip once, after the last micro-batch
+{unscale}{lines}
+optimizer.step(){step}
+optimizer.zero_grad()"""
+        for method, lines in clip.items()
+    }
+
 
 _KEY = GRADIENT_CLIP_VAL.name
 _ALGORITHM = GRADIENT_CLIP_VAL.switches[0].name
@@ -52,6 +77,53 @@ trainer = Trainer(
 
 
 FRAMEWORKS: dict[str, Framework] = {
+    "pytorch": Framework(
+        title="A plain PyTorch loop",
+        text=_loop(
+            {
+                "norm": "# DDP and FSDP2: as it stands. FSDP1: model.clip_grad_norm_ instead, or each rank sees only its shard.\n"
+                + _BY_NORM,
+                "value": _BY_VALUE,
+                "per_tensor": _PER_TENSOR,
+            },
+            scaler="GradScaler",
+            step="  # with a GradScaler: scaler.step(optimizer), then scaler.update()",
+        ),
+        aliases=("torch", "loop", "ddp"),
+    ),
+    "fsdp": Framework(
+        title="FSDP1 (FullyShardedDataParallel)",
+        text=_loop(
+            {
+                "norm": """\
+# The method of the outermost FullyShardedDataParallel, on every rank: it sums over the shards. With
+# torch.nn.utils.clip_grad_norm_ each rank would clip by the norm of its own shard.
+model.clip_grad_norm_(max_norm={number}{p})""",
+                "value": _SHARDED,
+            },
+            scaler="ShardedGradScaler",
+        ),
+        instead=(
+            "shard with `fully_shard` and take the `fsdp2` snippet: FSDP1 flattens its parameters, so a rank does not see "
+            "whole tensors"
+        ),
+        aliases=("fsdp1",),
+    ),
+    "fsdp2": Framework(
+        title="FSDP2 (fully_shard)",
+        text=_loop(
+            {
+                "norm": f"""\
+# The gradients are DTensors: torch's own function takes the norm over all shards. All have to lie on one mesh; with
+# experts on another, or unsharded parameters, combine the norms first, as torchtitan does, and so with pipeline stages.
+grad_norm = {_BY_NORM}
+# To log it, before clipping: grad_norm.full_tensor(), on every rank.""",
+                "value": _SHARDED,
+                "per_tensor": _PER_TENSOR,
+            }
+        ),
+        aliases=("fully-shard",),
+    ),
     "lightning": Framework(
         title="Lightning Trainer",
         text={"norm": _arguments("norm", f"{_TRAPS}\n"), "value": _arguments("value")},
@@ -74,7 +146,7 @@ FRAMEWORKS: dict[str, Framework] = {
     ),
     "fabric": Framework(
         title="Lightning Fabric loop",
-        text=loop(
+        text=_loop(
             {
                 # "16-mixed" overflows at its start, until the scale has come down.
                 "norm": """\
