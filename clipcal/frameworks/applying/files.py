@@ -52,8 +52,9 @@ def read_text(file: Path) -> str:
             is_folder = stat.S_ISDIR(found.st_mode)
             inside = sorted(p.name for p in file.iterdir() if p.suffix.lower() in FORMATS) if is_folder else []
             what = f" It holds {', '.join(inside[:5])}." if inside else ""
-            kind = "a folder" if is_folder else "not a regular file"
-            raise InputError(f"{file} is {kind}; expected a config file in YAML, JSON or TOML.{what}")
+            raise InputError(
+                f"{file} is {'a folder' if is_folder else 'not a regular file'}; expected a config file in YAML, JSON or TOML.{what}"
+            )
         if found.st_size > MAX_BYTES:
             raise InputError(
                 f"{file} has {found.st_size:,} bytes, and a config has at most {MAX_BYTES:,}. Is it the right file?"

@@ -129,9 +129,7 @@ def _candidates(root: Node) -> list[Target]:
 
 
 def _only_root(document: Document, candidates: Sequence[Target]) -> Node:
-    roots = document.roots
-    if len(roots) > 1:
-        roots = [root for root in roots if any(c.root is root for c in candidates)]
+    roots = [r for r in document.roots if len(document.roots) == 1 or any(c.root is r for c in candidates)]
     if len(roots) != 1:
         raise InputError(
             f"{document.file} holds {len(document.roots)} documents, {len(roots) or 'none'} of them with a threshold; expected "
@@ -177,11 +175,10 @@ def _near(leaf: str, keys: Sequence[str]) -> str:
 
 def check_meaning(document: Document, target: Target, method: Method, norm_type: float) -> None:
     """Refuse a key that would take the number for something else."""
-    key = target.key
+    key, own = target.key, target.framework
     if key is None:
         return
-    name = target.framework
-    instead = (CONFIGS[name].instead or FRAMEWORKS[name].instead) if name else ""
+    instead = (CONFIGS[own].instead or FRAMEWORKS[own].instead) if own else ""
     if method not in key.methods:
         can = " or ".join(MEANINGS[m] for m in key.methods)
         raise InputError(

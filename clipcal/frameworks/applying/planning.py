@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.conflicts import Intent
@@ -196,7 +195,7 @@ def _change(old: Document, new: Document, index: int, path: KeyPath) -> Change:
 
 def _switched(target: Target, switch: Switch, method: Method, norm_type: float) -> dict[KeyPath, Value]:
     """What a key beside the threshold has to say for the method, where it does not say so already."""
-    wanted: Value | Literal["norm_type"] | None = switch.wanted.get(method)
+    wanted = switch.wanted.get(method)
     value: Value | None = float(norm_type) if wanted == "norm_type" else wanted
     path = (*target.path[:-1], switch.name)
     says = said(target.root, path)

@@ -21,8 +21,8 @@ _LONG_KEY = re.compile(r"^[ \t]*\[{0,2}[\w\-. \t\"']{2000}", re.MULTILINE)
 def read(text: str) -> list[Node]:
     """The root, alone in a list. Raises InputError without the file's name, MissingPackage where tomlkit is not installed."""
     if found := _LONG_KEY.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise InputError(f"{line}:1: a key of thousands of characters, which no config has.")
+        row = text.count("\n", 0, found.start()) + 1
+        raise InputError(f"{row}:1: a key of thousands of characters, which no config has.")
     tomlkit = _tomlkit()
     try:
         tomllib.loads(text)

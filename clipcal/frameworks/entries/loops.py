@@ -81,8 +81,7 @@ FRAMEWORKS: dict[str, Framework] = {
         title="A plain PyTorch loop",
         text=_loop(
             {
-                "norm": "# DDP and FSDP2: as it stands. FSDP1: model.clip_grad_norm_ instead, or each rank sees only its shard.\n"
-                + _BY_NORM,
+                "norm": f"# DDP and FSDP2: as it stands. FSDP1: model.clip_grad_norm_ instead, or each rank sees only its shard.\n{_BY_NORM}",
                 "value": _BY_VALUE,
                 "per_tensor": _PER_TENSOR,
             },
