@@ -161,6 +161,12 @@ def test_what_tomlkit_would_put_in_another_order_is_refused(tmp_path: Path) -> N
     assert "Write the number by hand" in refused(tmp_path, "a.toml", text, key="x.0.max_grad_norm")
 
 
+def test_what_tomlkit_does_not_read_ends_in_a_sentence(tmp_path: Path) -> None:
+    text = "max_grad_norm = 1\n[[a.b]]\n[c]\n[a . b . d]\ne = 1\n"
+    assert tomllib.loads(text)["a"] == {"b": [{"d": {"e": 1}}]}
+    assert "FILE:1:1: " in refused(tmp_path, "a.toml", text)
+
+
 def test_toml_without_tomlkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     file = tmp_path / "a.toml"

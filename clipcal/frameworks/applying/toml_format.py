@@ -32,7 +32,10 @@ def read(text: str) -> list[Node]:
         what, line, at = (found[1], found[2], found[3]) if found else (str(e), None, None)
         place = f"{line}:{at}" if line else f"{text.count(chr(10)) + 1}:{column(text, len(text)) + 1}"
         raise InputError(f"{place}: not valid TOML: {what}.") from None
-    except ValueError as e:  # tomlkit's own errors are of this kind too
+    except (
+        ValueError,
+        tomlkit.exceptions.TOMLKitError,
+    ) as e:  # of a number with thousands of digits; of what tomlkit lacks
         raise InputError(f"1:1: a value cannot be read: {' '.join(str(e).split())}.") from None
     if document.as_string() != text or _MARK in text:  # tables of one array with others in between
         raise InputError("1:1: tomlkit would move a part of this file to another place. Write the number by hand.")
