@@ -24,23 +24,21 @@ def read(text: str) -> list[Node]:
         row = text.count("\n", 0, found.start()) + 1
         raise InputError(f"{row}:1: a key of thousands of characters, which no config has.")
     tomlkit = _tomlkit()
+    root = Mapping(start=0, end=len(text), layout="table")
     try:
         tomllib.loads(text)
         document = tomlkit.parse(text)
+        if is_kept := document.as_string() == text and _MARK not in text:
+            _fill(text, root, document, 0)
     except tomllib.TOMLDecodeError as e:
         found = re.search(r"^(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)$", str(e), re.DOTALL)
         what, line, at = (found[1], found[2], found[3]) if found else (str(e), None, None)
         place = f"{line}:{at}" if line else f"{text.count(chr(10)) + 1}:{column(text, len(text)) + 1}"
         raise InputError(f"{place}: not valid TOML: {what}.") from None
-    except (
-        ValueError,
-        tomlkit.exceptions.TOMLKitError,
-    ) as e:  # of a number with thousands of digits; of what tomlkit lacks
+    except (ValueError, tomlkit.exceptions.TOMLKitError) as e:  # of a number with thousands of digits, or its own
         raise InputError(f"1:1: a value cannot be read: {' '.join(str(e).split())}.") from None
-    if document.as_string() != text or _MARK in text:  # tables of one array with others in between
+    if not is_kept:  # tables of one array with others in between
         raise InputError("1:1: tomlkit would move a part of this file to another place. Write the number by hand.")
-    root = Mapping(start=0, end=len(text), layout="table")
-    _fill(text, root, document, 0)
     return [root]
 
 
@@ -53,9 +51,7 @@ def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
         return add_between_brackets(text, parent, path[depth:], value, separator=" = ", key=key)
     if depth == len(path) - 1 and own:
         start = own[-1].start
-        lead = text[
-            start - column(text, start) : start
-        ]  # the indentation, and what stands before the dot of a dotted key
+        lead = text[start - column(text, start) : start]  # the indentation, and the keys before the dot
         at = end_of_line(text, own[-1].node.end)
         return f"{text[:at]}{newline(text)}{lead}{key} = {value}{text[at:]}"
     if len(path) == 1:  # before all comments: they may belong to the first table
