@@ -9,6 +9,7 @@ import pytest
 from clipcal.errors import InputError
 from clipcal.frameworks.applying.planning import plan
 from clipcal.frameworks.snippets import snippet
+from clipcal.frameworks.table import FRAMEWORKS
 
 MEGATRON = """\
 trainer:
@@ -56,3 +57,14 @@ def test_lightning_by_any_of_its_names(name: str, tmp_path: Path) -> None:
     made = plan(file, max_norm=2.4, framework=name)
     assert made.framework == "lightning"
     assert made.new_text == "trainer:\n  max_epochs: 3\n  gradient_clip_val: 2.4\n"
+
+
+@pytest.mark.parametrize("name", [n for n, entry in FRAMEWORKS.items() if entry.language in ("yaml", "toml", "json")])
+def test_what_recommend_prints_for_a_file_is_what_apply_would_write(name: str, tmp_path: Path) -> None:
+    for method in FRAMEWORKS[name].methods:
+        file = tmp_path / f"{method}.{FRAMEWORKS[name].language}"
+        text = snippet(name, max_norm=2.4, method=method)
+        if file.suffix == ".json":  # the comments stay outside of the object
+            text = text[text.index("{") :]
+        file.write_text(f"{text}\n")
+        assert plan(file, max_norm=2.4, method=method, framework=name).unchanged
