@@ -15,7 +15,7 @@ from clipcal.errors import Exit
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from clipcal.frameworks.applying import Plan
+    from clipcal.frameworks.applying.planning import Plan
     from clipcal.recommendation.answer import Recommendation
 
 SCHEMA = "clipcal.apply/1"
@@ -44,7 +44,7 @@ def apply(
     Shows the change as a diff, and makes it with --yes; comments and order stay as they are.
     """
     with said_no():
-        from clipcal.frameworks import applying
+        from clipcal.frameworks.applying import planning
         from clipcal.recommendation.evidence import load
 
         recommendation = load(source, within).recommend()
@@ -53,7 +53,7 @@ def apply(
                 print_json(_as_dict(config, None, recommendation, written=False))
                 finish(yes=False)
             stop(f"no threshold to write: {recommendation.reasons[0]}", Exit.NO)
-        plan = applying.plan(
+        plan = planning.plan(
             config,
             max_norm=recommendation.max_norm,
             method=recommendation.method,
@@ -62,7 +62,7 @@ def apply(
             framework=framework,
         )
         if yes:
-            applying.write(plan)
+            planning.write(plan)
         if display.json:
             print_json(_as_dict(config, plan, recommendation, written=yes and not plan.unchanged))
             return
@@ -74,7 +74,7 @@ def apply(
         for warning in plan.warnings:
             note(f"warning: {printable(warning)}")
         present(
-            display, lambda: plainview.changes(plan), lambda paper: map(_coloured, applying.diff(plan).splitlines())
+            display, lambda: plainview.changes(plan), lambda paper: map(_coloured, planning.diff(plan).splitlines())
         )
         if plan.unchanged:
             note(f"{config} says {plan.changes[0].key}: {plan.changes[0].after} already; nothing to write")
@@ -93,7 +93,7 @@ def _coloured(line: str) -> Text:
 
 def _as_dict(config: Path, plan: Plan | None, recommendation: Recommendation, *, written: bool) -> dict[str, object]:
     """The object that ``--json`` prints; without a ``plan``, where there is no threshold, ``reasons`` say why."""
-    from clipcal.frameworks.applying import diff
+    from clipcal.frameworks.applying.planning import diff
 
     return {
         "schema": SCHEMA,

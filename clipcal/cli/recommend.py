@@ -119,8 +119,8 @@ def save(run: Run, recommendation: Recommendation, display: Display) -> None:
 
 
 def _paste(framework: str, evidence: Evidence, recommendation: Recommendation) -> None:
-    from clipcal.frameworks.pasting import snippet_of
-    from clipcal.frameworks.snippets import resolve
+    from clipcal.frameworks.snippets import snippet_of
+    from clipcal.frameworks.table import resolve
 
     resolve(framework)
     if recommendation.max_norm is None:

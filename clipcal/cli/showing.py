@@ -110,14 +110,14 @@ def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
 
 
 def show_snippet(recommendation: Recommendation, run: Run | None, display: Display) -> None:
-    from clipcal.frameworks.pasting import framework_of, snippet_of
-    from clipcal.frameworks.snippets import SNIPPETS
+    from clipcal.frameworks.snippets import framework_of, snippet_of
+    from clipcal.frameworks.table import FRAMEWORKS
 
     name = framework_of(run)
-    others = sorted(SNIPPETS.keys() - {name}, key=lambda other: (other not in USUAL, other))
+    others = sorted(FRAMEWORKS.keys() - {name}, key=lambda other: (other not in USUAL, other))
     try:
         text = snippet_of(name, recommendation, run)
     except InputError:  # it cannot be said in that framework's words
         name, text = "pytorch", snippet_of("pytorch", recommendation, run)
-    title = "PyTorch" if name == "pytorch" else SNIPPETS[name].title
+    title = "PyTorch" if name == "pytorch" else FRAMEWORKS[name].title
     present(display, lambda: plainview.pasted(title, text, others), lambda paper: answers.pasted(title, text, others))

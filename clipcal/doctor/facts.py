@@ -25,6 +25,7 @@ EXTRAS = {
     "plots": "pictures for papers: --plot",
     "tensorboard": "curves for TensorBoard: --tensorboard",
     "ray": "arms on a Ray cluster: --executor ray",
+    "toml": "`clipcal apply` to TOML files",
 }
 """The extras that users may want, and what for. The others are for those who work on clipcal."""
 

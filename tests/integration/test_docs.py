@@ -17,7 +17,7 @@ from nursery import PYTHON
 
 from clipcal import snippet
 from clipcal.cli.main import app
-from clipcal.frameworks.snippets import SNIPPETS
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.logs.table import READERS
 
 ROOT = Path(__file__).parents[2]
@@ -302,9 +302,9 @@ def _shared(text: str) -> str:
 
 def test_every_framework_is_shown() -> None:
     shown = {b.marks["snippet"].split()[0] for page in PAGES for b in blocks_of(page) if "snippet" in b.marks}
-    assert set(SNIPPETS) <= shown, f"no page shows what `--for` prints for {sorted(set(SNIPPETS) - shown)}"
+    assert set(FRAMEWORKS) <= shown, f"no page shows what `--for` prints for {sorted(set(FRAMEWORKS) - shown)}"
     table = (DOCS / "snippets.md").read_text(encoding="utf-8")
-    for name, entry in SNIPPETS.items():
+    for name, entry in FRAMEWORKS.items():
         for known in (name, *entry.aliases):
             assert f"`{known}`" in table, f"docs/snippets.md does not name {known}"
 

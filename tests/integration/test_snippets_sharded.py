@@ -13,14 +13,15 @@ import pytest
 import torch
 from nursery import PYTHON
 
-from clipcal.frameworks.snippets import SNIPPETS, snippet
+from clipcal.frameworks.snippets import snippet
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.recommendation.answer import Method
 
 MAX_NORM = 0.024
 CASES: list[tuple[str, Method, float]] = [
     (name, method, norm_type)
     for name in ("fsdp", "fsdp2")
-    for method in SNIPPETS[name].methods
+    for method in FRAMEWORKS[name].methods
     for norm_type in ((2.0,) if method == "value" else (2.0, 3.5, float("inf")))
 ]
 

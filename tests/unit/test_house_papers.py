@@ -61,8 +61,7 @@ def test_the_tables_that_are_to_be_added_to_are_where_the_text_says() -> None:
     text = text_of("CONTRIBUTING.md")
     for name, path in (
         ("READERS", "clipcal/logs/table.py"),
-        ("SNIPPETS", "clipcal/frameworks/snippets/__init__.py"),
-        ("FRAMEWORKS", "clipcal/frameworks/applying/frameworks.py"),
+        ("FRAMEWORKS", "clipcal/frameworks/table.py"),
         ("BASELINES", "clipcal/recommendation/baselines.py"),
         ("PLACES", "tests/unit/frameworks/test_snippets.py"),
         ("ROWS", "tests/unit/test_imports.py"),

@@ -116,7 +116,7 @@ def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
     [
         "import clipcal; clipcal.recommend([1.0] * 50)",
         "import sys; sys.argv = ['clipcal', '--help']\nfrom clipcal.cli.main import app\napp(standalone_mode=False)",
-        "import clipcal.recommendation.evidence, clipcal.views.terminal.console, clipcal.frameworks.snippets, clipcal.logs, clipcal.views.terminal.following, clipcal.frameworks.applying",
+        "import clipcal.recommendation.evidence, clipcal.views.terminal.console, clipcal.frameworks.snippets, clipcal.logs, clipcal.views.terminal.following, clipcal.frameworks.applying.planning",
         "import clipcal.views.html.writing",
         "import clipcal.sources.spec; clipcal.sources.spec.json_schema()",
         "import clipcal.sources.samples; clipcal.sources.samples.samples()",

@@ -6,38 +6,47 @@ changes indentation, and JSON has none. So the nodes say where they stand, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path as File
 
-from clipcal.errors import InputError
+from clipcal.errors import InputError, MissingPackage
 from clipcal.frameworks.applying import json_format, toml_format, yaml_format
-from clipcal.frameworks.applying.spelling import Value, spell
 from clipcal.frameworks.applying.tree import Alias, Mapping, Node, Path, Scalar, find, show, step, walk
+from clipcal.frameworks.keys import Value, spelled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One way to write a config. ``read`` gives the root of every document; ``add`` puts a path below a mapping."""
+    """One way to write a config. ``read`` gives the root of every document; ``add`` puts a path there, whose
+    first keys, so many as it is told, lead to a mapping that is there."""
 
-    name: str
     read: Callable[[str], list[Node]]
-    add: Callable[[str, Mapping, Path, str], str]
-    quote: str
-    infinity: str
+    add: Callable[[str, Mapping, Path, int, str], str]
+    quote: str = '"'
+    infinity: str = ""
+
+    def spell(self, value: Value, *, quote: str = "") -> str:
+        """The characters that stand for a value. Raises InputError for an infinity that the format cannot say."""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, str):
+            return f"{quote or self.quote}{value}{quote or self.quote}"
+        if math.isinf(value) and not self.infinity:
+            raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
+        return self.infinity if math.isinf(value) else spelled(value)
 
 
-_YAML = Format(name="YAML", read=yaml_format.read, add=yaml_format.add, quote="", infinity=".inf")
-_JSON = Format(name="JSON", read=json_format.read, add=json_format.add, quote='"', infinity="")
-LOOSE_JSON = Format(name="JSON with comments", read=json_format.read_loose, add=json_format.add, quote='"', infinity="")
-_TOML = Format(name="TOML", read=toml_format.read, add=toml_format.add, quote='"', infinity="inf")
+_YAML = Format(read=yaml_format.read, add=yaml_format.add, quote="", infinity=".inf")
+LOOSE_JSON = Format(read=json_format.read_loose, add=json_format.add)
 FORMATS: dict[str, Format] = {
     ".yaml": _YAML,
     ".yml": _YAML,
-    ".json": _JSON,
+    ".json": Format(read=json_format.read, add=json_format.add),
     ".jsonc": LOOSE_JSON,
     ".json5": LOOSE_JSON,  # as far as it is that: keys without quotes are refused
-    ".toml": _TOML,
+    ".toml": Format(read=toml_format.read, add=toml_format.add, infinity="inf"),
 }
 """By the ending of the file's name."""
 
@@ -66,6 +75,8 @@ def parse(file: File, text: str, format: Format | None = None) -> Document:
     format = format or FORMATS[file.suffix.lower()]
     try:
         roots = format.read(text)
+    except MissingPackage as e:
+        raise MissingPackage(f"{file} {e}", name=e.name) from None
     except InputError as e:
         raise InputError(f"{file}{':' if str(e)[0].isdigit() else ' '}{e}") from None
     except RecursionError:
@@ -103,55 +114,40 @@ def along(document: Document, root: Node, path: Path) -> list[Node]:
     return nodes
 
 
-def set_value(document: Document, root: Node, path: Path, value: Value) -> Document:
-    """The document with ``value`` at ``path``: only the characters of the old value differ, or one entry is new.
+def set_value(document: Document, index: int, path: Path, value: Value) -> Document:
+    """The document with ``value`` at ``path`` below the root of that index: only the characters of the old value differ, or one entry is new.
 
     Raises InputError where that cannot be done, which is checked by reading the new text again.
     """
-    nodes = along(document, root, path)
-    is_there = len(nodes) == len(path) + 1
-    text = _replace(document, nodes[-1], value) if is_there else _add(document, nodes, path, value)
+    nodes = along(document, document.roots[index], path)
+    last, depth = nodes[-1], len(nodes) - 1
+    if depth == len(path):
+        text = _replace(document, last, value)
+    elif isinstance(last, Mapping):
+        text = document.format.add(document.text, last, path, depth, document.format.spell(value))
+    else:
+        raise InputError(
+            f"{document.where(last)}: {show(path[:depth]) or 'the file'} holds no keys, so {path[depth]} cannot be added there."
+        )
     try:
         changed = parse(document.file, text, document.format)
     except InputError:
         changed = None
-    index = next(i for i, node in enumerate(document.roots) if node is root)
     if changed is None or not _differs_only_at(document, changed, index, path, value):
-        spelled = spell(value, quote=document.format.quote, infinity=document.format.infinity)
         raise InputError(
-            f"{document.where(nodes[-1])}: {show(path)} cannot be set here without touching something else. "
-            f"Write {path[-1]} = {spelled} there by hand, in the way of the file."
+            f"{document.where(last)}: {show(path)} cannot be set here without touching something else. "
+            f"Write {path[-1]} = {document.format.spell(value)} there by hand, in the way of the file."
         )
     return changed
 
 
 def _replace(document: Document, node: Node, value: Value) -> str:
-    quote = document.format.quote
     old = document.raw(node)
-    if isinstance(value, str) and old[:1] in ('"', "'"):
-        quote = old[0]
-    spelled = spell(value, quote=quote, infinity=document.format.infinity)
+    new = document.format.spell(value, quote=old[0] if old[:1] in ('"', "'") else "")
     before, after = document.text[: node.start], document.text[node.end :]
     if not old and before[-1:] == ":":  # YAML's `key:`
-        spelled = f" {spelled}"
-    return before + spelled + after
-
-
-def _add(document: Document, nodes: Sequence[Node], path: Path, value: Value) -> str:
-    """``nodes`` are those along the path that are there; the last is what the rest of it is added to."""
-    parent, depth = nodes[-1], len(nodes) - 1
-    spelled = spell(value, quote=document.format.quote, infinity=document.format.infinity)
-    if not isinstance(parent, Mapping):
-        raise InputError(
-            f"{document.where(parent)}: {show(path[:depth]) or 'the file'} holds no keys, so {path[depth]} cannot be added there."
-        )
-    if parent.layout == "table" and (parent.at < 0 or len(path) - depth > 1):
-        # a header names no place in an array of tables: the last element is meant, or the one that it stands in
-        names = tuple(key for key, node in zip(path[:depth], nodes, strict=False) if isinstance(node, Mapping))
-        if parent.at < 0 and len(names) < depth:
-            return toml_format.add_table_before(document.text, parent.start, names, path[depth:], spelled)
-        return toml_format.add_table(document.text, names, path[depth:], spelled)
-    return document.format.add(document.text, parent, path[depth:], spelled)
+        new = f" {new}"
+    return before + new + after
 
 
 def _differs_only_at(old: Document, new: Document, index: int, path: Path, value: Value) -> bool:

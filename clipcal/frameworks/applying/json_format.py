@@ -7,57 +7,50 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.spelling import add_between_brackets, nested
-from clipcal.frameworks.applying.tree import MAX_DEPTH, Entry, Mapping, Node, Path, Scalar, Sequence
+from clipcal.frameworks.applying.spelling import add_between_brackets
+from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
 # What has no end runs to the end of the file, so that a broken file takes no longer than a whole one.
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"?|,(?=\s*[}\]])', re.DOTALL)
-_BARE = re.compile(r"[^\s,:\]}]+")
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"\s*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s,:\]}]+')
 
 
 def read(text: str) -> list[Node]:
     """The root, alone in a list. Raises InputError without the file's name."""
-    try:
-        _check(text)
-    except InputError as e:
-        try:
-            _check(_strict(text))
-        except InputError:
-            raise e from None
-        place = ":".join(str(e).split(":")[:2])
-        raise InputError(
+    fault = _fault(text)
+    if fault and not _fault(_strict(text)):
+        place = ":".join(fault.split(":")[:2])
+        fault = (
             f"{place}: not valid JSON: a comment, or a comma before a closing bracket. Most readers refuse it: take it out. "
             "Where yours does not, apply to the file under a name that ends in .jsonc."
-        ) from None
-    return [_Reader(text).value(0)]
+        )
+    return _roots(text, fault)
 
 
 def read_loose(text: str) -> list[Node]:
     """The same for text that may have comments, and commas before a closing bracket."""
     strict = _strict(text)
-    _check(strict)
-    return [_Reader(strict).value(0)]
+    return _roots(strict, _fault(strict))
 
 
-def _check(text: str) -> None:
+def _fault(text: str) -> str:
+    """What is wrong with a text that is no JSON, and where; empty for one that is."""
     try:
         json.loads(text)
     except json.JSONDecodeError as e:
-        raise InputError(f"{e.lineno}:{e.colno}: not valid JSON: {e.msg}.") from None
+        return f"{e.lineno}:{e.colno}: not valid JSON: {e.msg}."
     except ValueError as e:
-        raise InputError(f"1:1: a value cannot be read: {e}.") from None
+        return f"1:1: a value cannot be read: {e}."
+    return ""
 
 
-def add(text: str, parent: Mapping, path: Path, value: str) -> str:
-    """``path`` below ``parent``, and the mappings on it, as the last entry."""
-    key, value = nested(path, value, separator=": ")
-    return add_between_brackets(text, parent, key, value, separator=": ")
+def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
+    """``path`` from ``depth`` on below ``parent``, and the mappings on it, as the last entry."""
+    return add_between_brackets(text, parent, path[depth:], value, separator=": ")
 
 
 def _strict(text: str) -> str:
@@ -69,59 +62,33 @@ def _strict(text: str) -> str:
     return _STRING_OR_LAST_COMMA.sub(blank, _STRING_OR_COMMENT.sub(blank, text))
 
 
-def _bare(text: str) -> Any:
-    return json.loads(text)
+def _roots(text: str, fault: str) -> list[Node]:
+    if fault:
+        raise InputError(fault)
+    tokens = _TOKEN.finditer(text)
+    return [_node(tokens, next(tokens))]
 
 
-class _Reader:
-    """Reads text that json.loads has accepted, so that nothing needs to be checked again."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-
-    def value(self, depth: int) -> Node:
-        if depth > MAX_DEPTH:
-            raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
-        start = self._skip()
-        if self.text[start] == "{":
-            mapping = Mapping(start=start, end=start, layout="flow")
-            self.position += 1
-            while self._peek() != "}":
-                key = self._string()
-                self._skip(":")
-                mapping.entries.append(Entry(key=key.text, start=key.start, end=key.end, node=self.value(depth + 1)))
-                self._skip(",")
-            mapping.end = self.position = self.position + 1
-            return mapping
-        if self.text[start] == "[":
-            sequence = Sequence(start=start, end=start)
-            self.position += 1
-            while self._peek() != "]":
-                sequence.items.append(self.value(depth + 1))
-                self._skip(",")
-            sequence.end = self.position = self.position + 1
-            return sequence
-        if self.text[start] == '"':
-            return self._string()
-        bare = _BARE.match(self.text, start)
-        assert bare is not None
-        self.position = bare.end()
-        return Scalar(start=start, end=bare.end(), text=bare[0], resolve=_bare)
-
-    def _string(self) -> Scalar:
-        start = self._skip()
-        text, self.position = _DECODER.raw_decode(self.text, start)
-        return Scalar(start=start, end=self.position, text=text)
-
-    def _peek(self) -> str:
-        return self.text[self._skip()]
-
-    def _skip(self, sign: str = "") -> int:
-        """Past white space, and past one ``sign`` where it stands there."""
-        space = _SPACE.match(self.text, self.position)
-        assert space is not None
-        self.position = space.end()
-        if sign and self.text.startswith(sign, self.position):
-            self.position += 1
-        return self.position
+def _node(tokens: Iterator[re.Match[str]], token: re.Match[str], depth: int = 0) -> Node:
+    """The value that begins with ``token``, of text that json.loads has accepted: nothing needs to be checked again."""
+    check_depth(depth)
+    start, end = token.span()
+    if token[0] == "{":
+        mapping = Mapping(start=start, end=end, layout="flow")
+        while (key := next(tokens))[0] != "}":
+            if key[0] != ",":
+                next(tokens)  # the colon
+                node = _node(tokens, next(tokens), depth + 1)
+                mapping.entries.append(Entry(key=json.loads(key[0]), start=key.start(), end=key.end(), node=node))
+        mapping.end = key.end()
+        return mapping
+    if token[0] == "[":
+        sequence = Sequence(start=start, end=end)
+        while (item := next(tokens))[0] != "]":
+            if item[0] != ",":
+                sequence.items.append(_node(tokens, item, depth + 1))
+        sequence.end = item.end()
+        return sequence
+    if token[0][0] == '"':
+        return Scalar(start=start, end=end, text=json.loads(token[0]))
+    return Scalar(start=start, end=end, text=token[0], resolve=json.loads)

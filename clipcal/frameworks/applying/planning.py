@@ -8,23 +8,21 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.conflicts import Intent, conflicts
+from clipcal.frameworks.applying.conflicts import Intent
 from clipcal.frameworks.applying.documents import FORMATS, LOOSE_JSON, Document, along, parse, set_value
-from clipcal.frameworks.applying.files import read_text, replace_text
-from clipcal.frameworks.applying.finding import Target, found, named
-from clipcal.frameworks.applying.frameworks import recognise, resolve
-from clipcal.frameworks.applying.keys import MEANINGS, Switch
-from clipcal.frameworks.applying.refusals import check_meaning, check_old, check_request, unsupported
-from clipcal.frameworks.applying.spelling import Value
-from clipcal.frameworks.applying.tree import Alias, Node, Scalar, behind, find, show, walk
+from clipcal.frameworks.applying.files import read_text, refuse, replace_text
+from clipcal.frameworks.applying.finding import Target, check_meaning, check_old, found, named
+from clipcal.frameworks.applying.spelling import num_alike
+from clipcal.frameworks.applying.tree import Alias, find, said, show, walk
 from clipcal.frameworks.applying.tree import Path as KeyPath
-from clipcal.recommendation.answer import Method
+from clipcal.frameworks.keys import MEANINGS, Switch, Value, check_threshold
+from clipcal.frameworks.table import CONFIGS, config_of, recognise
+from clipcal.run.records import Method
 
 _CONTEXT = 3
 _BOM = "\ufeff"
@@ -43,7 +41,7 @@ class Change:
 class Plan:
     """``changes`` has the threshold first, and then the keys that say how it is meant, where they have to change.
 
-    ``framework`` is a key of ``FRAMEWORKS``, None where the threshold was found by the name of its key, or named by the
+    ``framework`` is a key of ``CONFIGS``, None where the threshold was found by the name of its key, or named by the
     user. ``warnings`` are sentences.
     """
 
@@ -77,31 +75,46 @@ def plan(
     Raises InputError: for a file that is no config, where the key is not there or not clear, and where the key would take
     the number for something else; the message says what to do instead.
     """
-    check_request(max_norm, method, norm_type)
+    check_threshold(max_norm, method, norm_type, of="A config")
     path = Path(config)
     if path.suffix.lower() not in FORMATS:
-        raise InputError(unsupported(path))
+        refuse(path)
     old_text = read_text(path)
     mark = _BOM if old_text.startswith(_BOM) else ""
     document = _parsed(path, old_text.removeprefix(mark), framework)
+    if not document.roots:
+        raise InputError(
+            f"{document.file} is empty; expected a config that has its keys already. `clipcal recommend RUN --for NAME` prints "
+            "the lines to paste."
+        )
     target = named(document, key, framework) if key is not None else found(document, method, framework)
     check_meaning(document, target, method, norm_type)
     warnings = list(target.notes)
-    if target.framework:
-        intent = Intent(document=document, root=target.root, max_norm=max_norm, method=method, asked=key is not None)
-        warnings += conflicts(target.framework, intent)
+    asked = key is not None
+    if target.framework and (conflicts := CONFIGS[target.framework].conflicts):
+        warnings += conflicts(
+            Intent(document=document, root=target.root, path=target.path, max_norm=max_norm, method=method, asked=asked)
+        )
     if target.key is None:
         warnings.append(
             f"What {show(target.path)} means is not known here; the number is {MEANINGS[method]}. Make sure that it is read so."
         )
-    check_old(document, target, asked=key is not None)
+    check_old(document, target, asked=asked)
     warnings += _shared(document, target)
-    new = _set(document, target.root, target.path, max_norm)
-    changes = [_change(document, new, target, target.path)]
+    values: dict[KeyPath, Value] = {target.path: max_norm}
     for switch in target.key.switches if target.key else ():
-        new, more, said = _flip(new, document, target, switch, method, norm_type)
-        changes += more
-        warnings += said
+        values |= _switched(target, switch, method, norm_type)
+    index = next(i for i, root in enumerate(document.roots) if root is target.root)
+    new = document
+    for place, value in values.items():
+        if not _same(said(new.roots[index], place), value):
+            new = set_value(new, index, place, value)
+    changes = [_change(document, new, index, place) for place in values]
+    for place, change in list(zip(values, changes, strict=True))[1:]:
+        if (says := said(target.root, place)) is not None:
+            warnings.append(
+                f"{change.key} was {says!r}, under which the number would mean something else; it becomes {change.after}."
+            )
     return Plan(
         path=path,
         framework=target.framework,
@@ -117,8 +130,8 @@ def diff(plan: Plan) -> str:
     name = _printable(str(plan.path))
     old, new = _lines(plan.old_text), _lines(plan.new_text)
     # difflib gives up on lines that are often repeated, so it gets only those around the changes.
-    skipped = max(0, _same_lines(old, new) - _CONTEXT)
-    end = max(0, _same_lines(old[:skipped:-1], new[:skipped:-1]) - _CONTEXT)
+    skipped = max(0, num_alike(old, new) - _CONTEXT)
+    end = max(0, num_alike(old[:skipped:-1], new[:skipped:-1]) - _CONTEXT)
     part, changed = old[skipped : len(old) - end], new[skipped : len(new) - end]
     diff = difflib.unified_diff(part, changed, name, name, lineterm="", n=_CONTEXT)
     return "".join(f"{_printable(_shifted(line, skipped))}\n" for line in diff)
@@ -135,7 +148,7 @@ def _parsed(path: Path, text: str, framework: str | None) -> Document:
     if path.suffix.lower() == ".json":
         with contextlib.suppress(InputError):
             loose = parse(path, text, LOOSE_JSON)
-            if (resolve(framework) if framework else recognise(loose.roots[0])) == "deepspeed":
+            if (config_of(framework) if framework else recognise(loose.roots[0])) == "deepspeed":
                 return loose
     return parse(path, text)
 
@@ -146,11 +159,6 @@ def _lines(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _same_lines(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many lines two texts have in common at their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
 def _shifted(line: str, by: int) -> str:
     """A line of a diff; one that starts with @@ names the lines of the whole file."""
     if not line.startswith("@@ "):
@@ -158,69 +166,42 @@ def _shifted(line: str, by: int) -> str:
     return re.sub(r"(?<=[-+])\d+", lambda match: str(int(match[0]) + by), line)
 
 
-def _shared(document: Document, target: Target) -> list[str]:
+def _shared(document: Document, target: Target) -> Iterator[str]:
     """YAML: what else a change of this key reaches, through ``*name`` and ``<<``, or does not reach any more."""
     nodes = along(document, target.root, target.path)
     uses = [n for _, n in walk(target.root) if isinstance(n, Alias) and any(n.target is node for node in nodes)]
-    found = []
     if uses:
         lines = ", ".join(str(document.line(n)) for n in uses[:6])
-        found.append(f"This value is used again through *{uses[0].target.anchor} (line {lines}): it changes there too.")
+        yield f"This value is used again through *{uses[0].target.anchor} (line {lines}): it changes there too."
     if isinstance(nodes[-1], Alias):
-        found.append(
+        yield (
             f"{show(target.path)} was {document.raw(nodes[-1])}, the value of another key; it gets a number of its own, and "
             "that key stays."
         )
-    return found
-
-
-def _set(document: Document, root: Node, path: KeyPath, value: Value) -> Document:
-    """The document with the value, or the same one where it says so already."""
-    nodes = along(document, root, path)
-    node = behind(nodes[-1])
-    if len(nodes) > len(path) and isinstance(node, Scalar) and _same(node.value, value):
-        return document
-    return set_value(document, root, path, value)
 
 
 def _same(old: object, new: Value) -> bool:
-    if isinstance(new, bool) or isinstance(old, bool):
-        return old is new
-    if isinstance(new, float):
-        return isinstance(old, (int, float)) and old == new
-    return old == new
+    return isinstance(old, bool) == isinstance(new, bool) and old == new
 
 
-def _change(old: Document, new: Document, target: Target, path: KeyPath) -> Change:
-    nodes = along(old, target.root, path)
-    before = old.raw(nodes[-1]) if len(nodes) > len(path) else None
-    return Change(key=show(path), before=before, after=new.raw(along(new, _twin(old, new, target.root), path)[-1]))
+def _change(old: Document, new: Document, index: int, path: KeyPath) -> Change:
+    before = along(old, old.roots[index], path)
+    return Change(
+        key=show(path),
+        before=old.raw(before[-1]) if len(before) > len(path) else None,
+        after=new.raw(along(new, new.roots[index], path)[-1]),
+    )
 
 
-def _twin(old: Document, new: Document, root: Node) -> Node:
-    """The root in the new document that stands where this one stands in the old."""
-    return new.roots[next(i for i, r in enumerate(old.roots) if r is root)]
-
-
-def _flip(
-    new: Document, old: Document, target: Target, switch: Switch, method: Method, norm_type: float
-) -> tuple[Document, list[Change], list[str]]:
-    """The document with a key beside the threshold set as the method needs it; what changed, and what to say of it."""
-    wanted: Value | Literal["norm_type"] | None = switch.wanted.get(method)
+def _switched(target: Target, switch: Switch, method: Method, norm_type: float) -> dict[KeyPath, Value]:
+    """What a key beside the threshold has to say for the method, where it does not say so already."""
+    wanted = switch.wanted.get(method)
     value: Value | None = float(norm_type) if wanted == "norm_type" else wanted
     path = (*target.path[:-1], switch.name)
-    node = find(target.root, path)
-    says = node.value if isinstance(node, Scalar) else None
-    if value is None or (node is None and not switch.add) or _same(switch.default if says is None else says, value):
-        return new, [], []
-    new = set_value(new, _twin(old, new, target.root), path, value)
-    change = _change(old, new, target, path)
-    said = []
-    if says is not None:
-        said.append(
-            f"{show(path)} was {says!r}, under which the number would mean something else; it becomes {change.after}."
-        )
-    return new, [change], said
+    says = said(target.root, path)
+    if value is None or _same(switch.default if says is None else says, value):
+        return {}
+    return {path: value} if switch.add or find(target.root, path) else {}
 
 
 def _printable(line: str) -> str:

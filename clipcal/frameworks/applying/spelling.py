@@ -1,30 +1,17 @@
-"""A value -> the characters that stand for it in a config, and a new entry between the brackets of a mapping."""
+"""A config's text -> what is around a place in it, and a new entry between the brackets of a mapping."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections.abc import Sequence
 
-from clipcal.errors import InputError
-from clipcal.frameworks.applying.tree import Mapping
-from clipcal.frameworks.snippets.entry import spelled
-
-Value = float | str | bool
-"""What is ever written: a threshold or a norm type, the name of a method, a switch."""
+from clipcal.frameworks.applying.tree import Mapping, Path
 
 
-def spell(value: Value, *, quote: str, infinity: str) -> str:
-    """``quote`` is what strings stand in, empty for none. Raises InputError for an infinity that the format cannot say."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"{quote}{value}{quote}"
-    if math.isinf(value):
-        if not infinity:
-            raise InputError("JSON has no number for infinity, so norm_type inf cannot be written into this file.")
-        return infinity
-    return spelled(value)
+def num_alike(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many lines, or characters, two texts have in common at their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def newline(text: str) -> str:
@@ -34,27 +21,30 @@ def newline(text: str) -> str:
 
 
 def end_of_line(text: str, position: int) -> int:
-    found = re.compile(r"[^\r\n]*").match(text, position)
-    assert found is not None
-    return found.end()
+    return position + len(re.split(r"[\r\n]", text[position:], maxsplit=1)[0])
 
 
 def leading_space(text: str, position: int) -> str:
     """The white space right before a position, with at most one line break: no blank lines."""
-    start = position
-    while start and text[start - 1] in " \t":
-        start -= 1
-    if text[:start].endswith(("\n", "\r")):
-        start -= 2 if text[start - 2 : start] == "\r\n" else 1
-    return text[start:position]
+    end = text[:position].rstrip(" \t")
+    ends = 2 if end.endswith("\r\n") else int(end.endswith(("\n", "\r")))
+    return text[len(end) - ends : position]
 
 
 def column(text: str, position: int) -> int:
     return position - max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) - 1
 
 
-def add_between_brackets(text: str, mapping: Mapping, key: str, value: str, *, separator: str) -> str:
-    """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs."""
+def quoted(key: str) -> str:
+    return json.dumps(key, ensure_ascii=False)
+
+
+def add_between_brackets(text: str, mapping: Mapping, path: Path, value: str, *, separator: str, key: str = "") -> str:
+    """A new last entry of ``{...}``, set apart from its neighbours as they are from theirs: the rest of a path, of which
+    ``key`` is the first as it is to be written, in quotes where that is not said."""
+    for inner in reversed(path[1:]):
+        value = f"{{{quoted(inner)}{separator}{value}}}"
+    key = key or quoted(path[0])
     if not mapping.entries:
         return f"{text[: mapping.end - 1]}{key}{separator}{value}{text[mapping.end - 1 :]}"
     last = mapping.entries[-1]
@@ -65,10 +55,3 @@ def add_between_brackets(text: str, mapping: Mapping, key: str, value: str, *, s
     if re.fullmatch(r"[ \t]*[:=][ \t]*", between):
         separator = between
     return f"{text[: last.node.end]},{space}{key}{separator}{value}{text[last.node.end :]}"
-
-
-def nested(path: tuple[str, ...], value: str, *, separator: str) -> tuple[str, str]:
-    """The first key of a path, quoted, and its value: the rest of the path as mappings in brackets around ``value``."""
-    for key in reversed(path[1:]):
-        value = f"{{{json.dumps(key, ensure_ascii=False)}{separator}{value}}}"
-    return json.dumps(path[0], ensure_ascii=False), value

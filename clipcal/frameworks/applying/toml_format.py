@@ -1,4 +1,4 @@
-"""TOML -> nodes with their places, and a new key in its text. The standard library checks what is read and written."""
+"""TOML -> nodes with their places, and a new key in its text: through tomlkit, which keeps every character of a file."""
 
 from __future__ import annotations
 
@@ -6,212 +6,130 @@ import re
 import tomllib
 from typing import Any
 
-from clipcal.errors import InputError
-from clipcal.frameworks.applying.spelling import (
-    add_between_brackets,
-    column,
-    end_of_line,
-    leading_space,
-    nested,
-    newline,
-)
-from clipcal.frameworks.applying.tree import MAX_DEPTH, Entry, Mapping, Node, Path, Scalar, Sequence
+from clipcal.errors import InputError, MissingPackage
+from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, newline, num_alike, quoted
+from clipcal.frameworks.applying.tree import Entry, Mapping, Node, Path, Scalar, Sequence, check_depth
 
-_SPACE = re.compile(r"[ \t]*")
-_SPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}(?!")' r"|'''.*?'{3,5}(?!')" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'", re.DOTALL
-)
+_MARK = "\ue000"
+"""For private use: what a value is exchanged for, with a number, to see where it stands."""
+_MARKED = re.compile(f'"{_MARK}(\\d+)"')
+_KEY_BEFORE = re.compile(r"""(?P<key>"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)[ \t]*=[ \t]*\Z""")
 # tomllib takes time with the square of the parts of a key.
 _LONG_KEY = re.compile(r"^[ \t]*\[{0,2}[\w\-. \t\"']{2000}", re.MULTILINE)
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_BARE = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]+|[^\s,\]}#]+")  # a date and a time may have a space between them
 
 
 def read(text: str) -> list[Node]:
-    """The root, alone in a list. Raises InputError without the file's name."""
+    """The root, alone in a list. Raises InputError without the file's name, MissingPackage where tomlkit is not installed."""
     if found := _LONG_KEY.search(text):
-        raise InputError(
-            f"{text.count(chr(10), 0, found.start()) + 1}:1: a key of thousands of characters, which no config has."
-        )
+        row = text.count("\n", 0, found.start()) + 1
+        raise InputError(f"{row}:1: a key of thousands of characters, which no config has.")
+    tomlkit = _tomlkit()
+    root = Mapping(start=0, end=len(text), layout="table")
     try:
         tomllib.loads(text)
+        document = tomlkit.parse(text)
+        if is_kept := document.as_string() == text and _MARK not in text:
+            _fill(text, root, document, 0)
     except tomllib.TOMLDecodeError as e:
         found = re.search(r"^(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)$", str(e), re.DOTALL)
         what, line, at = (found[1], found[2], found[3]) if found else (str(e), None, None)
         place = f"{line}:{at}" if line else f"{text.count(chr(10)) + 1}:{column(text, len(text)) + 1}"
         raise InputError(f"{place}: not valid TOML: {what}.") from None
-    except ValueError as e:
-        raise InputError(f"1:1: a value cannot be read: {e}.") from None
-    return [_Reader(text).document()]
+    except (ValueError, tomlkit.exceptions.TOMLKitError) as e:  # of a number with thousands of digits, or its own
+        raise InputError(f"1:1: a value cannot be read: {' '.join(str(e).split())}.") from None
+    if not is_kept:  # tables of one array with others in between
+        raise InputError("1:1: tomlkit would move a part of this file to another place. Write the number by hand.")
+    return [root]
 
 
-def add(text: str, parent: Mapping, path: Path, value: str) -> str:
-    """``path`` below ``parent``: a new last line of the table, or a new entry of an inline one.
-
-    A table that has no lines of its own (``[a.b]`` alone makes ``a``) cannot take one here: see ``add_table``.
-    """
+def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
+    """``path``, of which the first ``depth`` keys lead to ``parent``: a new last line of that table, or a new entry of an
+    inline one. What has no lines yet is left to tomlkit."""
+    own = [e for e in parent.entries if e.start >= 0]
+    key = _key(path[depth])
     if parent.layout == "flow":
-        _, value = nested(path, value, separator=" = ")
-        return add_between_brackets(text, parent, _key(path[0]), value, separator=" = ")
-    line = f"{parent.prefix}{'.'.join(map(_key, path))} = {value}"
-    if parent.at == 0:  # a root without keys
-        return f"{line}{newline(text)}{text}"
-    indent = leading_space(text, parent.entries[-1].start).rpartition("\n")[2] if parent.entries else ""
-    at = end_of_line(text, parent.at)
-    return f"{text[:at]}{newline(text)}{indent}{line}{text[at:]}"
-
-
-def add_table(text: str, header: Path, path: Path, value: str) -> str:
-    """A new table at the end of the file."""
+        return add_between_brackets(text, parent, path[depth:], value, separator=" = ", key=key)
+    if depth == len(path) - 1 and own:
+        start = own[-1].start
+        lead = text[start - column(text, start) : start]  # the indentation, and the keys before the dot
+        at = end_of_line(text, own[-1].node.end)
+        return f"{text[:at]}{newline(text)}{lead}{key} = {value}{text[at:]}"
+    if len(path) == 1:  # before all comments: they may belong to the first table
+        return f"{key} = {value}{newline(text)}{text}"
+    tomlkit = _tomlkit()
+    document: Any = tomlkit.parse(text)
+    table = document
+    in_array = False
+    for i, name in enumerate(path[:-1]):
+        if i >= depth:
+            table[name] = tomlkit.table()
+        in_array |= isinstance(table, list)
+        table = table[int(name) if isinstance(table, list) else name]
     ends = newline(text)
-    last = "" if not text.strip() else ends if text.endswith("\n") else ends * 2
-    name = ".".join(map(_key, (*header, *path[:-1])))
-    return f"{text}{last}[{name}]{ends}{_key(path[-1])} = {value}{ends if text.endswith(chr(10)) else ''}"
+    has_header = depth == len(path) - 1 and isinstance(table, tomlkit.items.Table) and not table.is_super_table()
+    if not in_array and not has_header:  # at the end: a comment may stand above the next
+        last = "" if not text.strip() else ends if text.endswith("\n") else ends * 2
+        header = ".".join(map(_key, path[:-1]))
+        return f"{text}{last}[{header}]{ends}{_key(path[-1])} = {value}{ends if text.endswith(chr(10)) else ''}"
+    table[path[-1]] = tomlkit.value(value)
+    new = document.as_string()
+    start = num_alike(text, new)
+    added = new[start:].removesuffix(text[start:]).replace("\r\n", "\n").replace("\n", ends)
+    return f"{text[:start]}{added}{text[start:]}"
 
 
-def add_table_before(text: str, place: int, header: Path, path: Path, value: str) -> str:
-    """A new table before the line of ``place``, a header below it that was all there was of the table."""
-    ends = newline(text)
-    start = text.rfind("\n", 0, place) + 1
-    name = ".".join(map(_key, (*header, *path[:-1])))
-    return f"{text[:start]}[{name}]{ends}{_key(path[-1])} = {value}{ends * 2}{text[start:]}"
+def _tomlkit() -> Any:
+    try:
+        import tomlkit
+    except ImportError:
+        raise MissingPackage(
+            "is TOML, which is edited with tomlkit, which is not installed. Run pip install 'clipcal[toml]'",
+            name="tomlkit",
+        ) from None
+    return tomlkit
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else nested((key,), "", separator="")[0]
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
-def _bare(text: str) -> Any:
-    return tomllib.loads(f"_={text}")["_"]
+def _node(value: Any) -> Node:
+    """A value -> its node without what is in it; its place is not known yet."""
+    tomlkit = _tomlkit()
+    if isinstance(value, dict):
+        return Mapping(start=-1, end=-1, layout="flow" if isinstance(value, tomlkit.items.InlineTable) else "table")
+    if isinstance(value, list):
+        return Sequence(start=-1, end=-1, layout="block" if isinstance(value, tomlkit.items.AoT) else "flow")
+    plain = tomlkit.item(value).unwrap()
+    return Scalar(start=-1, end=-1, text=str(plain), resolve=None if isinstance(plain, str) else lambda _: plain)
 
 
-class _Reader:
-    """Reads text that tomllib has accepted, so that nothing needs to be checked again."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-        self.tables: dict[tuple[int, str], Mapping | Sequence] = {}  # by the id of the table above, and the key
-
-    def document(self) -> Mapping:
-        root = table = Mapping(start=0, end=len(self.text), layout="table", at=0)
-        while self._skip(_SPACE_AND_COMMENTS) < len(self.text):
-            if self.text[self.position] != "[":
-                self._statement(table)
-                table.at = self.position
-                continue
-            many = self.text.startswith("[[", self.position)
-            self.position += 2 if many else 1
-            keys = self._keys()
-            self.position += 2 if many else 1
-            above = self._below(root, keys[:-1])
-            table = self._element(above, keys[-1]) if many else self._below(above, keys[-1:])
-            table.at, table.prefix = self.position, ""
-        return root
-
-    def _statement(self, table: Mapping) -> None:
-        """``a.b = value``. What is between ``table`` and ``b`` can take further keys on a line of the same kind."""
-        keys = self._keys()
-        self.position += 1
-        node = self._value(0)
-        prefix = table.prefix
-        for key in keys[:-1]:
-            assert key.key is not None
-            table = self._below(table, [key])
-            prefix += f"{_key(key.key)}."
-            if table.layout == "table":
-                table.at, table.prefix = node.end, prefix
-        keys[-1].node = node
-        table.entries.append(keys[-1])
-
-    def _below(self, table: Mapping, keys: list[Entry]) -> Mapping:
-        """The table under some keys, made where there is none yet; of an array of tables the last one, as TOML has it."""
-        for entry in keys:
-            assert entry.key is not None
-            found: Node | None = self.tables.get((id(table), entry.key))
-            if isinstance(found, Sequence):
-                found = found.items[-1]
-            if found is None:
-                found = entry.node = Mapping(start=entry.start, end=entry.end, layout="table")
-                self.tables[id(table), entry.key] = found
-                table.entries.append(entry)
-            assert isinstance(found, Mapping)
-            table = found
-        return table
-
-    def _element(self, table: Mapping, entry: Entry) -> Mapping:
-        """A new table at the end of an array of tables."""
-        assert entry.key is not None
-        array = self.tables.get((id(table), entry.key))
-        if array is None:
-            array = entry.node = Sequence(start=entry.start, end=entry.end, layout="block")
-            self.tables[id(table), entry.key] = array
-            table.entries.append(entry)
-        assert isinstance(array, Sequence)
-        element = Mapping(start=entry.start, end=entry.end, layout="table")
-        array.items.append(element)
-        return element
-
-    def _keys(self) -> list[Entry]:
-        """The parts of a dotted key, and past the white space behind it."""
-        keys: list[Entry] = []
-        while True:
-            start = self._skip(_SPACE)
-            string = _STRING.match(self.text, start)
-            found = string or _BARE_KEY.match(self.text, start)
-            assert found is not None
-            self.position = found.end()
-            key = _bare(found[0]) if string else found[0]
-            # The value is not read yet: the entry holds its own place until then.
-            keys.append(Entry(key=key, start=start, end=self.position, node=Node(start=start, end=self.position)))
-            if len(keys) > MAX_DEPTH:
-                raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
-            if self.text[self._skip(_SPACE)] != ".":
-                return keys
-            self.position += 1
-
-    def _value(self, depth: int) -> Node:
-        if depth > MAX_DEPTH:
-            raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
-        start = self._skip(_SPACE_AND_COMMENTS)
-        if self.text[start] == "[":
-            sequence = Sequence(start=start, end=start)
-            self.position += 1
-            while self.text[self._skip(_SPACE_AND_COMMENTS)] != "]":
-                sequence.items.append(self._value(depth + 1))
-                self._comma()
-            sequence.end = self.position = self.position + 1
-            return sequence
-        if self.text[start] == "{":
-            mapping = Mapping(start=start, end=start, layout="flow")
-            self.position += 1
-            while self.text[self._skip(_SPACE_AND_COMMENTS)] != "}":
-                keys = self._keys()
-                self.position += 1
-                keys[-1].node = self._value(depth + 1)
-                table = mapping
-                for key in keys[:-1]:  # a.b = 1 between brackets
-                    table = self._below(table, [key])
-                    table.end = keys[-1].node.end
-                table.entries.append(keys[-1])
-                self._comma()
-            mapping.end = self.position = self.position + 1
-            return mapping
-        string = _STRING.match(self.text, start)
-        found = string or _BARE.match(self.text, start)
-        assert found is not None
-        self.position = found.end()
-        if string:
-            return Scalar(start=start, end=found.end(), text=_bare(found[0]))
-        return Scalar(start=start, end=found.end(), text=found[0], resolve=_bare)
-
-    def _comma(self) -> None:
-        if self.text[self._skip(_SPACE_AND_COMMENTS)] == ",":
-            self.position += 1
-
-    def _skip(self, what: re.Pattern[str]) -> int:
-        found = what.match(self.text, self.position)
-        assert found is not None
-        self.position = found.end()
-        return self.position
+def _fill(text: str, node: Mapping | Sequence, item: Any, depth: int) -> None:
+    """Give the node of an item all that is in it. Its values are exchanged for marks, to find them in the text."""
+    found: list[tuple[Entry | None, Node, Any]] = []
+    tables = [(node, item, depth)]
+    while tables:
+        above, table, level = tables.pop()
+        check_depth(level)
+        for key, value in list(enumerate(table) if isinstance(above, Sequence) else table.items()):
+            inner, entry = _node(value), None
+            if isinstance(above, Sequence):
+                above.items.append(inner)
+            else:
+                above.entries.append(entry := Entry(key=key, start=-1, end=-1, node=inner))
+            if isinstance(inner, Mapping | Sequence) and inner.layout != "flow":
+                tables.append((inner, value, level + 1))
+            else:
+                found.append((entry, inner, value))
+                table[key] = f"{_MARK}{len(found) - 1}"
+    shift = node.start
+    for mark in _MARKED.finditer(item.as_string()):
+        entry, inner, value = found[int(mark[1])]
+        raw = _tomlkit().item(value).as_string()
+        inner.start = mark.start() + shift
+        inner.end = inner.start + len(raw)
+        shift += len(raw) - len(mark[0])
+        if entry and (before := _KEY_BEFORE.search(text, inner.start - column(text, inner.start), inner.start)):
+            entry.start, entry.end = before.span("key")
+        if isinstance(inner, Mapping | Sequence):
+            _fill(text, inner, value, depth + 1)

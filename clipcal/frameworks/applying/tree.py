@@ -60,13 +60,10 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Mapping(Node):
-    """``at`` and ``prefix`` are TOML's: where a new line of this table goes, and what its key begins with there;
-    ``at`` is -1 for a table without a header or lines of its own."""
+    """``table`` is TOML's, with no place of its own: its lines may stand anywhere."""
 
     entries: list[Entry] = field(default_factory=list)
     layout: Literal["block", "flow", "table"]
-    at: int = -1
-    prefix: str = ""
 
     def get(self, key: str) -> Node | None:
         """The value of a key, the last one where the key stands twice, as parsers have it."""
@@ -77,6 +74,11 @@ class Mapping(Node):
 class Sequence(Node):
     items: list[Node] = field(default_factory=list)
     layout: Literal["block", "flow"] = "flow"
+
+
+def check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
 
 
 def children(node: Node) -> Iterator[tuple[str, Node]]:
@@ -118,9 +120,9 @@ def find(root: Node, path: Path) -> Node | None:
     return behind(node) if node else None
 
 
-def said(root: Node, key: str) -> Any:
-    """The plain value at a dotted path; None where there is none, or a mapping or a list."""
-    node = find(root, tuple(key.split(".")))
+def said(root: Node, key: str | Path) -> Any:
+    """The plain value at a path, which may be dotted; None where there is none, or a mapping or a list."""
+    node = find(root, tuple(key.split(".")) if isinstance(key, str) else key)
     return node.value if isinstance(node, Scalar) else None
 
 

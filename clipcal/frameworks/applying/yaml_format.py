@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying.spelling import (
-    add_between_brackets,
-    column,
-    end_of_line,
-    leading_space,
-    nested,
-    newline,
-)
-from clipcal.frameworks.applying.tree import MAX_DEPTH, Alias, Entry, Mapping, Node, Path, Scalar, Sequence, children
+from clipcal.frameworks.applying.spelling import add_between_brackets, column, end_of_line, leading_space, newline
+from clipcal.frameworks.applying.tree import Alias, Entry, Mapping, Node, Path, Scalar, Sequence, check_depth, children
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+|$)(?:#[^\n]*\s+)*)*")
 _RESOLVER = yaml.resolver.Resolver()
@@ -41,12 +33,12 @@ def read(text: str) -> list[Node]:
         raise InputError(f"1:1: not valid YAML: {str(e).splitlines()[0]}.") from None
 
 
-def add(text: str, parent: Mapping, path: Path, value: str) -> str:
-    """``path`` below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
+def add(text: str, parent: Mapping, path: Path, depth: int, value: str) -> str:
+    """``path`` from ``depth`` on below ``parent``, and the mappings on it: on a line of its own, indented as its neighbours are."""
+    path = path[depth:]
     if parent.layout == "flow":
-        key, value = nested(path, value, separator=": ")
         bare = parent.entries and text[parent.entries[-1].start] not in "\"'"
-        return add_between_brackets(text, parent, _key(path[0]) if bare else key, value, separator=": ")
+        return add_between_brackets(text, parent, path, value, separator=": ", key=_key(path[0]) if bare else "")
     indent = column(text, parent.start)
     step = _step(parent, text)
     ends = newline(text)
@@ -65,44 +57,31 @@ def _build(text: str) -> list[Node]:
     """The trees of all documents, without recursion."""
     roots: list[Node] = []
     anchors: dict[str, Node] = {}
-    above: list[Mapping | Sequence] = []
-    keys: list[Node | None] = []  # of each mapping in ``above``: the key that waits for its value
-    for event in _events(text):
+    above: list[tuple[Mapping | Sequence, list[Node]]] = []  # with what is in it, keys and values in turn
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.DocumentStartEvent):
             anchors = {}
-            continue
-        if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-            keys.pop()
-            node: Node = above.pop()
-            _, node.end = _span(event)
-        elif isinstance(event, yaml.NodeEvent):
+        if isinstance(event, yaml.NodeEvent):
             node = _node(event, text, anchors)
             if node.anchor:
                 anchors[node.anchor] = node
-            if isinstance(event, yaml.CollectionStartEvent):
-                assert isinstance(node, (Mapping, Sequence))
-                if len(above) >= MAX_DEPTH:
-                    raise InputError(f"is nested more than {MAX_DEPTH} levels deep, which no config is.")
-                above.append(node)
-                keys.append(None)
+            if isinstance(node, Mapping | Sequence):
+                check_depth(len(above) + 1)
+                above.append((node, []))
                 continue
+        elif isinstance(event, yaml.CollectionEndEvent):
+            node, inside = above.pop()
+            node.end = _span(event)[1]
+            if isinstance(node, Sequence):
+                node.items = inside
+            else:
+                for key, value in zip(inside[::2], inside[1::2], strict=True):
+                    name = key.text if isinstance(key, Scalar) else None
+                    node.entries.append(Entry(key=name, start=key.start, end=key.end, node=value))
         else:
             continue
-        if not above:
-            roots.append(node)
-        elif isinstance(parent := above[-1], Sequence):
-            parent.items.append(node)
-        elif (key := keys[-1]) is None:
-            keys[-1] = node
-        else:
-            name = key.text if isinstance(key, Scalar) else None
-            parent.entries.append(Entry(key=name, start=key.start, end=key.end, node=node))
-            keys[-1] = None
+        (above[-1][1] if above else roots).append(node)
     return roots
-
-
-def _events(text: str) -> Iterator[yaml.Event]:
-    yield from yaml.parse(text, Loader=yaml.SafeLoader)
 
 
 def _node(event: yaml.NodeEvent, text: str, anchors: dict[str, Node]) -> Node:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.frameworks.pasting import framework_of, snippet_of
-from clipcal.frameworks.snippets import SNIPPETS
+from clipcal.frameworks.snippets import framework_of, snippet_of
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.culprits import Culprits
@@ -60,9 +60,9 @@ def _snippets(recommendation: Recommendation, run: Run | None) -> tuple[tuple[st
         return ()
     own = framework_of(run)
     found = []
-    for name in (own, *(name for name in SNIPPETS if name != own)):
+    for name in (own, *(name for name in FRAMEWORKS if name != own)):
         try:
-            found.append((SNIPPETS[name].title, snippet_of(name, recommendation, run)))
+            found.append((FRAMEWORKS[name].title, snippet_of(name, recommendation, run)))
         except InputError:  # the threshold cannot be said in its words
             continue
     return tuple(found)

@@ -22,7 +22,7 @@ from clipcal.views.words import LABELS, SCALED, count, number, share_of
 if TYPE_CHECKING:
     from clipcal.checking import Check
     from clipcal.checking.answer import Part
-    from clipcal.frameworks.applying import Plan
+    from clipcal.frameworks.applying.planning import Plan
     from clipcal.recommendation.answer import Choice, Method, Recommendation
     from clipcal.recommendation.culprits import Culprits
     from clipcal.recommendation.replay import Replayed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying import plan
+from clipcal.frameworks.applying.planning import plan
 from clipcal.recommendation.answer import Method
 
 TRAINER = "per_device_train_batch_size: 4\ndeepspeed: {}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying import plan, write
+from clipcal.frameworks.applying.planning import plan, write
 
 OLD = "# mine\r\nmax_grad_norm: 1.0\r\n"
 NEW = "# mine\r\nmax_grad_norm: 2.4\r\n"

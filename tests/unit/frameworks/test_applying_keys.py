@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying import diff, plan
-from clipcal.frameworks.applying.keys import KEYS
-from clipcal.frameworks.applying.refusals import CODE
+from clipcal.frameworks.applying.files import CODE
+from clipcal.frameworks.applying.planning import diff, plan
 from clipcal.frameworks.applying.tree import parse_key
-from clipcal.frameworks.snippets import resolve as resolve_snippet
+from clipcal.frameworks.keys import KEYS
+from clipcal.frameworks.table import resolve as resolve_snippet
 from clipcal.recommendation.answer import Method
 
 PPO = """\

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipcal.errors import InputError
-from clipcal.frameworks.applying import plan, write
+from clipcal.frameworks.applying.planning import plan, write
 from clipcal.frameworks.applying.tree import parse_key, show
 
 NAME = "max_grad_norm"

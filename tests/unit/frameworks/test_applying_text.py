@@ -12,9 +12,9 @@ import pytest
 import yaml
 from pace import loops
 
-from clipcal.errors import InputError
-from clipcal.frameworks.applying import diff, plan
+from clipcal.errors import InputError, MissingPackage
 from clipcal.frameworks.applying.files import MAX_BYTES
+from clipcal.frameworks.applying.planning import diff, plan
 
 MOST = 100
 """Loops of a million additions that a text made to be slow may take: seconds, where a slip is minutes."""
@@ -136,6 +136,45 @@ ADDED = {
 def test_a_new_key_stands_as_its_neighbours_do(tmp_path: Path, name: str) -> None:
     file, text, key, wanted = ADDED[name]
     assert applied(tmp_path, file, text, key=key) == wanted
+
+
+KEPT = {
+    "carriage returns": ("a = 1\r\n[b] # c\r\n[d]\r\n", "b.t", "a = 1\r\n[b] # c\r\nt = 2.4\r\n[d]\r\n"),
+    "carriage returns, without a header": ("[a.b]\r\nc = 1\r\n", "a.t", "[a.b]\r\nc = 1\r\n\r\n[a]\r\nt = 2.4\r\n"),
+    "a comment above the next table": ("[a]\nx = [\n 1, # 2\n]\n\n# of b\n[b]\n", "a.t", "[a]\nx = [\n 1, # 2\n]\nt = 2.4\n\n# of b\n[b]\n"),
+    "an array of tables": ("[[b]]\n[b.c.d]\n[[b]]\n", "b.0.c.t", "[[b]]\n[b.c]\nt = 2.4\n\n[b.c.d]\n[[b]]\n"),
+    "dotted keys, quoted": ("  'y.z' . \"w\" = 1\n", "'y.z'.t", "  'y.z' . \"w\" = 1\n  'y.z' . t = 2.4\n"),
+    "inline, in a list": ("x = [1, # 2\n {z=true}]\n", "x.1.t", "x = [1, # 2\n {z=true, t=2.4}]\n"),
+    "an element of a list": ("x = [1, # 2\n 2]\n", "x.1", "x = [1, # 2\n 2.4]\n"),
+    "tables out of order": ("[a.b]\nx=1\n[c]\n[a.d]\ny=1\n", "a.b.t", "[a.b]\nx=1\nt = 2.4\n[c]\n[a.d]\ny=1\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_toml_keeps_every_other_character(tmp_path: Path, name: str) -> None:
+    text, key, wanted = KEPT[name]
+    assert applied(tmp_path, "a.toml", text, key=key) == wanted
+
+
+def test_what_tomlkit_would_put_in_another_order_is_refused(tmp_path: Path) -> None:
+    text = "[[x]]\nmax_grad_norm = 1\n[y]\n[[x]]\n"
+    assert "Write the number by hand" in refused(tmp_path, "a.toml", text, key="x.0.max_grad_norm")
+
+
+def test_what_tomlkit_does_not_read_ends_in_a_sentence(tmp_path: Path) -> None:
+    text = "max_grad_norm = 1\n[[a.b]]\n[c]\n[a . b . d]\ne = 1\n"
+    assert tomllib.loads(text)["a"] == {"b": [{"d": {"e": 1}}]}
+    assert "FILE:1:1: " in refused(tmp_path, "a.toml", text)
+
+
+def test_toml_without_tomlkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    file = tmp_path / "a.toml"
+    file.write_text("max_grad_norm = 1.0\n")
+    with pytest.raises(MissingPackage, match=r"a\.toml is TOML, .* Run pip install 'clipcal\[toml\]'$") as missing:
+        plan(file, max_norm=2.4)
+    assert (missing.value.exit_code, missing.value.name) == (2, "tomlkit")
+    assert "2.4" in applied(tmp_path, "a.yaml", "max_grad_norm: 1.0\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every entry of SNIPPETS: it parses, carries exactly the threshold, and refuses what its framework cannot express."""
+"""The text of every framework of the table: it parses, carries exactly the threshold, and refuses what its framework cannot express."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,16 +18,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import clipcal.frameworks.snippets
 from clipcal.errors import InputError
-from clipcal.frameworks.snippets import SNIPPETS, resolve, snippet
+from clipcal.frameworks.snippets import snippet
+from clipcal.frameworks.table import FRAMEWORKS, resolve
 from clipcal.recommendation.answer import METHODS, Method
 
 PROVENANCE = "clipcal 0.1.0: calibrated on configs/char_lstm.yaml, 300 steps, 2026-11-21"
 NORM_TYPES = (1.0, 2.0, 3.5, math.inf)
 EXPRESSIBLE = [
     (name, method, norm_type)
-    for name, entry in SNIPPETS.items()
+    for name, entry in FRAMEWORKS.items()
     for method in entry.methods
     for norm_type in (NORM_TYPES if entry.any_norm_type else (2.0,))
 ]
@@ -39,9 +40,11 @@ PLACES: dict[tuple[str, Method], str] = {
     ("huggingface-yaml", "norm"): "max_grad_norm",
     ("trl", "norm"): "max_grad_norm",
     ("axolotl", "norm"): "max_grad_norm",
+    ("llama-factory", "norm"): "max_grad_norm",
     ("accelerate", "norm"): "max_norm",
     ("accelerate", "value"): "clip_value",
     ("deepspeed", "norm"): "gradient_clipping",
+    ("gpt-neox", "norm"): "gradient_clipping",
     ("fsdp", "norm"): "max_norm",
     ("fsdp", "value"): "clip_value",
     ("fsdp2", "norm"): "max_norm",
@@ -51,20 +54,27 @@ PLACES: dict[tuple[str, Method], str] = {
     ("lightning", "value"): "gradient_clip_val",
     ("lightning-yaml", "norm"): "trainer.gradient_clip_val",
     ("lightning-yaml", "value"): "trainer.gradient_clip_val",
+    ("lightning-trainer", "norm"): "gradient_clip_val",
+    ("lightning-trainer", "value"): "gradient_clip_val",
     ("fabric", "norm"): "max_norm",
     ("fabric", "value"): "clip_val",
     ("litgpt", "norm"): "train.max_norm",
     ("torchtitan", "norm"): "training.max_norm",
     ("torchtitan-python", "norm"): "part.max_norm",
     ("torchtune", "norm"): "clip_grad_norm",
+    ("nanotron", "norm"): "optimizer.clip_grad",
     ("megatron", "norm"): "--clip-grad",
     ("nemo", "norm"): "clip_grad",
     ("nemo-yaml", "norm"): "trainer.gradient_clip_val",
+    ("composer", "norm"): "algorithms.gradient_clipping.clipping_threshold",
+    ("composer", "value"): "algorithms.gradient_clipping.clipping_threshold",
     ("nanogpt", "norm"): "grad_clip",
     ("fairseq", "norm"): "--clip-norm",
     ("fairseq-yaml", "norm"): "optimization.clip_norm",
+    ("espnet", "norm"): "grad_clip",
     ("timm", "norm"): "--clip-grad",
     ("timm", "value"): "--clip-grad",
+    ("swin", "norm"): "TRAIN.CLIP_GRAD",
     ("fastai", "norm"): "max_norm",
     ("detectron2", "norm"): "max_norm",
     ("detectron2", "value"): "clip_value",
@@ -115,7 +125,7 @@ def flat(tree: dict[str, Any]) -> dict[str, Any]:
 
 def settings(name: str, text: str) -> dict[str, Any]:
     """What the snippet sets, as ``keyword``, ``--flag`` or ``outer.inner`` -> value, read by the format's own parser."""
-    language = SNIPPETS[name].language
+    language = FRAMEWORKS[name].language
     if language == "python":
         return assigned(text)
     if language == "shell":
@@ -130,12 +140,13 @@ def settings(name: str, text: str) -> dict[str, Any]:
 
 
 def norm_type_in(found: dict[str, Any]) -> float:
-    named = [float(v) for k, v in found.items() if k in ("norm_type", "SOLVER.CLIP_GRADIENTS.NORM_TYPE")]
+    keys = ("norm_type", "SOLVER.CLIP_GRADIENTS.NORM_TYPE", "grad_clip_type")
+    named = [float(v) for k, v in found.items() if k in keys]
     return named[0] if named else 2.0
 
 
 def test_every_entry_has_its_place() -> None:
-    assert set(PLACES) == {(name, method) for name, entry in SNIPPETS.items() for method in entry.methods}
+    assert set(PLACES) == {(name, method) for name, entry in FRAMEWORKS.items() for method in entry.methods}
 
 
 @pytest.mark.parametrize(("name", "method", "norm_type"), EXPRESSIBLE)
@@ -204,7 +215,7 @@ def test_loops_say_the_order(name: str) -> None:
 
 REFUSED = [
     (name, method, norm_type)
-    for name in SNIPPETS
+    for name in FRAMEWORKS
     for method in METHODS
     for norm_type in ((2.0,) if method == "value" else NORM_TYPES)
     if (name, method, norm_type) not in EXPRESSIBLE
@@ -216,7 +227,7 @@ def test_refuses_what_would_mean_something_else(name: str, method: Method, norm_
     with pytest.raises(InputError) as refusal:
         snippet(name, max_norm=2.4, method=method, norm_type=norm_type)
     message = str(refusal.value)
-    assert SNIPPETS[name].title in message
+    assert FRAMEWORKS[name].title in message
     assert "Instead, " in message
     assert "Instead, ." not in message
     assert repr(method) in message or repr(norm_type) in message
@@ -225,23 +236,24 @@ def test_refuses_what_would_mean_something_else(name: str, method: Method, norm_
 
 def test_refusals_are_the_ones_meant() -> None:
     everything = {"pytorch", "fsdp2", "detectron2", "keras", "optax"}
-    no_tensors = {"accelerate", "fsdp", "lightning", "lightning-yaml", "fabric", "timm", "mmengine"}
+    no_tensors = {"accelerate", "fsdp", "lightning", "lightning-yaml", "lightning-trainer", "fabric"}
+    no_tensors |= {"composer", "timm", "mmengine"}
     refused = {(name, method) for name, method, norm_type in REFUSED if norm_type == 2.0}
     assert refused == {
         ("detectron2-yaml", "norm"),
         *((name, "per_tensor") for name in no_tensors),
-        *((n, m) for n in set(SNIPPETS) - everything - no_tensors - {"detectron2-yaml"} for m in METHODS[1:]),
+        *((n, m) for n in set(FRAMEWORKS) - everything - no_tensors - {"detectron2-yaml"} for m in METHODS[1:]),
     }
     other_norms = {name for name, _, norm_type in EXPRESSIBLE if norm_type != 2.0}
     assert other_norms == {
         *("pytorch", "accelerate", "fsdp", "fsdp2", "fabric"),
-        *("fastai", "detectron2", "detectron2-yaml", "mmengine"),
+        *("espnet", "fastai", "detectron2", "detectron2-yaml", "mmengine"),
     }
 
 
-@pytest.mark.parametrize("name", SNIPPETS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_value_does_not_depend_on_the_norm_type(name: str) -> None:
-    if "value" in SNIPPETS[name].methods:
+    if "value" in FRAMEWORKS[name].methods:
         one, other = (snippet(name, max_norm=0.1, method="value", norm_type=p) for p in (2.0, math.inf))
         assert one == other
 
@@ -259,15 +271,15 @@ def test_refuses_what_is_no_norm_type(norm_type: float) -> None:
 
 
 def test_names() -> None:
-    aliases = [alias for entry in SNIPPETS.values() for alias in entry.aliases]
-    assert len(set(aliases) | set(SNIPPETS)) == len(aliases) + len(SNIPPETS)
-    for name, entry in SNIPPETS.items():
+    aliases = [alias for entry in FRAMEWORKS.values() for alias in entry.aliases]
+    assert len(set(aliases) | set(FRAMEWORKS)) == len(aliases) + len(FRAMEWORKS)
+    for name, entry in FRAMEWORKS.items():
         assert all(resolve(word) == name for word in (name, name.upper(), name.replace("-", "_"), *entry.aliases))
     with pytest.raises(InputError, match="Did you mean 'pytorch'"):
         snippet("pytroch", max_norm=1.0)
     with pytest.raises(InputError) as refusal:
         snippet("zzz", max_norm=1.0)
-    assert all(name in str(refusal.value) for name in SNIPPETS)
+    assert all(name in str(refusal.value) for name in FRAMEWORKS)
     assert len(str(refusal.value)) <= 600
     with pytest.raises(InputError, match="'per_tensor'"):
         snippet("pytorch", max_norm=1.0, method="per-tensor")  # type: ignore[arg-type]
@@ -275,10 +287,10 @@ def test_names() -> None:
 
 def test_names_that_a_snippet_points_to_exist() -> None:
     for name, method, _ in EXPRESSIBLE:
-        text = snippet(name, max_norm=2.4, method=method) + SNIPPETS[name].instead
+        text = snippet(name, max_norm=2.4, method=method) + FRAMEWORKS[name].instead
         for word in text.split("`")[1::2]:
             if text.partition(f"`{word}`")[2].startswith(" snippet"):
-                assert word in SNIPPETS
+                assert word in FRAMEWORKS
 
 
 @pytest.mark.parametrize(("name", "method"), PLACES)
@@ -318,9 +330,9 @@ def test_the_docs_have_every_framework() -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     header, _, *rows = rows
     assert len(header) == 7
-    assert [names.split("`")[1] for _, names, *_ in rows] == list(SNIPPETS)
-    for name, (title, names, expresses, place, *rest) in zip(SNIPPETS, rows, strict=True):
-        entry = SNIPPETS[name]
+    assert [names.split("`")[1] for _, names, *_ in rows] == list(FRAMEWORKS)
+    for name, (title, names, expresses, place, *rest) in zip(FRAMEWORKS, rows, strict=True):
+        entry = FRAMEWORKS[name]
         assert title == entry.title
         assert names.split("`")[1::2] == [name, *entry.aliases]
         assert expresses == ", ".join([*entry.methods, *(["any p"] if entry.any_norm_type else [])])
@@ -329,11 +341,23 @@ def test_the_docs_have_every_framework() -> None:
         assert all(rest)
 
 
+def test_what_is_clipped_at_where_nothing_is_said_stands_in_the_docs_too() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "snippets.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    left_out = {cells[1].split("`")[1]: cells[4] for cells in rows[2:]}
+    assert set(left_out) == set(FRAMEWORKS)
+    for name, entry in FRAMEWORKS.items():
+        if entry.default is None:
+            assert left_out[name].startswith(("no ", "as above")), name
+        else:
+            assert str(entry.default) in left_out[name], name
+
+
 def test_imports_stay_light() -> None:
-    names: set[str | None] = set()
-    for path in Path(clipcal.frameworks.snippets.__file__).parent.glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    outside = {str(name).partition(".")[0] for name in names} - set(sys.stdlib_module_names)
-    assert outside == {"clipcal"}
+    program = (
+        "import sys; there = set(sys.modules); import clipcal.frameworks.snippets; print(*(set(sys.modules) - there))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    outside = {name.partition(".")[0] for name in done.stdout.split()} - set(sys.stdlib_module_names)
+    assert {name for name in outside if "cython" not in name} <= {"clipcal", "yaml", "_yaml"}
+    assert "clipcal" in outside

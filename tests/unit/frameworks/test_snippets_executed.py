@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipcal.frameworks.snippets import SNIPPETS, snippet
+from clipcal.frameworks.snippets import snippet
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.recommendation.answer import METHODS, Method
 
 CASES = [
@@ -130,7 +131,7 @@ def test_nanogpt_takes_the_number(max_norm: float) -> None:
 
 
 def test_every_python_snippet_compiles() -> None:
-    for name, entry in SNIPPETS.items():
+    for name, entry in FRAMEWORKS.items():
         if entry.language == "python":
             for method in entry.methods:
                 compile(snippet(name, max_norm=2.4, method=method), name, "exec")

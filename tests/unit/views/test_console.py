@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from clipcal.arms.pool import Arm
-from clipcal.frameworks.snippets import SNIPPETS, snippet
+from clipcal.frameworks.snippets import snippet
+from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.recommendation import calibration
 from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.run.step import Step
@@ -202,7 +203,7 @@ def test_a_headline_goes_on_at_a_field() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-@pytest.mark.parametrize("framework", [name for name in SNIPPETS if name != "detectron2-yaml"])  # no norm there
+@pytest.mark.parametrize("framework", [name for name in FRAMEWORKS if name != "detectron2-yaml"])  # no norm there
 def test_a_snippet_on_a_narrow_terminal_is_pasted_as_it_was(framework: str, width: int) -> None:
     """Lines of comments may break, as comments; a line of code that breaks would be another program."""
     text = snippet(framework, max_norm=0.34, provenance="calibrated by clipcal on 300 steps of configs/char_lstm.yaml")
