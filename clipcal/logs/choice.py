@@ -16,6 +16,11 @@ class LogChoice:
     pattern: str | None = None
 
     @property
+    def is_made(self) -> bool:
+        """Whether anything was chosen."""
+        return any(value is not None for value in (self.tag, self.run, self.pattern))
+
+    @property
     def options(self) -> list[str]:
         """As typed behind a command."""
         given = {"--tag": self.tag, "--run": self.run, "--pattern": self.pattern}

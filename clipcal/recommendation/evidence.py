@@ -96,7 +96,7 @@ def load(path: Path, choice: LogChoice = NO_CHOICE) -> Evidence:
         raise InputError(f"{path}: is {what}, and holds no norms by itself; name its directory, {path.parent}.")
     if not is_run(path) and not (path.is_file() and is_trace(path)):
         return _of_log(path, choice)
-    if choice != NO_CHOICE:
+    if choice.is_made:
         raise InputError(
             f"{path}: --tag, --run and --pattern choose within a training log, and this is a run of clipcal's own."
         )

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_races import FIELD, Training
 from made_runs import Floats, make_run, quiet, runaway, spiky
-from test_racing import FIELD, Training
 from typer.testing import CliRunner
 
 import clipcal.cli.calibrate

@@ -342,7 +342,7 @@ def test_the_docs_have_every_framework() -> None:
 
 
 def test_what_is_clipped_at_where_nothing_is_said_stands_in_the_docs_too() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "snippets.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "snippets.md").read_text(encoding="utf-8")
     rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("|")]
     left_out = {cells[1].split("`")[1]: cells[4] for cells in rows[2:]}
     assert set(left_out) == set(FRAMEWORKS)

@@ -23,7 +23,7 @@ from clipcal.errors import (
 from clipcal.run.directory import open_run
 from clipcal.run.source import KINDS, ScriptSource, Source, SpecSource, WatchSource, source_of
 
-PACKAGE = Path(__file__).parents[2] / "clipcal"
+PACKAGE = Path(__file__).parents[3] / "clipcal"
 SPEC = {
     "kind": "spec",
     "path": "a.yaml",
