@@ -13,10 +13,9 @@ from made_races import FIELD, Training
 from made_runs import Floats, make_run, quiet, runaway, spiky
 from typer.testing import CliRunner
 
-import clipcal.cli.calibrate
-import clipcal.cli.verify
 import clipcal.recommendation.calibration
 import clipcal.stats
+from clipcal.cli import showing, steps
 from clipcal.cli.main import app
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.evidence import guard_for
@@ -117,12 +116,11 @@ def test_what_trains_reads_its_profile_once(
         run.choice.write_text(choice)
         return SimpleNamespace(race=None, verification=None, choice=None)
 
-    module = {"verify": clipcal.cli.verify, "calibrate": clipcal.cli.calibrate}[command]
-    monkeypatch.setattr(module, "run_verify", refused, raising=False)
-    monkeypatch.setattr(module, "run_profile", lambda *args, **options: run, raising=False)
-    monkeypatch.setattr(module, "run_choose", chosen, raising=False)
-    monkeypatch.setattr(module, "show_verification", refused, raising=False)
-    monkeypatch.setattr(module, "prepare", lambda what: None, raising=False)
+    monkeypatch.setattr(steps, "run_verify", refused)
+    monkeypatch.setattr(steps, "run_profile", lambda *args, **options: run)
+    monkeypatch.setattr(steps, "run_choose", chosen)
+    monkeypatch.setattr(steps, "prepare", lambda what: None)
+    monkeypatch.setattr(showing, "show_verification", refused)
     spec = tmp_path / "spec.yaml"
     spec.write_text("model: {_target_: torch.nn.Linear, in_features: 2, out_features: 1}\nsteps: 400\n")
     spec.write_text(
