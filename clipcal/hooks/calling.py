@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from pathlib import Path
 
 import torch
+
+from clipcal.sources.usercode import package_of
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parents[1])
@@ -27,17 +28,7 @@ def place() -> str:
             continue
         here = f"{Path(file).name}:{frame.f_lineno}"
         is_program = frame.f_globals.get("__name__") == "__main__" and not file.startswith(_COMMANDS)
-        if is_program or not (_package(file) or file.startswith((_STANDARD, _COMMANDS, "<frozen "))):
+        if is_program or not (package_of(file) or file.startswith((_STANDARD, _COMMANDS, "<frozen "))):
             return f"{here} ({package})" if package else here
-        nearest, package = nearest or here, _package(file) or package
+        nearest, package = nearest or here, package_of(file) or package
     return nearest or "an unknown place"
-
-
-@functools.cache
-def _package(file: str) -> str:
-    """``transformers`` of .../site-packages/transformers/trainer.py."""
-    for folder in ("site-packages", "dist-packages"):
-        _, found, rest = file.rpartition(f"{os.sep}{folder}{os.sep}")
-        if found:
-            return rest.split(os.sep)[0].removesuffix(".py")
-    return ""

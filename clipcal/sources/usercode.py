@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sysconfig
 import traceback
@@ -11,12 +12,23 @@ from types import TracebackType
 from clipcal.errors import ClipcalError, UserCodeError
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
-_LIBRARIES = tuple(sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib"))
+_STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
 
 def is_users(tb: TracebackType | None) -> bool:
     """Whether any frame belongs to neither clipcal, the standard library nor an installed package."""
-    return any(not frame.filename.startswith((_OURS, *_LIBRARIES, "<frozen")) for frame in traceback.extract_tb(tb))
+    files = (frame.filename for frame in traceback.extract_tb(tb))
+    return any(not (package_of(file) or file.startswith((_OURS, *_STANDARD, "<frozen"))) for file in files)
+
+
+@functools.cache
+def package_of(file: str) -> str:
+    """``transformers`` of .../site-packages/transformers/trainer.py, in whichever environment that lies; empty for any other file."""
+    for folder in ("site-packages", "dist-packages"):
+        _, found, rest = file.rpartition(f"{os.sep}{folder}{os.sep}")
+        if found:
+            return rest.split(os.sep)[0].removesuffix(".py")
+    return ""
 
 
 def trimmed_traceback(error: BaseException) -> str:
