@@ -280,3 +280,12 @@ def rows_of(trace: Path) -> list[dict[str, Any]]:
     for row in rows:
         del row["seconds"]
     return rows
+
+
+@pytest.fixture
+def recorded(project: Project, clipcal: Clipcal) -> Path:
+    """A run with a recommendation and a file that is not ours."""
+    clipcal("profile", "spec.yaml", "-n", 70).ok()
+    clipcal("recommend", "runs/spec")
+    (project.run() / "notes.txt").write_text("what I thought of it\n")
+    return project.run()
