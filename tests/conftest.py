@@ -31,12 +31,16 @@ hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
-sys.dont_write_bytecode = True  # a module that is rewritten within a second would be read from its old bytecode
-
 if "CLIPCAL_TESTS_AT_LEAST" in os.environ:  # `make test-lowest` and `make test-versions`, which have not all packages
     from missing_packages import pytest_make_collect_report, pytest_runtest_makereport, pytest_sessionfinish  # noqa: F401
 
 OURS = str(Path(package.__file__).parent) + os.sep
+
+
+def pytest_collection_finish() -> None:
+    """From here on: a module that a test rewrites within a second would be read from its old bytecode. What was collected is kept."""
+    sys.dont_write_bytecode = True
+
 
 TOY = '''\
 """What a user has: a model, data, and a few ways to feed them."""
