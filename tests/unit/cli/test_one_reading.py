@@ -105,6 +105,7 @@ def test_what_trains_reads_its_profile_once(
     tmp_path: Path, command: str, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training itself is left out: what it makes are traces of their own."""
+    pytest.importorskip("torch")
     run = make_run(tmp_path / "run", spiky())
     stop = RuntimeError("nothing is trained here")
 
