@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def flags(labels: Sequence[Label], places: Sequence[float], width: float, room: 
     """Flags at ``places``, in points from the left edge of axes of ``width``, which may reach ``room`` over the right one.
 
     Flags that would meet stand in rows, so that no pole crosses a text. The last ones fly to the right, and as many of the
-    first ones to the left as make the rows fewest.
+    first ones to the left as make the rows fewest, without one text over another where a text is moved in from an edge.
     """
     wide = [width_of(x.text, size, bold=x.bold) + 2.5 for x in labels]
     order = sorted(range(len(labels)), key=lambda i: places[i])
@@ -116,7 +117,12 @@ def flags(labels: Sequence[Label], places: Sequence[float], width: float, room: 
                 over += max(left + wide[i] - width - room, 0.0) + max(-left, 0.0)
                 kept = min(max(left, 0.0), max(width + room - wide[i], 0.0))
                 found.append(Flag(label=labels[i], x=places[i], row=row, left=kept))
-        cost = max((f.row for f in found), default=0) + 10.0 * (over > 0.5) + over / 100
+        ends = [
+            (f.row, f.left, f.left + wide[i])
+            for f, i in zip(found, [*order[:split], *order[split:][::-1]], strict=True)
+        ]
+        covered = sum(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in combinations(ends, 2))
+        cost = max((f.row for f in found), default=0) + 10.0 * (over > 0.5) + over / 100 + 100.0 * covered
         if cost < best[0]:
             best = cost, found
     return best[1]

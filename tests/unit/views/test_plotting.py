@@ -388,6 +388,16 @@ def test_labels_stand_apart_and_in_order() -> None:
     assert spread([1.0, 2.0], 9.0, 0.0, 4.0) == [0.0, 4.0]
 
 
+def test_flags_that_fly_over_both_edges_do_not_cover_each_other() -> None:
+    """Near the left edge there is no room on the left, and near the right one none on the right."""
+    labels = [Label(text=text, at=None, color="k") for text in ("max_norm 0.18", "middle 0.3", "gentle 7.2")]
+    placed = flags(labels, [10.0, 30.0, 150.0], 170.0, 0.0, size=7.0)
+    spans = [(f.row, f.left, f.left + width_of(f.label.text, 7.0)) for f in placed]
+    for i, (row, left, right) in enumerate(spans):
+        assert left >= 0
+        assert not [other for other in spans[:i] if other[0] == row and left < other[2] and other[1] < right]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_flags_cross_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
