@@ -20,7 +20,7 @@ from typing import Any
 CONFIGS = Path(__file__).parents[1] / "configs"
 WORDS = {
     "recommend": {"spikes", "stable", "heavy_tail", "diverging", "vanishing", "clipped", "insufficient"},
-    "verify": {"holds", "no_difference", "costs", "fails"},
+    "verify": {"holds", "no_difference", "undecided", "costs", "fails"},
 }
 
 
@@ -51,15 +51,12 @@ def row(config: Path, folder: Path) -> tuple[list[str], bool]:
     said, verification = answer["recommendation"]["verdict"], answer["verification"]
     judged = verification["verdict"] if verification else None
     kept = said in verdicts and (judged in judgements if judgements else judged is None)
-    change = verification["comparison"] if verification else None
     cells = [
         config.stem,
         said,
         "none" if answer["max_norm"] is None else f"{answer['max_norm']:g}",
         judged or "-",
-        f"{change['loss_difference']:+.3g} ({change['interval'][0]:+.3g} to {change['interval'][1]:+.3g})"
-        if change
-        else "-",
+        _outcome(verification),
         str(answer["exit"]),
         f"{seconds:.0f} s",
         "yes"
@@ -67,6 +64,17 @@ def row(config: Path, folder: Path) -> tuple[list[str], bool]:
         else f"NO: {' or '.join(sorted(verdicts))}, {' or '.join(sorted(judgements)) or 'nothing to verify'}",
     ]
     return cells, kept
+
+
+def _outcome(verification: dict[str, Any] | None) -> str:
+    """The difference of the final loss, or which runs were lost and have none."""
+    if verification is None:
+        return "-"
+    change = verification["comparison"]
+    if change["interval"] is not None:
+        return f"{change['loss_difference']:+.3g} ({change['interval'][0]:+.3g} to {change['interval'][1]:+.3g})"
+    lost = [arm["name"] for arm in verification["arms"] if arm["diverged_at"] is not None]
+    return f"{lost.count('unclipped')} of {change['seeds']} unclipped runs lost"
 
 
 def main() -> int:

@@ -19,11 +19,12 @@ from typing import Any
 
 from benchmarks.regret.arms import PACKAGES, Arms
 from benchmarks.regret.contest import Answer, baselines, calibrated, recommended
+from benchmarks.regret.data import STEPS
 from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
 from benchmarks.regret.tpe import TRIALS, best_by_trial
-from benchmarks.regret.workloads import STEPS, WORKLOADS
+from benchmarks.regret.workloads import WORKLOADS
 from benchmarks.reporting import print_table, write_results
-from clipcal.recommendation import calibration, reasons
+from clipcal.recommendation import calibration, leaning
 from clipcal.verification import racing
 
 CALIBRATIONS = (10, 20, 30, 40, 50, 60)
@@ -154,7 +155,7 @@ def _recommend_settings(
     """The regrets of `recommend` at other constants than ours."""
     table: dict[tuple[float, ...], dict[str, float]] = {}
     for firm, middle, harmful in itertools.product((1.05, 1.2, 1.4, 2.0), (1.5, 2.0, 3.0), (0.1, 0.2, 0.3)):
-        with _constants(reasons, HARMFUL=harmful), _constants(calibration, FIRM=firm, MIDDLE=middle):
+        with _constants(leaning, LIKELY=harmful), _constants(calibration, FIRM=firm, MIDDLE=middle):
             table[firm, middle, harmful] = {
                 w: sum(curves[w].regret(recommended(arms, w, s)[0].max_norm) for s in CALIBRATIONS) / len(CALIBRATIONS)
                 for w in workloads
@@ -169,7 +170,7 @@ def _calibrate_settings(
     table: dict[tuple[float, ...], dict[str, float]] = {}
     for slowed, harmful, sure in itertools.product((0.05, 0.2, 0.5), (0.1, 0.2, 0.3), (0.7, 1.0, 1.4)):
         quantiles = tuple(sure * t for t in racing._T90)
-        with _constants(reasons, HARMFUL=harmful), _constants(racing, SLOWED=slowed, _T90=quantiles):
+        with _constants(leaning, LIKELY=harmful), _constants(racing, SLOWED=slowed, _T90=quantiles):
             table[slowed, harmful, sure] = {
                 w: _regrets(curves[w], [calibrated(arms, w, s)[0] for s in CALIBRATIONS]) for w in workloads
             }

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.regret.workloads import STEPS, WORKLOADS
+from benchmarks.regret.data import STEPS
+from benchmarks.regret.workloads import WORKLOADS
 
 FILE = Path(__file__).with_name("arms.jsonl.gz")
 CHECKPOINTS = 8  # over the last fifth of the steps

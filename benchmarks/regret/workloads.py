@@ -8,37 +8,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.regret.data import (
+    STEPS,
+    Batch,
+    Training,
+    classification,
+    digit_sets,
+    digits,
+    draw,
+    mean_over,
+    regression,
+    take,
+)
+from benchmarks.regret.modern import MODERN
 from sample_models import adding_rnn, char_lstm, deep_mlp, outliers, small_gpt
 from sample_models.stdlib_text import VOCAB_SIZE, corpus
 from sample_models.vanishing import DeepSigmoid
-
-STEPS = 800
-
-Batch = Any
-
-
-@dataclass(kw_only=True)
-class Training:
-    """One training, built anew for an arm. ``heldout`` measures what the person is after, lower is better: the loss on
-    data that was not trained on, without corruption. ``trivial`` is what a predictor that learned nothing would score."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    batches: Iterator[Batch]
-    loss: Callable[[nn.Module, Batch], Tensor]
-    heldout: Callable[[nn.Module], float]
-    trivial: float
-    rate: Callable[[int], float] = field(default=lambda step: 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +50,8 @@ def adding(seed: int) -> Training:
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.15),
         batches=batches,
-        loss=_regression,
-        heldout=_mean_over(_regression, _take(adding_rnn.batches(512, 12, seed=9_001), 1)),
+        loss=regression,
+        heldout=mean_over(regression, take(adding_rnn.batches(512, 12, seed=9_001), 1)),
         trivial=adding_rnn.TRIVIAL_MSE,
         rate=lambda step: min(1.0, (step + 1) / 100),
     )
@@ -83,7 +76,7 @@ def pixel_rnn(seed: int) -> Training:
     """Pixel after pixel through an orthogonal tanh RNN, hot SGD: the classic exploding gradient."""
     torch.manual_seed(seed)
     model = RowRNN()
-    return _digits(model, torch.optim.SGD(model.parameters(), lr=0.12), seed)
+    return digits(model, torch.optim.SGD(model.parameters(), lr=0.12), seed)
 
 
 def hot_lstm(seed: int) -> Training:
@@ -97,7 +90,7 @@ def bad_init(seed: int) -> Training:
     """A deep ReLU MLP whose initialisation is too large by a tenth a layer; SGD."""
     torch.manual_seed(seed)
     model = deep_mlp.DeepMLP(num_layers=12, width=48, gain=1.12)
-    return _digits(model, torch.optim.SGD(model.parameters(), lr=0.06), seed)
+    return digits(model, torch.optim.SGD(model.parameters(), lr=0.06), seed)
 
 
 def bad_batches(seed: int) -> Training:
@@ -159,8 +152,8 @@ def forecast(seed: int) -> Training:
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True),
         batches=_sines(24, seed),
-        loss=_regression,
-        heldout=_mean_over(_regression, _take(_sines(256, 9_002), 1)),
+        loss=regression,
+        heldout=mean_over(regression, take(_sines(256, 9_002), 1)),
         trivial=1.0,
     )
 
@@ -190,14 +183,14 @@ def cnn(seed: int) -> Training:
         nn.Linear(24 * 16, 10),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
-    return _digits(model, optimizer, seed, rate=lambda step: 0.5 * (1 + math.cos(math.pi * step / STEPS)))
+    return digits(model, optimizer, seed, rate=lambda step: 0.5 * (1 + math.cos(math.pi * step / STEPS)))
 
 
 def saddle(seed: int) -> Training:
     """A deep MLP that starts too small: a plateau of tiny norms first, then learning, with norms ten times larger."""
     torch.manual_seed(seed)
     model = deep_mlp.DeepMLP(num_layers=5, width=48, gain=0.62)
-    return _digits(model, torch.optim.SGD(model.parameters(), lr=0.15), seed)
+    return digits(model, torch.optim.SGD(model.parameters(), lr=0.15), seed)
 
 
 def heavy_noise(seed: int) -> Training:
@@ -217,8 +210,8 @@ def heavy_noise(seed: int) -> Training:
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.03),
         batches=batches(8, seed, 0.8),
-        loss=_regression,
-        heldout=_mean_over(_regression, _take(batches(1024, 9_003, 0.0), 1)),
+        loss=regression,
+        heldout=mean_over(regression, take(batches(1024, 9_003, 0.0), 1)),
         trivial=1.0,
     )
 
@@ -229,7 +222,7 @@ def autoencoder(seed: int) -> Training:
     model = nn.Sequential(
         nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 10), nn.Tanh(), nn.Linear(10, 40), nn.Tanh(), nn.Linear(40, 64)
     )
-    train, heldout = _digit_sets()
+    train, heldout = digit_sets()
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return F.mse_loss(model(batch[0]), batch[0])
@@ -237,9 +230,9 @@ def autoencoder(seed: int) -> Training:
     return Training(
         model=model,
         optimizer=torch.optim.RMSprop(model.parameters(), lr=1e-3),
-        batches=_draw(train, 32, seed),
+        batches=draw(train, 32, seed),
         loss=loss,
-        heldout=_mean_over(loss, [heldout]),
+        heldout=mean_over(loss, [heldout]),
         trivial=float(heldout[0].var(dim=0, correction=0).mean()),
     )
 
@@ -324,13 +317,13 @@ def vanishing(seed: int) -> Training:
     """Twelve sigmoid layers on one batch of everything: no gradient arrives, and no threshold can change that."""
     torch.manual_seed(seed)
     model = DeepSigmoid(num_layers=12, width=48)
-    train, heldout = _digit_sets()
+    train, heldout = digit_sets()
     return Training(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         batches=itertools.repeat(train),
-        loss=_classification,
-        heldout=_mean_over(_classification, [heldout]),
+        loss=classification,
+        heldout=mean_over(classification, [heldout]),
         trivial=math.log(10),
     )
 
@@ -365,60 +358,10 @@ WORKLOADS: dict[str, Workload] = {
     "autoencoder": Workload(build=autoencoder, what="autoencoder, RMSprop, calm"),
     "reinforce": Workload(build=reinforce, what="policy gradient, Adam, noisy"),
     "vanishing": Workload(build=vanishing, what="sigmoid MLP, SGD, vanishing"),
+    **{name: Workload(build=build, what=what) for name, (build, what) in MODERN.items()},
     "wrong_rate_sgd": Workload(build=wrong_rate_sgd, what="deep MLP, SGD at 10 x", wrong_rate=True),
     "wrong_rate_adam": Workload(build=wrong_rate_adam, what="GPT, AdamW at 20 x", wrong_rate=True),
 }
-
-
-def _regression(model: nn.Module, batch: Batch) -> Tensor:
-    return F.mse_loss(model(batch[0]), batch[1])
-
-
-def _classification(model: nn.Module, batch: Batch) -> Tensor:
-    return F.cross_entropy(model(batch[0]), batch[1])
-
-
-def _take(batches: Iterator[Batch], num: int) -> list[Batch]:
-    return [next(batches) for _ in range(num)]
-
-
-def _mean_over(loss: Callable[[nn.Module, Batch], Tensor], batches: list[Batch]) -> Callable[[nn.Module], float]:
-    def heldout(model: nn.Module) -> float:
-        return sum(float(loss(model, batch)) for batch in batches) / len(batches)
-
-    return heldout
-
-
-@cache
-def _digit_sets() -> tuple[Batch, Batch]:
-    """scikit-learn's 1,797 digits: 1,400 to train on and the rest."""
-    digits = load_digits()
-    order = torch.randperm(len(digits.data), generator=torch.Generator().manual_seed(0))
-    pixels = torch.tensor(digits.data, dtype=torch.float32)[order] / 16
-    classes = torch.tensor(digits.target)[order].long()
-    return (pixels[:1400], classes[:1400]), (pixels[1400:], classes[1400:])
-
-
-def _draw(data: Batch, batch_size: int, seed: int) -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        rows = torch.randint(len(data[0]), (batch_size,), generator=generator)
-        yield tuple(column[rows] for column in data)
-
-
-def _digits(
-    model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, rate: Callable[[int], float] = lambda step: 1.0
-) -> Training:
-    train, heldout = _digit_sets()
-    return Training(
-        model=model,
-        optimizer=optimizer,
-        batches=_draw(train, 32, seed),
-        loss=_classification,
-        heldout=_mean_over(_classification, [heldout]),
-        trivial=math.log(10),
-        rate=rate,
-    )
 
 
 def _text(
@@ -435,13 +378,13 @@ def _text(
     split = 4 * len(text) // 5
     share = torch.bincount(text, minlength=VOCAB_SIZE).double() / len(text)
     batches = _windows(text[:split], 8 if not last_only else 16, seq_len, seed, last_only)
-    heldout = _take(_windows(text[split:], 64 if not last_only else 256, seq_len, 9_005, last_only), 1)
+    heldout = take(_windows(text[split:], 64 if not last_only else 256, seq_len, 9_005, last_only), 1)
     return Training(
         model=model,
         optimizer=optimizer,
         batches=batches,
-        loss=_classification,
-        heldout=_mean_over(_classification, heldout),
+        loss=classification,
+        heldout=mean_over(classification, heldout),
         trivial=float(-(share[share > 0] * share[share > 0].log()).sum()),
         rate=rate,
     )
@@ -462,7 +405,7 @@ def _outliers(seed: int, optimizer: Callable[[Any], torch.optim.Optimizer], *, s
         model=model,
         optimizer=optimizer(model.parameters()),
         batches=outliers.batches(16, share, offset, 0.3, seed),
-        loss=_regression,
-        heldout=_mean_over(_regression, _take(outliers.batches(1024, 0.0, 0.0, 0.0, seed=9_006), 1)),
+        loss=regression,
+        heldout=mean_over(regression, take(outliers.batches(1024, 0.0, 0.0, 0.0, seed=9_006), 1)),
         trivial=1.0,
     )

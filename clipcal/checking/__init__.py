@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.checking.answer import Acts, Check, Part
-from clipcal.checking.fitting import judged
+from clipcal.checking.fitting import Context, judged, range_of
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence
@@ -55,7 +55,8 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
     )
     if (pile is not None and not at.size) or not usable.any():
         verdict = None
-    first = min(int(rows[0]) for rows in (stable, spikes) if rows.size) if known else 0
+    steady = reading.stats.steady
+    first = steady.first_row if known and steady is not None else 0
 
     def part(rows: Rows) -> Part:
         """What is counted of some rows, at least one."""
@@ -73,6 +74,7 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
     quarters = tuple(part(rows) for rows in np.array_split(np.arange(first, norms.size), 4) if rows.size)
     warm_up = part(np.arange(first)) if first else None
     measured = usable.any() and pile is None
+    context = Context.of(evidence, pile)
     found = Check(
         source=evidence.source,
         steps=int(norms.size),
@@ -80,6 +82,7 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
         max_norm_from=said,
         verdict=verdict,
         fits=None,
+        fitting=None if pile is not None else range_of(r, context),
         acts=acts,
         mean_scale=_mean(scale[usable]) if measured else None,
         scale_when_clipped=_mean(scale[above]) if measured else None,
@@ -87,9 +90,10 @@ def check(evidence: Evidence, max_norm: float | None = None) -> Check:
         warm_up=warm_up,
         recommendation=r,
         reasons=(),
+        codes=(),
     )
-    fits, reasons = judged(found, evidence, pile)
-    return replace(found, fits=fits, reasons=tuple(reasons))
+    fits, why = judged(found, context)
+    return replace(found, fits=fits, reasons=tuple(s.text for s in why), codes=tuple(s.code for s in why))
 
 
 def _in_use(evidence: Evidence, r: Recommendation) -> tuple[float, str]:

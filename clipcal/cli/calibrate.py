@@ -37,12 +37,9 @@ def calibrate(
         evidence = load(run.folder)
         recommendation = evidence.recommend()
         save(run, recommendation, display)
-        if not display.json:
-            showing.show_recommendation(evidence, recommendation, display)
         outcome = None
         if recommendation.max_norm is not None:
-            if not display.json:
-                print(flush=True)
+            display.note(f"preliminary, from the norms alone: {recommendation.headline} Training decides now.")
             outcome = run_choose(run, recommendation, arms, display, board)
             recommendation = evidence.recommend(recommendation.reading)
             save(run, recommendation, display)
@@ -60,8 +57,12 @@ def calibrate(
                     "verification": verification.as_dict() if verification else None,
                 }
             )
-        elif outcome is not None:
-            showing.show_choice(run, outcome, display)
+        else:
+            if verification is not None:
+                showing.show_headline(recommendation, verification, display)
+            showing.show_recommendation(evidence, recommendation, display)
+        if outcome is not None and not display.json:
+            print()
             showing.show_verification(run, outcome.verification, display)
             showing.show_snippet(recommendation, run, display)
     finish(yes=verification is not None and verification.verdict in HOLDS)

@@ -16,12 +16,14 @@ InUse = Annotated[float | None, typer.Option("--max-norm", help="The threshold i
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Watch a log that is being written, and judge it again as it grows.")
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 3 also where it is borderline.")]
 
 
-@options.flags("source max_norm follow tag run pattern plot plain json quiet")
+@options.flags("source max_norm strict follow tag run pattern plot plain json quiet")
 def check(
     source: options.RunOrLog,
     max_norm: InUse = None,
+    strict: Strict = False,
     follow: Follow = False,
     plot: options.Plot = None,
     *,
@@ -30,7 +32,7 @@ def check(
 ) -> None:
     """Say whether a threshold that is in use still fits.
 
-    How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit.
+    How often it acts, when and how strongly, and what would be recommended instead. Exit code 3 where it does not fit, or cannot be told.
     """
     with said_no(interrupted="stopped"):
         from clipcal.checking import check as checked
@@ -64,4 +66,4 @@ def check(
             from clipcal.cli.showing import show_check
 
             show_check(evidence, answer, display)
-    finish(yes=bool(answer.fits))
+    finish(yes=answer.fits is True or (answer.fits == "borderline" and not strict))

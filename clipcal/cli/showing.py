@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clipcal.checking.answer import Check
     from clipcal.recommendation.culprits import Culprits
     from clipcal.recommendation.replay import Replayed
-    from clipcal.verification.choosing import Outcome
 
 USUAL = ("accelerate", "deepspeed", "huggingface", "keras", "lightning")
 """Frameworks that are named first below a snippet."""
@@ -62,6 +61,12 @@ def show_recommendation(evidence: Evidence, r: Recommendation, display: Display,
     present(display, spoken, drawn)
 
 
+def show_headline(r: Recommendation, v: Verification, display: Display) -> None:
+    """The one answer, first: what to paste, what it does, and what training showed."""
+    text = f"{r.headline.rstrip('.')}; {v.outcome}."
+    present(display, lambda: [text, ""], lambda paper: [Text(text, "bold"), Text()])
+
+
 def show_tables(
     evidence: Evidence, replayed: tuple[Replayed, ...], culprits: Culprits | None, display: Display
 ) -> None:
@@ -78,15 +83,6 @@ def show_tables(
             display,
             lambda: plainview.layers(culprits),
             lambda paper: tables.layers(culprits, width=paper.table_width, ascii=paper.ascii),
-        )
-
-
-def show_choice(run: Run, outcome: Outcome, display: Display) -> None:
-    if outcome.race is not None:
-        present(
-            display,
-            lambda: plainview.choice(outcome.choice, method=run.info.method),
-            lambda paper: answers.choice(outcome.choice, method=run.info.method, ascii=paper.ascii),
         )
 
 

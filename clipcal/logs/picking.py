@@ -33,7 +33,7 @@ _PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
     """1-D arrays of equal length, one value per row, steps growing; ``every`` is how many steps a line stands for (None
-    where nobody knows), ``run`` counts from 1."""
+    where nobody knows), ``single_steps`` whether each is known to be one step, next to the one before. ``run`` counts from 1."""
 
     tag: str
     step: Floats
@@ -41,6 +41,7 @@ class Picked:
     loss: Floats
     lr: Floats
     every: float | None
+    single_steps: bool
     run: int
     runs: int
     caveats: tuple[str, ...]
@@ -66,10 +67,11 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
     keep = ~duplicates
     norms = series.grad_norm[part.rows][keep]
     every = float(np.median(np.diff(step[keep]))) if keep.sum() > 2 else None
+    numbered = bool(np.isfinite(series.step[part.rows]).all())
     caveats = [
         *why,
         *([_resumed(part)] if part.resumed else []),
-        *_cadence(log, every, numbered=bool(np.isfinite(series.step[part.rows]).all())),
+        *_cadence(log, every, numbered=numbered),
         *_clipping(log, series.tag, norms),
         *_largest(log, series.tag),
         *log.notes,
@@ -81,6 +83,7 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
         loss=series.loss[part.rows][keep],
         lr=series.lr[part.rows][keep],
         every=every,
+        single_steps=numbered and log.unit != "epoch" and every is not None and every < 1.5,
         run=at + 1,
         runs=len(parts),
         caveats=tuple(caveats),

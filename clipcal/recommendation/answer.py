@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcal.recommendation.headline import headline_of
 from clipcal.run.jsonfile import plain
 from clipcal.run.records import METHODS as METHODS
 from clipcal.run.records import Method as Method
 from clipcal.run.trace import Floats
 from clipcal.stats import NormStats, Rows
 from clipcal.stats.level import Direction
+from clipcal.stats.losses import Course
 
 SCHEMA = "clipcal.recommendation/1"
 
 Verdict = Literal["spikes", "stable", "heavy_tail", "diverging", "vanishing", "clipped", "insufficient"]
 Confidence = Literal["high", "medium", "low", "none"]
+Said = Sequence[tuple[str, str]]
+"""Codes, short stable names for programs, and the sentences that they stand for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Reading:
     steps: NDArray[np.int64]
     stats: NormStats
     joined: str | None
+    are_neighbours: bool
+    course: Course
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -50,6 +57,7 @@ class Stable:
     first_step: int
     steps: int
     median: float
+    median_seen: float
     p95: float
     p99: float
     max: float
@@ -102,21 +110,31 @@ class Candidates:
 
 @dataclass(frozen=True, kw_only=True)
 class Harm:
-    """What the loss did after large norms: median log-change of the loss after steps above ``threshold``, and below."""
+    """What the loss did after large norms: median log-change of the loss after steps above ``threshold``, which is ``level`` times the local
+    median, and after the others. ``rise`` is the difference of the means with its 90% ``interval``, ``p`` the chance of as much without any
+    harm. ``unit`` is "log", or "scatter" where the loss goes below zero. ``effect``: "harm" is significant; "none" is what large norms do that are ordinary training."""
 
     threshold: float
+    level: float
     steps_above: int
     loss_change_above: float
     loss_change_below: float
+    rise: float
+    interval: tuple[float, float]
+    p: float
+    unit: Literal["log", "scatter"]
+    effect: Literal["harm", "hint", "unclear", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The candidate that training side by side chose, and why: it outranks what the norms alone say."""
+    """The candidate that training side by side chose, and why: it outranks what the norms alone say. ``alike`` are the thresholds that the
+    seeds did not tell from it, and that another few seeds might have chosen."""
 
     name: str
     max_norm: float
     reason: str
+    alike: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +143,8 @@ class Recommendation:
 
     ``max_norm`` is the number to paste (None where none can be named); for ``method="value"`` it is a ``clip_value``.
     ``interval`` is the bootstrap interval of ``max_norm``, ``corridor`` the thresholds above the stable median and below
-    the smallest spike; both are ``(low, high)``, and ``high`` is infinite where nothing bounds it. ``reading`` has the rows that
-    all this is read from; it is no part of the JSON, and answers are compared without it.
+    the smallest spike; both are ``(low, high)``, and ``high`` is infinite where nothing bounds it. ``codes`` are those of the reasons, then those of
+    the caveats. ``reading`` has the rows that all this is read from; it is no part of the JSON, and answers are compared without it.
     """
 
     source: str | None
@@ -146,10 +164,17 @@ class Recommendation:
     clipped: Clipped = Clipped()
     reasons: tuple[str, ...]
     caveats: tuple[str, ...]
+    codes: tuple[str, ...]
+    loss: Course
     candidates: Candidates = Candidates()
     harm: Harm | None = None
     baselines: dict[str, float | None]
     reading: Reading = field(repr=False, compare=False)
+
+    @property
+    def headline(self) -> str:
+        """What to paste and what it does."""
+        return headline_of(self)
 
     @property
     def last_healthy_row(self) -> int | None:
@@ -162,9 +187,35 @@ class Recommendation:
         """The step number of that row."""
         return self.reading.step(self.last_healthy_row)
 
+    def saying(
+        self, reasons: Said = (), *, after: int | None = None, caveats: Said = (), first: bool = False
+    ) -> Recommendation:
+        """The same answer with more reasons, after its first ``after`` or all of its own, and with more caveats, behind its own or, with
+        ``first``, before them."""
+        at, n = len(self.reasons) if after is None else after, len(self.reasons)
+        reason_codes, caveat_codes = self.codes[:n], self.codes[n:]
+        texts, codes = ([said[i] for said in reasons] for i in (1, 0))
+        notes, note_codes = ([said[i] for said in caveats] for i in (1, 0))
+        return replace(
+            self,
+            reasons=(*self.reasons[:at], *texts, *self.reasons[at:]),
+            caveats=(*notes, *self.caveats) if first else (*self.caveats, *notes),
+            codes=(
+                *reason_codes[:at],
+                *codes,
+                *reason_codes[at:],
+                *((*note_codes, *caveat_codes) if first else (*caveat_codes, *note_codes)),
+            ),
+        )
+
     def judged_rows(self) -> tuple[Rows, Rows]:
-        """The rows of the reading that are stable steps, and those that are spikes; all finite norms and none where no stable
-        part was found."""
+        """The rows of the reading that a threshold is judged by, ordinary steps, and those that are spikes; all finite norms and none where
+        no stable part was found."""
+        steady = self.reading.stats.steady
+        return self.seen_rows() if self.stable is None or steady is None else (steady.ordinary_rows, steady.spike_rows)
+
+    def seen_rows(self) -> tuple[Rows, Rows]:
+        """The same with all stable steps, also those from before norms fell."""
         steady = self.reading.stats.steady
         if self.stable is not None and steady is not None:
             return steady.stable_rows, steady.spike_rows
@@ -173,4 +224,5 @@ class Recommendation:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``recommend --json``; non-finite numbers are strings."""
-        return {"schema": SCHEMA} | {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.compare}
+        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.compare}
+        return {"schema": SCHEMA} | found | {"headline": self.headline}

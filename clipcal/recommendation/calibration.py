@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,29 @@ from clipcal.recommendation.answer import (
     Verdict,
 )
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.recommendation.reasons import FIRM, MIDDLE, Taken, caveats_of, effect_of, why, why_guarded, why_none
+from clipcal.recommendation.leaning import lean
+from clipcal.recommendation.reasons import Said, caveats_of, why, why_guarded, why_none
 from clipcal.run.step import TORCH_EPSILON
-from clipcal.stats import NormStats, Steady, summarise
+from clipcal.stats import Steady, summarise
 from clipcal.stats.arrays import Array
 from clipcal.stats.harm import LOW, is_stuck, loss_response
+from clipcal.stats.losses import course_of
 
 Column = Sequence[Any] | NDArray[Any]
 
 NET = 1.25  # times the stable p99: a safety net above everything that was seen
 WIDE_NET = 1.08  # the same where p99 is far above the median already: what spreads so widely needs no more room
+NET_OF_RISE = 1.4  # the same where norms rise, since they may rise more
 NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
 COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
 REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
+FIRM = 1.2  # times the stable median: trained best where large norms did harm
+MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
+ABOVE_SEEN, SHORT_ABOVE_SEEN = 1.25, 1.5  # times the largest stable norm, for a safety net; the second under 50 steps
+OFTEN = 0.25  # of the ordinary steps: more are clipped on significant harm alone, or on what training showed
+SETTLED = math.log(1.25)  # change of the level over the trace, from which on it is not known where it settles
+NINE_IN_TEN = 1.645  # standard errors on either side of a normal estimate
+OTHER_RUN = math.sqrt(2.0)  # times the error of one run: how far the answer of another one is from it
 LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
@@ -58,6 +69,7 @@ def recommend(
     choice: Choice | None = None,
     source: str | None = None,
     caveats: Iterable[str] = (),
+    single_steps: bool = True,
     reading: Reading | None = None,
 ) -> Recommendation:
     """Recommend a clipping threshold from a run's gradient norms before clipping, one per optimizer step.
@@ -66,15 +78,16 @@ def recommend(
     absolute gradient element per step, for ``"per_tensor"`` the largest tensor norm per step: the same rule reads them.
     ``losses``, ``lrs`` and ``steps`` (step numbers, 0, 1, ... by default) have the same length. ``guard``: the threshold
     that training was clipped at while these norms were recorded, since it diverges without. ``choice``: the candidate that
-    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. ``reading``: that of
-    an earlier answer to the same columns, which are not read again then. Raises InputError for arguments that fit no trace.
+    `calibrate` chose by training. ``caveats``: what the caller knows about the trace, added to the answer's own. ``single_steps``:
+    whether each row is a step and next to the one before; the losses of others say nothing of what a step did.
+    ``reading``: that of an earlier answer to the same columns, which are not read again then. Raises InputError for arguments that fit no trace.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is not a way to clip.{nearest(str(method), METHODS)}")
     if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)) or not norm_type > 0:
         raise InputError(f"norm_type={norm_type!r} is not a norm: it must be a number above 0, such as 2.0 or inf.")
     if reading is None:
-        reading = read_columns(grad_norms, losses, steps, lrs)
+        reading = read_columns(grad_norms, losses, steps, lrs, single_steps=single_steps)
     stats = reading.stats
     with np.errstate(all="ignore"):
         found: dict[str, Any] = {}
@@ -83,13 +96,18 @@ def recommend(
         if read == "vanishing" or stats.steady is None:
             reasons = [why_none(reading, read)]
         else:
-            found, reasons = _threshold_and_evidence(reading, stats.steady, choice, lost=verdict == "diverging")
+            found, reasons = _threshold_and_evidence(
+                reading, stats.steady, choice, lost=verdict == "diverging", guarded=guard is not None
+            )
         small = method != "value" and found.get("max_norm", math.inf) <= 100 * TORCH_EPSILON
         known = caveats_of(reading, verdict, guard, too_small=found["max_norm"] if small else None)
         usable = reading.norms[reading.usable]
         values = {n: rule(usable) if usable.size or n == "default_1.0" else math.nan for n, rule in BASELINES.items()}
     if guard is not None:
-        reasons.insert(0, why_guarded(guard))
+        reasons.insert(0, Said("guarded", why_guarded(guard)))
+    if reading.joined:
+        known.append(Said("joined", reading.joined))
+    known += [Said("source", caveat) for caveat in caveats]
     return Recommendation(
         source=source,
         steps=stats.counts.steps,
@@ -98,8 +116,10 @@ def recommend(
         norm_type=float(norm_type),
         nonfinite=Nonfinite(count=stats.counts.nonfinite, first_step=reading.step(stats.counts.first_nonfinite)),
         zeros=stats.counts.zeros,
-        reasons=tuple(reasons),
-        caveats=(*known, *([reading.joined] if reading.joined else []), *caveats),
+        reasons=tuple(reason.text for reason in reasons),
+        caveats=tuple(caveat.text for caveat in known),
+        codes=tuple(said.code for said in (*reasons, *known)),
+        loss=reading.course,
         baselines={name: value if math.isfinite(value) else None for name, value in values.items()},
         reading=reading,
         **found,
@@ -107,7 +127,12 @@ def recommend(
 
 
 def read_columns(
-    grad_norms: Column, losses: Column | None = None, steps: Column | None = None, lrs: Column | None = None
+    grad_norms: Column,
+    losses: Column | None = None,
+    steps: Column | None = None,
+    lrs: Column | None = None,
+    *,
+    single_steps: bool = True,
 ) -> Reading:
     """The columns that ``recommend`` is given -> the rows to judge, and their statistics: computed here, and nowhere again."""
     norms = _column(grad_norms, "grad_norms")
@@ -118,16 +143,19 @@ def read_columns(
         raise InputError("steps holds a number beyond 2^53, which is no step: give every row its step number.")
     numbers = numbers.astype(np.int64)
     first, joined = last_run(numbers)
-    norms = norms[first:]
+    norms, numbers = norms[first:], numbers[first:]
+    kept = None if losses is None else _column(losses, "losses", first + numbers.size)[first:]
     with np.errstate(all="ignore"):
-        stats = summarise(norms)
+        stats, course = summarise(norms, kept), course_of(kept)
     return Reading(
         norms=norms,
-        losses=None if losses is None else _column(losses, "losses", numbers.size)[first:],
-        lrs=None if lrs is None else _column(lrs, "lrs", numbers.size)[first:],
-        steps=numbers[first:],
+        losses=kept,
+        lrs=None if lrs is None else _column(lrs, "lrs", first + numbers.size)[first:],
+        steps=numbers,
         stats=stats,
         joined=joined,
+        are_neighbours=single_steps and (numbers.size < 2 or float(np.median(np.diff(numbers))) <= 1),
+        course=course,
     )
 
 
@@ -185,42 +213,108 @@ def _verdict(reading: Reading) -> Verdict:
             return "clipped"
 
 
-def _gentle(log_p99: Array, steady: Steady) -> Array:
-    """The log of the gentle threshold for log p99 (k,): a net above the stable norms, midway below the smallest spike."""
-    if steady.smallest_spike is None:
-        spread = math.log(steady.p99) - math.log(steady.median)
-        net = float(np.interp(spread, [NARROW, WIDE], [NET, WIDE_NET]))
-        return log_p99 + math.log(COMPROMISE if steady.num_far else net)
-    midway = 0.5 * (log_p99 + math.log(steady.smallest_spike))
-    return np.asarray(np.minimum(midway, log_p99 + math.log(REACH)), dtype=np.float64)
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """Steady -> candidates, as logs, for the estimate (a number) and for its bootstrap replicates (k,) alike. ``few``: under 50 steps.
+    ``often``: below it, a threshold clips ordinary steps often."""
+
+    steady: Steady
+    few: bool
+    often: float
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest log threshold that the norms seen allow."""
+        s = self.steady
+        if s.direction == "down" or (s.direction == "up" and s.smallest_spike is not None):
+            high = s.roof
+        elif s.smallest_spike is not None:
+            high = min(max(s.highest * REACH, s.top * NET), s.roof)
+        elif s.num_far:
+            high = s.highest
+        else:
+            high = s.highest * (SHORT_ABOVE_SEEN if self.few else ABOVE_SEEN)
+        return math.log(s.lowest), math.log(max(high, s.lowest))
+
+    def gentle(self, log_top: Array) -> Array:
+        """A net above the stable norms, midway below the smallest spike."""
+        s = self.steady
+        if s.smallest_spike is None:
+            spread = math.log(s.p99) - math.log(s.median)
+            net = NET_OF_RISE if s.direction == "up" else float(np.interp(spread, [NARROW, WIDE], [NET, WIDE_NET]))
+            found = log_top + math.log(COMPROMISE if s.num_far else net)
+        else:
+            found = np.minimum(0.5 * (log_top + math.log(s.smallest_spike)), log_top + math.log(REACH))
+        low, high = self.limits
+        return np.asarray(np.clip(found, max(low, math.log(self.often)), high), dtype=np.float64)
+
+    def lowered(self, log_gentle: Array, log_median: Array, weight: Array, sure: Any, level: float) -> Array:
+        """Between gentle (``weight`` 0), middle (0.5) and firm (1); where harm is ``sure``, firm, or middle where it begins at a higher
+        ``level``. Only what is sure clips ordinary steps often."""
+        firm = np.minimum(log_median + math.log(FIRM), log_gentle)
+        middle = np.minimum(log_median + math.log(MIDDLE), log_gentle)
+        leaning = np.where(
+            weight < 0.5, log_gentle + 2 * weight * (middle - log_gentle), middle + (2 * weight - 1) * (firm - middle)
+        )
+        below = firm if level in LOW else np.minimum(leaning, middle)
+        return np.asarray(np.where(sure, below, np.maximum(leaning, math.log(self.often))))
 
 
 def _threshold_and_evidence(
-    reading: Reading, steady: Steady, choice: Choice | None, *, lost: bool
-) -> tuple[dict[str, Any], list[str]]:
+    reading: Reading, steady: Steady, choice: Choice | None, *, lost: bool, guarded: bool
+) -> tuple[dict[str, Any], list[Said]]:
     stable, spikes = reading.norms[steady.stable_rows], reading.norms[steady.spike_rows]
+    ordinary = reading.norms[steady.ordinary_rows]
+    often = float(np.quantile(ordinary, 1 - OFTEN, method="higher"))
+    rule = _Rule(steady=steady, few=reading.stats.counts.usable < 50, often=often)
     corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
-    log_gentle = float(_gentle(np.log([steady.p99]), steady)[0])
-    gentle = rounded(_exp(log_gentle), corridor)
-    firm, middle = (min(gentle, rounded(times * steady.median, corridor)) for times in (FIRM, MIDDLE))
-    response = None if reading.losses is None else loss_response(steady.excess, reading.losses)
-    effect = "unknown" if response is None else effect_of(response)
-    if (lost and reading.losses is not None) or (response is not None and effect == "harm" and response.level in LOW):
-        chosen = firm
-    else:
-        chosen = gentle if effect in ("none", "unknown") else middle
+    within = (corridor[0], min(corridor[1], _exp(rule.limits[1]) * (1 + 1e-12)))
+    noise = np.random.default_rng(3).standard_normal(steady.log_median.size)
+    log_gentle = rule.gentle(np.log([steady.top]))
+    seldom = (max(within[0], often * (1 - 1e-12)), within[1])
+    gentle = rounded(_exp(float(log_gentle[0])), seldom)
+    middle = min(gentle, rounded(MIDDLE * steady.median, within))
+    firm = min(gentle, rounded(FIRM * steady.median, within))
+    response = None
+    if reading.losses is not None and reading.are_neighbours:
+        response = loss_response(steady.excess, reading.losses)
+    leans = lean(response, noise)
+    by_outcome = lost and reading.losses is not None and reading.are_neighbours
+    if by_outcome:
+        leans = leans.at_least(1.0 if guarded else 0.5)
+    guarded = guarded and by_outcome
+    sure, level = (True, LOW[0]) if guarded else (leans.is_harm, leans.level)
+    center = rule.lowered(log_gentle, np.log([steady.median]), np.array([leans.weight]), sure, level)
+    chosen = rounded(_exp(float(center[0])), within if sure else seldom)
     if choice is not None:
-        chosen = choice.max_norm
-    interval = _interval(chosen, gentle, steady, corridor)
+        chosen, center = choice.max_norm, np.log([choice.max_norm])
+        among = np.log([choice.max_norm, *choice.alike])
+        noise_of_median = steady.log_median - math.log(steady.median)
+        logs = np.concatenate([np.min(among) + noise_of_median, np.max(among) + noise_of_median])
+    else:
+        logs = rule.lowered(
+            rule.gentle(steady.log_top),
+            steady.log_median,
+            leans.weights,
+            leans.sure | guarded,
+            level,
+        )
+    interval = _interval(chosen, center, logs, rule.limits, within)
+    told_by_losses = reading.losses is None or not reading.are_neighbours or leans.effect in ("harm", "none")
+    is_told = told_by_losses if choice is None else not choice.alike
+    clipped = Clipped(
+        stable=float(np.mean(ordinary > chosen)), spikes=float(np.mean(spikes > chosen)) if spikes.size else None
+    )
     evidence: dict[str, Any] = {
         "max_norm": chosen,
         "interval": interval,
         "corridor": corridor,
-        "confidence": _confidence(reading.stats, stable.size, interval),
+        "confidence": _confidence(reading, stable.size, interval, is_told=is_told),
         "stable": Stable(
             first_step=int(reading.steps[steady.first_row]),
             steps=int(stable.size),
             median=steady.median,
+            median_seen=steady.median_seen,
             p95=steady.p95,
             p99=steady.p99,
             max=float(np.max(stable)),
@@ -233,35 +327,39 @@ def _threshold_and_evidence(
             steps=tuple(int(s) for s in reading.steps[steady.spike_rows]),
         ),
         "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction),
-        "clipped": Clipped(
-            stable=float(np.mean(stable > chosen)), spikes=float(np.mean(spikes > chosen)) if spikes.size else None
-        ),
+        "clipped": clipped,
         "candidates": Candidates(gentle=gentle, middle=middle, firm=firm),
     }
-    if response is not None and effect != "unclear":
+    if response is not None and not (leans.effect == "unclear" and chosen == gentle):
+        at = response.clearest if leans.effect == "harm" else response.usual
         evidence["harm"] = Harm(
-            threshold=rounded(response.level * steady.median, corridor),
-            steps_above=response.steps_above,
-            loss_change_above=response.change_above,
-            loss_change_below=response.change_below,
+            threshold=rounded(at.level * steady.median, corridor),
+            level=at.level,
+            steps_above=at.steps_above,
+            loss_change_above=at.change_above,
+            loss_change_below=at.change_below,
+            rise=at.rise,
+            interval=(at.rise - NINE_IN_TEN * at.error, at.rise + NINE_IN_TEN * at.error),
+            p=response.p,
+            unit="log" if response.is_relative else "scatter",
+            effect=leans.effect,
         )
-    taken: Taken = "gentle" if chosen == gentle else "middle" if chosen == middle else "firm"
-    reasons = why(reading, steady, chosen, response, taken=None if choice is not None else taken)
-    return evidence, [choice.reason, *reasons] if choice is not None and choice.reason else reasons
+    reasons = why(reading, steady, evidence, is_choice=choice is not None)
+    return evidence, [Said("choice", choice.reason), *reasons] if choice is not None and choice.reason else reasons
 
 
-def _interval(chosen: float, gentle: float, steady: Steady, corridor: tuple[float, float]) -> tuple[float, float]:
-    """The bootstrap interval of ``chosen``: gentle stands on the 99% point, the others on the median.
+def _interval(
+    chosen: float, centre: Array, logs: Array, limits: tuple[float, float], within: tuple[float, float]
+) -> tuple[float, float]:
+    """Where nine in ten other runs would put the threshold. ``logs`` (k,): bootstrap replicates, ``centre`` what they are of.
 
     Its ends are rounded outwards as thresholds are, so that a threshold inside it stays inside when it is rounded.
     """
-    if chosen == gentle:
-        logs = _gentle(steady.log_p99, steady)
-    else:
-        logs = math.log(chosen) + steady.log_median - math.log(steady.median)
-    low, high = (_exp(float(v)) for v in np.quantile(logs, [0.05, 0.95]))
-    ends = [min(float(f"{low:.3g}"), rounded(low, corridor)), max(float(f"{high:.3g}"), rounded(high, corridor))]
-    return min(ends[0], chosen), max(ends[1], chosen)
+    ends = np.clip(centre + OTHER_RUN * (np.quantile(logs, [0.05, 0.95]) - centre), *limits)
+    low, high = (_exp(float(v)) for v in ends)
+    bounds = [min(float(f"{low:.3g}"), rounded(low, within)), max(float(f"{high:.3g}"), rounded(high, within))]
+    low, high = max(bounds[0], _exp(limits[0])), min(bounds[1], _exp(limits[1]))
+    return min(low, chosen), max(high, chosen)
 
 
 def _exp(log: float) -> float:
@@ -277,9 +375,14 @@ def rounded(value: float, corridor: tuple[float, float]) -> float:
     return value
 
 
-def _confidence(stats: NormStats, steps: int, interval: tuple[float, float]) -> Confidence:
-    """200 steps after the warm-up are adequate, 50 a first number; interval widths there were 0.3 and 0.6 (measured)."""
+def _confidence(reading: Reading, steps: int, interval: tuple[float, float], *, is_told: bool) -> Confidence:
+    """200 steps after the warm-up are adequate, 50 a first number; interval widths there were 0.3 and 0.6 (measured). Where the level
+    moves, the one ahead is a guess, and where it is not ``is_told`` whether large norms do harm, another seed may take another
+    candidate: neither is of high confidence."""
+    steady = reading.stats.steady
     width = math.log(interval[1] / interval[0])
-    if steps < 50 or width > 0.7:
+    if steps < 50 or width > 0.7 * OTHER_RUN or reading.course.way == "exploded":
         return "low"
-    return "high" if steps >= 200 and width <= 0.35 and stats.kind == "steady" else "medium"
+    settled = reading.stats.kind == "steady" and steady is not None and steady.direction == "flat"
+    settled = settled and steady is not None and abs(math.log(steady.drift_ratio)) < SETTLED
+    return "high" if steps >= 200 and width <= 0.35 * OTHER_RUN and settled and is_told else "medium"

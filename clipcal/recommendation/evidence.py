@@ -38,7 +38,8 @@ class Evidence:
     training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
 
     ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
-    and ``every`` how many steps one of its lines stands for (None where that is unknown).
+    and ``every`` how many steps one of its lines stands for (None where that is unknown), ``single_steps``
+    whether each row is one, next to the one before. ``optimizer`` is the class that was trained with, None where that is unknown.
     """
 
     source: str
@@ -53,6 +54,8 @@ class Evidence:
     in_use: float | None = None
     in_use_from: str = ""
     every: float | None = 1.0
+    single_steps: bool = True
+    optimizer: str | None = None
 
     def recommend(self, reading: Reading | None = None) -> Recommendation:
         """The answer. ``reading`` is that of an earlier answer to the same evidence, before training chose a candidate."""
@@ -68,15 +71,18 @@ class Evidence:
             choice=read_choice(self.run) if self.run else None,
             source=self.source,
             caveats=self.caveats,
+            single_steps=self.single_steps,
             reading=reading,
         )
         if self.cause is not None:
-            answer = replace(answer, reasons=(answer.reasons[0], self.cause, *answer.reasons[1:]))
+            answer = answer.saying([("learning_rate_too_high", self.cause)], after=1)
         if self.run is None:
             return answer
         path = self.run.ranks if self.guard is None else self.run.guarded_ranks
         reasons, caveats = told_by_ranks(path, self.trace, answer)
-        return replace(answer, reasons=(*answer.reasons, *reasons), caveats=(*answer.caveats, *caveats))
+        return answer.saying(
+            [("ranks", reason) for reason in reasons], caveats=[("ranks", caveat) for caveat in caveats]
+        )
 
 
 def load(path: Path, choice: LogChoice = NO_CHOICE) -> Evidence:
@@ -156,6 +162,7 @@ def _of_log(path: Path, choice: LogChoice) -> Evidence:
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
         every=picked.every,
+        single_steps=picked.single_steps,
     )
 
 
@@ -194,6 +201,7 @@ def _of_run(run: Run, source: str) -> Evidence:
         caveats=tuple(caveats),
         guard=info.guard if guarded else None,
         cause=too_high_rate(read_trace(run.trace)) if guarded else None,
+        optimizer=info.source.optimizer_class,
         in_use=info.in_use,
         in_use_from="" if info.in_use is None else "the script's own clip call",
     )
@@ -222,7 +230,10 @@ def read_choice(run: Run) -> Choice | None:
     silently be another one."""
     todo = "Delete it to read the threshold from the norms alone, or calibrate again with --force."
     raw = read_record(run.choice, todo=todo)
-    return None if raw is None else Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"])
+    if raw is None:
+        return None
+    alike = tuple(number(threshold) for threshold in raw.get("alike", ()))
+    return Choice(name=raw["name"], max_norm=number(raw["max_norm"]), reason=raw["reason"], alike=alike)
 
 
 def guard_for(run: Run) -> float | None:

@@ -41,7 +41,7 @@ def apart_of(recommendation: Recommendation) -> tuple[Apart, Rows, Rows] | None:
 
 def _stable(recommendation: Recommendation) -> Rows:
     """The stable steps, or all usable ones; a norm of zero has no layer that made it."""
-    rows, _ = recommendation.judged_rows()
+    rows, _ = recommendation.seen_rows()
     return rows[recommendation.reading.norms[rows] > 0]
 
 

@@ -197,7 +197,7 @@ VERIFICATION: Mapping[str, Kind] = {
     "reasons": list_of(TEXT),
 }
 
-CHOICE: Mapping[str, Kind] = {"name": TEXT, "max_norm": THRESHOLD, "reason": TEXT}
+CHOICE: Mapping[str, Kind] = {"name": TEXT, "max_norm": THRESHOLD, "reason": TEXT, "alike": maybe(list_of(THRESHOLD))}
 
 STEP_LINE: Mapping[str, Kind] = {
     "step": maybe(STEP),  # where there is none, the line's own number

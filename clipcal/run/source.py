@@ -70,6 +70,11 @@ class Source:
         return None, 1
 
     @property
+    def optimizer_class(self) -> str | None:
+        """The class of the optimizer that trained; None where nothing says it."""
+        return None
+
+    @property
     def missing(self) -> str | None:
         """What it lacks to be trained again, as the middle of a sentence."""
         return None
@@ -107,6 +112,12 @@ class SpecSource(Source):
     @property
     def batch(self) -> tuple[int | None, int]:
         return _batch(self.text)
+
+    @property
+    def optimizer_class(self) -> str | None:
+        fields = _fields(self.text).get("optimizer")
+        target = fields.get("_target_") if isinstance(fields, dict) else None
+        return target.rpartition(".")[2].rpartition(":")[2] if isinstance(target, str) else None
 
     def shown(self, here: Path) -> str:
         if self.cwd == str(here):
@@ -174,14 +185,23 @@ def source_of(record: Mapping[str, Any]) -> Source:
 
 
 @lru_cache(maxsize=8)  # a report has a snippet for every framework, and reading YAML takes longer than all the rest
-def _batch(spec: str) -> tuple[int | None, int]:
-    """A spec that cannot be read names none."""
+def _fields(spec: str) -> dict[str, Any]:
+    """Of a spec; none of one that cannot be read."""
     import yaml
 
     try:
         fields = yaml.safe_load(spec)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _batch(spec: str) -> tuple[int | None, int]:
+    """A spec that cannot be read names none."""
+    fields = _fields(spec)
+    try:
         size, accumulate = fields["data"].get("batch_size"), fields.get("accumulate", 1)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         return None, 1
     whole = [isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (size, accumulate)]
     return size if whole[0] else None, accumulate if whole[1] else 1

@@ -18,7 +18,9 @@ from clipcal.stats.spikes import CLEAR, find_bulk, find_spikes
 __all__ = ["FEWEST", "FEWEST_BEFORE_END", "Counts", "NormStats", "Rows", "Steady", "summarise"]
 
 FAR_BY_CHANCE = 0.001  # of light-tailed steps may lie far above the 99% point: in a long trace some do
-FEWEST = 10  # usable norms: fewer say nothing about a 99% point
+TAIL_KEPT = 0.97  # of the steps lie below the 99% point of a heavy tail, which no gap bounds
+TAIL_MORE = 1.3
+FEWEST = 15  # usable norms: fewer say nothing about a 99% point
 FEWEST_BEFORE_END = 5  # of a run that diverges, where a rough guard is better than none
 
 
@@ -39,14 +41,18 @@ class Steady:
     """The part of a trace that a threshold can be read from, between the warm-up and any divergence.
 
     Rows count from 0 over the whole trace; norms are in the trace's own unit. ``stable_rows`` are the steps to leave
-    alone, ``spike_rows`` those that stand clear; ``num_far`` counts the steps far above the stable 99% point, whether a
+    alone, ``ordinary_rows`` those of them that a threshold is judged by: all, or those of the last third where norms fall.
+    ``spike_rows`` are those that stand clear; ``num_far`` counts the steps far above the stable 99% point, whether a
     gap sets them apart or not. ``median``, ``p95`` and ``p99`` are those of the stable norms to expect next, and
-    ``smallest_spike`` is carried to that level. ``log_median`` and ``log_p99`` (k,) are bootstrap replicates of their
-    logs. ``excess`` (steps,) is each of these steps' norm over its local stable median, NaN elsewhere.
+    ``smallest_spike`` is carried to that level, above the ordinary steps; none of them stands outside the norms that they are read from. ``lowest`` and
+    ``highest`` are the ends of the ordinary norms, ``roof`` the largest norm beside them, spikes too. ``top`` is the 99% point before it
+    was held inside them, ``median_seen`` the median of the stable norms as they were. ``log_median`` and ``log_top`` (k,) are bootstrap replicates of the logs. ``excess`` (steps,) is
+    each of these steps' norm over its local stable median, NaN elsewhere.
     """
 
     first_row: int
     stable_rows: Rows
+    ordinary_rows: Rows
     spike_rows: Rows
     num_far: int
     median: float
@@ -55,8 +61,13 @@ class Steady:
     smallest_spike: float | None
     drift_ratio: float
     direction: Direction
+    lowest: float
+    highest: float
+    roof: float
+    top: float
+    median_seen: float
     log_median: Array
-    log_p99: Array
+    log_top: Array
     excess: Array
 
 
@@ -75,8 +86,9 @@ class NormStats:
     pile: float | None = None
 
 
-def summarise(norms: Array) -> NormStats:
-    """Summarise gradient norms, shape (n,), any values and any length: what is not finite and positive is only counted."""
+def summarise(norms: Array, losses: Array | None = None) -> NormStats:
+    """Summarise gradient norms, shape (n,), any values and any length: what is not finite and positive is only counted. ``losses`` (n,)
+    tell how a run ends, where they are known."""
     finite = np.isfinite(norms)
     nonfinite = np.flatnonzero(~finite)
     usable = finite & (norms > 0)
@@ -88,11 +100,11 @@ def summarise(norms: Array) -> NormStats:
         negative=int(np.count_nonzero(finite & (norms < 0))),
         first_nonfinite=int(nonfinite[0]) if nonfinite.size else None,
     )
-    ending = find_ending(norms)
+    ending = find_ending(norms, losses)
     rows = np.flatnonzero(usable[: ending.healthy])
     enough = counts.usable >= max(FEWEST, 0.1 * norms.size)
-    if ending.kind == "diverged":
-        steady = _steady(norms, rows) if rows.size >= FEWEST_BEFORE_END else None
+    if ending.kind == "diverged" and (counts.usable >= FEWEST or counts.nonfinite):
+        steady = _steady(norms, rows, is_whole=False) if rows.size >= FEWEST_BEFORE_END else None
         return NormStats(kind="diverged", counts=counts, healthy_rows=ending.healthy, steady=steady)
     if not enough:
         return NormStats(kind="insufficient", counts=counts, healthy_rows=norms.size)
@@ -104,7 +116,8 @@ def summarise(norms: Array) -> NormStats:
     return NormStats(kind="steady", counts=counts, healthy_rows=norms.size, steady=_steady(norms, rows))
 
 
-def _steady(norms: Array, rows: Rows) -> Steady:
+def _steady(norms: Array, rows: Rows, *, is_whole: bool = True) -> Steady:
+    """``is_whole``: the run did not diverge after these rows."""
     x = np.log(norms[rows])
     start = warmup_length(x)
     rows, x = rows[start:], x[start:]
@@ -125,24 +138,41 @@ def _steady(norms: Array, rows: Rows) -> Steady:
     body = r[stable & (r <= bulk.cut)]
     ahead = level.ahead if num_far else level.seen
     shift95, shift99 = (expected_quantile(body, ahead, q) for q in (0.95, 0.99))
-    log_p99 = bulk.p99 + shift99
-    log_median = float(np.median(level.ahead)) + bulk.centre
-    of_median, of_p99 = replicates(r, bulk, _independent(x, r, level))
+    ordinary, judged = rows[stable], rows
+    if level.direction == "down" and np.any(late := ordinary >= rows[2 * rows.size // 3]):
+        ordinary, judged = ordinary[late], rows[2 * rows.size // 3 :]
+    lowest, highest = (float(end(norms[ordinary])) for end in (np.min, np.max))
+    roof = float(np.max(norms[judged]))
+    tail = bulk.p99
+    if (
+        num_far and not spikes.size and is_whole
+    ):  # no gap says where the bulk ends, so that the tail is part of what to expect
+        tail = max(tail, min(float(np.quantile(r, TAIL_KEPT)), tail + np.log(TAIL_MORE)))
+    log_top = tail + shift99
+    log_median = float(np.clip(np.median(level.ahead) + bulk.centre, np.log(lowest), np.log(highest)))
+    log_p99 = min(max(log_top, log_median), float(np.log(highest)))
+    of_median, of_top = replicates(r, bulk, _independent(x, r, level))
     excess = np.full(norms.size, np.nan)
     excess[rows] = _exp(r - bulk.centre)
     return Steady(
         first_row=int(rows[0]),
         stable_rows=rows[stable],
+        ordinary_rows=ordinary,
         spike_rows=rows[spikes],
         num_far=num_far,
-        median=float(_exp(log_median)),
-        p95=float(_exp(min(bulk.p95 + shift95, log_p99))),
-        p99=float(_exp(log_p99)),
-        smallest_spike=float(_exp(np.min(r[spikes]) + shift99)) if spikes.size else None,
+        median=float(np.clip(_exp(log_median), lowest, highest)),
+        p95=float(np.clip(_exp(np.clip(bulk.p95 + shift95, log_median, log_p99)), lowest, highest)),
+        p99=float(np.clip(_exp(log_p99), lowest, highest)),
+        smallest_spike=float(np.clip(_exp(np.min(r[spikes]) + shift99), highest, roof)) if spikes.size else None,
         drift_ratio=float(_exp(level.change)),
         direction=level.direction,
+        lowest=lowest,
+        highest=highest,
+        roof=roof,
+        top=float(_exp(log_top)),
+        median_seen=float(np.median(norms[rows[stable]])),
         log_median=_held(log_median + of_median),
-        log_p99=_held(log_p99 + of_p99),
+        log_top=_held(log_top + of_top),
         excess=excess,
     )
 

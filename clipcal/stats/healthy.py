@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipcal.stats.arrays import Array, block_medians, line, running_median, scatter
 
@@ -16,6 +17,8 @@ RUNAWAY = np.log(100.0)  # no healthy drift in our logs rose a hundredfold
 LATE_RUNAWAY = np.log(10.0)  # at the very end there was no time for more
 JUMP = np.log(8.0)  # a level that leaps so far and stays has left the healthy part
 VANISHED = np.log(2000.0)  # training settles 5 to 50 times below its first norms, never 2,000
+DEAD_STREAK = 5  # zeros in a row at the end, and at least a tenth of the trace: fewer are steps without signal
+COURSE = 5  # losses that make a level
 LATE = 0.88  # of the trace
 POINTS = 400  # a run's course in so many medians: fine enough to place an ending, and linear in the trace
 LONGEST = 0.35  # of the trace: what lasts longer is drift, not warm-up
@@ -32,45 +35,78 @@ class Ending:
     healthy: int
 
 
-def find_ending(norms: Array) -> Ending:
-    """Judge the end of a trace of gradient norms, shape (n,), any values."""
-    stop = _before_nonfinite_tail(norms)
+def find_ending(norms: Array, losses: Array | None = None) -> Ending:
+    """Judge the end of a trace of gradient norms, shape (n,), any values. ``losses`` (n,), where they are known, tell a run that is lost from
+    one whose norms rise or end while it learns."""
+    stop = _before_mostly(~np.isfinite(norms))
     if stop == 0:
         return Ending(kind="none", healthy=norms.size)
-    usable = np.flatnonzero(np.isfinite(norms[:stop]) & (norms[:stop] >= 0))
-    if _has_vanished(norms[usable]):
+    lost = norms.size - stop >= _streak(~np.isfinite(norms[:stop]))
+    alive = _before_zeros(norms[:stop])
+    died = alive < stop
+    positive = np.flatnonzero(np.isfinite(norms[:alive]) & (norms[:alive] > 0))
+    x = np.log(norms[positive])
+    healthy = _before_burst(x) if died else _before_runaway(x, expected=lost)
+    if died:
+        lost = healthy < x.size or _losses_tell(losses, alive, worse=True)
+    elif healthy < x.size and not lost and _losses_tell(losses, int(positive[healthy]), worse=False):
+        healthy = x.size
+    if healthy < x.size or lost:
+        return Ending(kind="diverged", healthy=alive if healthy == x.size else int(positive[healthy]))
+    if died or _has_vanished(x):
         return Ending(kind="vanished", healthy=norms.size)
-    positive = usable[norms[usable] > 0]
-    cut_off = norms.size - stop >= _streak(norms[:stop])
-    healthy = _before_runaway(np.log(norms[positive]), expected=cut_off)
-    rows = stop if healthy == positive.size else int(positive[healthy])
-    if healthy < positive.size or cut_off:
-        return Ending(kind="diverged", healthy=rows)
     return Ending(kind="none", healthy=norms.size)
 
 
-def _before_nonfinite_tail(norms: Array) -> int:
-    """Rows before the last stretch in which non-finite norms have the majority."""
-    if norms.size == 0:
+def _losses_tell(losses: Array | None, row: int, *, worse: bool) -> bool:
+    """Whether the loss (n,) ends above (``worse``) or below everything that it was in the quarter of the rows before ``row``."""
+    if losses is None:
+        return False
+    before, after = losses[row - max(row // 4, COURSE) if row > COURSE else 0 : row], losses[row:]
+    late = after[-max(after.size // 4, 1) :]
+    before = before[np.isfinite(before)]
+    if not before.size or np.mean(np.isfinite(late)) < 0.9:
+        return False
+    end = float(np.median(late[np.isfinite(late)]))
+    return end > float(np.max(before)) if worse else end < float(np.min(before))
+
+
+def _before_mostly(bad: NDArray[np.bool_]) -> int:
+    """Rows before the last stretch in which the bad ones (n,) have the majority."""
+    if bad.size == 0:
         return 0
-    majority = np.cumsum(np.where(np.isfinite(norms), -1, 1)[::-1])
+    majority = np.cumsum(np.where(bad, 1, -1)[::-1])
     best = int(np.argmax(majority))
-    return norms.size - best - 1 if majority[best] > 0 else norms.size
+    return bad.size - best - 1 if majority[best] > 0 else bad.size
 
 
-def _streak(norms: Array) -> int:
-    """How many non-finite norms in a row are no chance, where such norms (n,) came before: the more they hold, the more."""
-    rate = float(np.mean(~np.isfinite(norms)))
+def _streak(bad: NDArray[np.bool_]) -> int:
+    """How many bad norms in a row are no chance, by how many (n,) came before: the more they hold, the more."""
+    rate = float(np.mean(bad)) if bad.size else 0.0
     return NONFINITE_STREAK if rate == 0 else max(NONFINITE_STREAK, int(np.ceil(np.log(CHANCE) / np.log(rate))))
 
 
-def _has_vanished(norms: Array) -> bool:
-    """Whether the last tenth lies 2,000 times under the highest level of the first half, or is mostly zeros; finite norms."""
-    if norms.size < 10:
+def _before_zeros(norms: Array) -> int:
+    """Rows before the zeros that a trace (n,) ends with: all of them where these are no more than steps without signal, as came before."""
+    moving = np.flatnonzero(norms != 0)
+    alive = int(moving[-1]) + 1 if moving.size else 0
+    dead = norms.size - alive
+    is_end = alive and dead >= max(DEAD_STREAK, norms.size // 10) and dead >= _streak(norms[:alive] == 0)
+    return alive if is_end else norms.size
+
+
+def _before_burst(x: Array) -> int:
+    """Leading log norms (n,) before what a network died of: a last stretch far above the level; n where there is none."""
+    stop = _before_mostly(x > float(np.median(x)) + JUMP) if x.size else 0
+    return _walk_back(x, stop) if 0 < stop < x.size else x.size
+
+
+def _has_vanished(x: Array) -> bool:
+    """Whether the last tenth of log norms (n,) lies 2,000 times under the highest level of the first half."""
+    if x.size < 10:
         return False
-    late = np.median(norms[-max(norms.size // 10, 5) :])
-    level = running_median(block_medians(norms[: norms.size // 2], max(5, norms.size // 40)), 3)
-    return bool(late * np.exp(VANISHED) < np.max(level))
+    level = running_median(block_medians(x[: x.size // 2], max(5, x.size // 40)), 3)
+    return bool(np.median(x[-max(x.size // 10, 5) :]) + VANISHED < np.max(level))
 
 
 def _before_runaway(x: Array, *, expected: bool) -> int:

@@ -15,7 +15,7 @@ DRIFT = np.log(1.6)  # a smaller change does not move a threshold out of its cor
 CLEAR_TREND = 0.75  # Kendall's tau that speaks for itself where few blocks leave its noise wide
 RISEN = np.log(1.15)  # a rise at the very end that is too late for a trend, and too large for a threshold to ignore
 DIP = np.log(1.5)  # below its wider surroundings: less than sets a step apart, so that a dip alone makes no spike
-AHEAD = 0.3  # of the trace: how far a drift is continued, half as steep where it falls
+AHEAD = 0.3  # of the trace: how far a rise is continued
 Direction = Literal["up", "down", "cycle", "flat"]
 
 
@@ -64,9 +64,10 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
         pace = _pace(t, blocks, slope)
         recent = slice(-max(y.size // 6, 2), None)
         end = float(np.median(blocks[recent] + pace * (n - t[recent])))
-        late = seen = end + pace * np.linspace(0.0, AHEAD * n, 20) * (1.0 if direction == "up" else 0.5)
-        if direction == "down":
-            seen = blocks[2 * y.size // 5 :]
+        if direction == "up":
+            late = seen = end + pace * np.linspace(0.0, AHEAD * n, 20)
+        else:  # a fall is not continued: no level stands below what was seen
+            late, seen = np.array([end]), blocks[recent]
     elif direction == "cycle":
         # where it ends high, half of what comes next is likely to be high too
         end = float(np.median(blocks[-max(y.size // 8, 2) :]))

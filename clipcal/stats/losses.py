@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from clipcal.run.trace import Floats
@@ -10,6 +13,33 @@ LAST_PART = 0.2  # the share of the steps that counts as the end of training
 HOPELESS, TOO_LONG = 20.0, 30
 """An arm is lost, finite or not, when its loss stays above 20 times its start for 30 steps in a row."""
 WINDOW = 10  # steps before a step that make its local level
+
+EXPLODED = 10.0  # times its start, where losses are above zero: no loss that is learned gets there, and none of a GAN's did in our logs
+FEWEST = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What a loss did from ``start``, its first value, to ``end``, the median of its last fifth. "unknown" with fewer than 10 finite ones,
+    where both may be None."""
+
+    way: Literal["fell", "rose", "flat", "exploded", "unknown"] = "unknown"
+    start: float | None = None
+    end: float | None = None
+
+
+def course_of(loss: Floats | None) -> Course:
+    """The course of a loss (n,): a change below its own noise is "flat"."""
+    finite = np.empty(0) if loss is None else loss[np.isfinite(loss)]
+    if loss is None or finite.size < FEWEST:
+        return Course()
+    start, end = float(finite[0]), float(np.median(finite[-max(round(LAST_PART * finite.size), 5) :]))
+    if np.min(finite) > 0 and end > EXPLODED * start:
+        return Course(way="exploded", start=start, end=end)
+    moved = end - float(np.median(finite[:5]))
+    if abs(moved) <= scatter(finite):
+        return Course(way="flat", start=start, end=end)
+    return Course(way="rose" if moved > 0 else "fell", start=start, end=end)
 
 
 def initial_loss(loss: Floats) -> float:

@@ -35,7 +35,8 @@ def choose(trials: Trials, recommendation: Recommendation, *, others: Sequence[f
     check(trials, others, seeds)
     candidates = candidates_of(recommendation)
     result = race(candidates, trials.train, first_seed=trials.first_seed, seeds=seeds)
-    choice = Choice(name=result.chosen.name, max_norm=result.chosen.max_norm, reason=result.reason)
+    chosen = result.chosen
+    choice = Choice(name=chosen.name, max_norm=chosen.max_norm, reason=result.reason, alike=result.alike)
     standings = [asdict(s.candidate) | {"loss": s.loss, "lost": s.lost, "seeds": s.seeds} for s in result.standings]
     kept = {"schema": SCHEMA} | asdict(choice) | {"seeds": result.seeds, "candidates": standings}
     write_json(trials.run.choice, kept)

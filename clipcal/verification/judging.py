@@ -85,9 +85,11 @@ def compare(
 ) -> Comparison:
     """The paired difference of the final loss and its 90% interval: Student's t over the seeds, or, for a single seed, a
     block bootstrap over the paired steps of the last part. ``traces`` are (clipped, unclipped) by seed."""
-    if all(a.diverged_at is not None for a in (*clipped, *unclipped)):
-        return Comparison(loss_difference=None, interval=None, seeds=len(clipped))
     d = np.array([capped(c, start) - capped(u, start) for c, u in zip(clipped, unclipped, strict=True)])
+    lost = [(c.diverged_at is not None, u.diverged_at is not None) for c, u in zip(clipped, unclipped, strict=True)]
+    better = sum(u if c != u else not c and x < 0 for (c, u), x in zip(lost, d.tolist(), strict=True))
+    if any(a.diverged_at is not None or not np.isfinite(a.final_loss) for a in (*clipped, *unclipped)):
+        return Comparison(loss_difference=None, interval=None, seeds=len(clipped), better=better)
     mean = float(np.mean(d))
     if len(d) > 1:
         t = _T90[len(d) - 2] if len(d) - 2 < len(_T90) else 1.75
@@ -95,7 +97,7 @@ def compare(
     else:
         half = _within_run(*traces[0])
     interval = (mean - half, mean + half) if np.isfinite(half) else None
-    return Comparison(loss_difference=mean, interval=interval, seeds=len(d))
+    return Comparison(loss_difference=mean, interval=interval, seeds=len(d), better=better)
 
 
 def margin_of(unclipped: Sequence[float], progress: float) -> float:
@@ -125,80 +127,111 @@ def _within_run(clipped: Trace, unclipped: Trace) -> float:
     return float(high - low) / 2
 
 
-Check = Callable[[Evidence], tuple[Judgement, str] | None]
+Found = tuple[Judgement, str, str]
+"""The verdict, the code of its reason, and the reason."""
+Check = Callable[[Evidence], Found | None]
 
 
-def diverges_all_the_same(e: Evidence) -> tuple[Judgement, str] | None:
+def diverges_all_the_same(e: Evidence) -> Found | None:
     lost = [a for a in e.clipped if a.diverged_at is not None]
     if not lost:
         return None
     where = ", ".join(f"step {a.diverged_at} (seed {a.seed})" for a in lost)
-    return "fails", f"With max_norm {e.max_norm:g} training is lost all the same, from {where}."
+    return "fails", "lost_clipped", f"With max_norm {e.max_norm:g} training is lost all the same, from {where}."
 
 
-def learns_nothing(e: Evidence) -> tuple[Judgement, str] | None:
+def learns_nothing(e: Evidence) -> Found | None:
     if not any(a.diverged_at is not None for a in e.unclipped) or e.progress <= 0 or not e.smaller_rate:
         return None
     if e.learns(e.clipped):
         return None
-    return "fails", (
-        f"With max_norm {e.max_norm:g} the loss does not run away, but it does not fall either ({e.start:.3g} at the start, "
-        f"{np.mean([a.final_loss for a in e.clipped]):.3g} at the end)."
+    return (
+        "fails",
+        "learns_nothing",
+        (
+            f"With max_norm {e.max_norm:g} the loss does not run away, but it does not fall either ({e.start:.3g} at the start, "
+            f"{np.mean([a.final_loss for a in e.clipped]):.3g} at the end)."
+        ),
     )
 
 
-def keeps_from_diverging(e: Evidence) -> tuple[Judgement, str] | None:
+def keeps_from_diverging(e: Evidence) -> Found | None:
     lost = [a for a in e.unclipped if a.diverged_at is not None]
     if not lost:
         return None
     first = f"{'the first ' * (len(lost) > 1)}at step {min(a.diverged_at or 0 for a in lost)}"
-    return "holds", (
-        f"Unclipped, {_lost(len(lost), e.seeds)} ({first}); with max_norm {e.max_norm:g} {'it is not' if e.seeds == 1 else 'none is'}, "
-        f"and the loss ends at {np.mean([a.final_loss for a in e.clipped]):.3g}."
+    return (
+        "holds",
+        "lost_unclipped",
+        (
+            f"Unclipped, {_lost(len(lost), e.seeds)} ({first}); with max_norm {e.max_norm:g} {'it is not' if e.seeds == 1 else 'none is'}, "
+            f"and the loss ends at {np.mean([a.final_loss for a in e.clipped]):.3g}."
+        ),
     )
 
 
-def never_acted(e: Evidence) -> tuple[Judgement, str] | None:
+def never_acted(e: Evidence) -> Found | None:
     if any(a.clip_fraction > 0 for a in e.clipped):
         return None
     of = "" if e.seeds == 1 else f" of {e.seeds} runs"
-    return "no_difference", f"No step{of} was clipped: max_norm {e.max_norm:g} is a safety net that was not needed."
+    return (
+        "no_difference",
+        "no_step_clipped",
+        f"No step{of} was clipped: max_norm {e.max_norm:g} is a safety net that was not needed.",
+    )
 
 
-def ends_apart(e: Evidence) -> tuple[Judgement, str] | None:
+def ends_apart(e: Evidence) -> Found | None:
     c = e.comparison
     if c.loss_difference is None or c.interval is None or abs(c.loss_difference) <= e.margin:
         return None
     if c.interval[1] < 0:
-        return "holds", f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)})."
+        return (
+            "holds",
+            "ends_lower",
+            f"The final loss is lower by {-c.loss_difference:.3g} with clipping ({_interval(c)}).",
+        )
     if c.interval[0] <= 0:
         return None
-    return "costs", (
-        f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "
-        f"max_norm {e.max_norm:g} slows it down."
+    return (
+        "costs",
+        "ends_higher",
+        (
+            f"The final loss is higher by {c.loss_difference:.3g} with clipping ({_interval(c)}), and unclipped training was stable: "
+            f"max_norm {e.max_norm:g} slows it down."
+        ),
     )
 
 
-def removes_spikes(e: Evidence) -> tuple[Judgement, str] | None:
+def removes_spikes(e: Evidence) -> Found | None:
     before, after = (sum(a.loss_spikes for a in arms) for arms in (e.unclipped, e.clipped))
     # Poisson counts: a difference of twice its own standard error, and at least half of them gone
     if before == 0 or after > before / 2 or before - after < 2 * np.sqrt(before + after):
         return None
     again = "once" if after == 1 else f"{after} times"
-    return "holds", (
-        f"The loss jumped {before} times without clipping and {again} with it, at no cost in the final loss."
+    return (
+        "holds",
+        "fewer_jumps",
+        (f"The loss jumped {before} times without clipping and {again} with it, at no cost in the final loss."),
     )
 
 
-def no_difference(e: Evidence) -> tuple[Judgement, str] | None:
+def no_difference(e: Evidence) -> Found:
+    """Only an interval that lies within the margin says that there is no difference: a wide one says that nobody knows."""
     c = e.comparison
-    assert c.loss_difference is not None, "some check before speaks of arms that are lost"
+    if c.loss_difference is None:
+        return "undecided", "no_final_loss", "Some runs have no final loss to compare, though none of them is lost."
     text = f"The final loss differs by {c.loss_difference:+.3g} ({_interval(c)})"
-    if abs(c.loss_difference) <= e.margin:
-        return "no_difference", f"{text}, which is nothing to act on."
-    return "no_difference", (
-        f"{text}: the seeds do not agree well enough to tell. More of them may (--seeds {2 * max(e.seeds, 2)})."
-    )
+    if c.interval is not None and max(-c.interval[0], c.interval[1]) <= e.margin:
+        return (
+            "no_difference",
+            "ends_alike",
+            f"{text}, which is nothing to act on: less than {e.margin:.2g} matters to nobody.",
+        )
+    more = f"More of them may (--seeds {2 * max(e.seeds, 2)})."
+    if e.seeds == 1:
+        return "undecided", "one_seed", f"{text}: one seed does not tell more than {e.margin:.2g} from chance. {more}"
+    return "undecided", "seeds_disagree", f"{text}: the seeds do not agree well enough to tell. {more}"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -233,30 +266,51 @@ def judge(max_norm: float, arms: Sequence[tuple[Arm, Trace]], *, roles: dict[str
         start=start,
         progress=progress,
     )
-    verdict, reason = next(answer for check in CHECKS if (answer := check(evidence)) is not None)
-    reasons = [reason]
+    verdict, code, reason = next(answer for check in CHECKS if (answer := check(evidence)) is not None)
+    said = [(code, reason)]
+    helped = what_helped(evidence)
+    as_well = _rate_does_as_well(evidence) if helped == "both" else None
+    if as_well:
+        said.append(("smaller_rate_as_well", as_well))
     fraction, scale = (float(np.mean([getattr(a, k) for a in clipped])) for k in ("clip_fraction", "mean_scale"))
     if fraction:
         often = " That is a second learning rate more than a guard." if fraction > 0.5 else ""
-        reasons.append(
-            f"It clipped {fraction:.1%} of the steps, and left {scale:.1%} of the gradient's length on average.{often}"
+        said.append(
+            (
+                "clips",
+                f"It clipped {fraction:.1%} of the steps, and left {scale:.1%} of the gradient's length on average.{often}",
+            )
         )
-    helped = what_helped(evidence)
-    if helped:
-        reasons.append(_HELPED[helped])
-    if helped == "both" and fraction > ALWAYS:
-        reasons.append(
-            "The threshold acts on nearly every step, as a lower learning rate does: lower the rate, about 10x."
+    if helped and not as_well:
+        said.append((f"helped_{helped}", _HELPED[helped]))
+    if helped == "both" and fraction > ALWAYS and not as_well:
+        said.append(
+            (
+                "acts_always",
+                "The threshold acts on nearly every step, as a lower learning rate does: lower the rate, about 10x.",
+            )
         )
     others = [n for n in dict.fromkeys(r.name for r in results) if n not in roles.values()]
-    reasons += [_beside(n, [r for r in results if r.name == n], evidence) for n in others]
+    said += [("beside", _beside(n, [r for r in results if r.name == n], evidence)) for n in others]
     return Verification(
         verdict=verdict,
         max_norm=max_norm,
         arms=tuple(results),
         comparison=evidence.comparison,
-        reasons=tuple(reasons),
+        reasons=tuple(text for _, text in said),
+        codes=tuple(code for code, _ in said),
         helped=helped,
+    )
+
+
+def _rate_does_as_well(e: Evidence) -> str | None:
+    """The advice where a tenth of the learning rate ends as low as clipping does."""
+    ours, theirs = (float(np.mean([a.final_loss for a in arms])) for arms in (e.clipped, e.smaller_rate))
+    if not theirs <= ours + e.margin:
+        return None
+    return (
+        f"A tenth of the learning rate, without clipping, ends as well ({theirs:.4g}, against {ours:.4g} with max_norm {e.max_norm:g}): lower "
+        "the learning rate, and clipping is not needed."
     )
 
 

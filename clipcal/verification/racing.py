@@ -16,7 +16,7 @@ import numpy as np
 
 from clipcal.arms.pool import Arm, arm_of
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.reasons import Effect, effect_at
+from clipcal.recommendation.leaning import Effect, effect_at
 from clipcal.run.trace import Trace
 from clipcal.stats import summarise
 from clipcal.stats.harm import LOW, loss_response
@@ -63,13 +63,15 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """``standings`` in the order of the candidates, the gentlest first; ``seeds`` were trained of the chosen one."""
+    """``standings`` in the order of the candidates, the gentlest first; ``seeds`` were trained of the chosen one; ``alike`` are the thresholds
+    that they do not tell from it."""
 
     chosen: Candidate
     standings: tuple[Standing, ...]
     trained: tuple[tuple[Arm, Trace], ...]
     seeds: int
     reason: str
+    alike: tuple[float, ...] = ()
 
 
 def candidates_of(r: Recommendation) -> list[Candidate]:
@@ -122,14 +124,15 @@ def race(candidates: Sequence[Candidate], train: Train, *, first_seed: int, seed
             field = _Field.of(trained)
         running = field.race_on(running, effect)
         if done >= seeds + MORE or (done >= seeds and not field.is_open(running)):
-            chosen, ground = field.choice(running, effect)
+            chosen, ground, among = field.choice(running, effect)
             standings = tuple(field.standing(c) for c in candidates)
             return Race(
                 chosen=chosen,
                 standings=standings,
                 trained=tuple(trained),
                 seeds=done,
-                reason=_reason(chosen, ground, standings, done),
+                reason=_reason(chosen, ground, among, standings, done),
+                alike=() if ground in ("best", "tie") else tuple(c.max_norm for c in among if c != chosen),
             )
 
 
@@ -217,27 +220,27 @@ class _Field:
             ]
         return [c for c in running if c in kept]
 
-    def choice(self, running: Sequence[Candidate], effect: Effect) -> tuple[Candidate, Ground]:
-        """``running``: those that are not clearly worse than their leader."""
+    def choice(self, running: Sequence[Candidate], effect: Effect) -> tuple[Candidate, Ground, Sequence[Candidate]]:
+        """The candidate, why, and among which. ``running``: those that are not clearly worse than their leader."""
         leader = self.leader(running)
         if len(running) == 1:
-            return leader, "best"
+            return leader, "best", running
         if all(self.behind(c, leader)[0] <= self.margin for c in running):
-            return running[0], "tie"
+            return running[0], "tie", running
         left = self.still_in(running, _T90)
         if self.lost[math.inf] and effect == "harm":
-            return running[-1], "lost"
+            return running[-1], "lost", running
         firm = next((c for c in running if c.name == "firm"), None)
         if effect == "harm" and firm is not None:
             tighter = [c for c in left if c.max_norm < firm.max_norm]
             if tighter and firm not in left:
-                return self.leader(tighter), "best"
-            return min(firm, leader, key=lambda c: c.max_norm), "harm"
+                return self.leader(tighter), "best", running
+            return min(firm, leader, key=lambda c: c.max_norm), "harm", running
         if len(left) == 1:
-            return leader, "best"
+            return leader, "best", running
         if all(self.behind(c, leader)[0] <= self.margin for c in left):
-            return left[0], "tie"
-        return (left[0], "harmless") if effect == "none" else (leader, "undecided")
+            return left[0], "tie", left
+        return (left[0], "harmless", left) if effect == "none" else (leader, "undecided", left)
 
     def is_open(self, running: Sequence[Candidate]) -> bool:
         """Whether some candidate is behind the leader by more than the margin, and may be so by chance: seeds would tell."""
@@ -252,7 +255,9 @@ class _Field:
         )
 
 
-def _reason(chosen: Candidate, ground: Ground, standings: Sequence[Standing], seeds: int) -> str:
+def _reason(
+    chosen: Candidate, ground: Ground, among: Sequence[Candidate], standings: Sequence[Standing], seeds: int
+) -> str:
     if len(standings) == 1:
         return ""
     how = ", ".join(
@@ -266,12 +271,21 @@ def _reason(chosen: Candidate, ground: Ground, standings: Sequence[Standing], se
         )
         for s in standings
     )
+    names = [c.name for c in among]
+    # what is out of the race is no part of a tie: "the gentlest" would contradict a gentler one in the same sentence
+    they = "they" if len(among) == len(standings) else _listed(names)
+    of = "" if len(among) == len(standings) else " of these"
+    apart = f"the seeds do not tell {'them' if they == 'they' else they} apart"
     why = {
         "best": f"{chosen.name} trains best",
-        "tie": f"they train alike, so the gentlest, {chosen.name}, is taken",
-        "lost": f"the seeds do not tell them apart, but unclipped training is lost, so the tightest, {chosen.name}, is taken",
-        "harm": f"the seeds do not tell them apart, but large norms do harm, so {chosen.name} is taken",
-        "harmless": f"the seeds do not tell them apart, and large norms do no harm, so {chosen.name} is taken",
-        "undecided": f"the seeds do not tell them apart, so {chosen.name} is taken, which ends lowest so far",
+        "tie": f"{they} train alike, so the gentlest{of}, {chosen.name}, is taken",
+        "lost": f"{apart}, but unclipped training is lost, so the tightest{of}, {chosen.name}, is taken",
+        "harm": f"{apart}, but the loss tends to rise after large norms, so {chosen.name} is taken",
+        "harmless": f"{apart}, and the loss does not rise after large norms, so {chosen.name} is taken",
+        "undecided": f"{apart}, so {chosen.name} is taken, which ends lowest so far",
     }[ground]
     return f"Trained side by side on {seeds} seed{'s' * (seeds != 1)}: {how}; {why}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipcal.checking.fitting import in_warm_up_alone
 from clipcal.recommendation.culprits import times
-from clipcal.recommendation.reasons import percent
+from clipcal.recommendation.headline import does, percent
 
 if TYPE_CHECKING:
     from clipcal.checking import Check
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipcal.recommendation.culprits import Culprits
     from clipcal.recommendation.peaks import Peaks
     from clipcal.recommendation.replay import Replayed
-    from clipcal.verification.answer import ArmResult
+    from clipcal.verification.answer import ArmResult, Verification
 
 OTHERS = 5
 """Frameworks that are named below a snippet; `--for` with a name that is none lists them all."""
@@ -26,13 +26,13 @@ LABELS: dict[Method, str] = {"norm": "max_norm", "value": "clip_value", "per_ten
 """What the threshold of a method is called."""
 SCALED: dict[Method, str] = {"norm": "gradient", "value": "largest element", "per_tensor": "largest tensor"}
 """What the factor of a clipping method is on."""
-ANSWERS = {True: "fits", False: "does not fit", None: "cannot be told"}
+ANSWERS = {True: "fits", False: "does not fit", "borderline": "is borderline", None: "cannot be told"}
 ARMS_HEAD = ("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")
 _VERDICTS = {
-    "spikes": "spikes stand clear of stable training; the threshold separates them",
-    "stable": "no spikes were seen; the threshold is a safety net above all stable steps",
-    "heavy_tail": "large norms without a gap; the threshold is a compromise",
-    "diverging": "the run diverges; the threshold is read from the healthy part before",
+    "spikes": "spikes stand clear of stable training",
+    "stable": "no spikes were seen",
+    "heavy_tail": "large norms without a gap, so that it is a compromise",
+    "diverging": "the run diverges, and it is read from the healthy part before",
     "vanishing": "the gradients vanish; clipping cannot help",
     "clipped": "the norms were recorded after clipping, so none can be read from them",
     "insufficient": "too few usable steps",
@@ -119,10 +119,10 @@ def headline(r: Recommendation) -> Headline:
 
 
 def meaning(r: Recommendation) -> str:
-    """What the verdict means."""
-    if r.verdict == "stable" and r.clipped.stable:  # chosen by training, or an answer whose net is narrow
-        return f"no spikes were seen; the threshold acts on {percent(r.clipped.stable)} of the stable steps"
-    return _VERDICTS[r.verdict]
+    """What the threshold does, and what the verdict means: of this answer's own numbers."""
+    if r.max_norm is None:
+        return _VERDICTS[r.verdict]
+    return f"{does(r)}; {_VERDICTS[r.verdict]}"
 
 
 def check_headline(c: Check) -> Headline:
@@ -152,7 +152,10 @@ def check_meaning(c: Check) -> str:
         return "the norms do not tell how it acts"
     if c.verdict != "guard":
         often = f"acts on half of the {over} or more"
-        return {"inactive": "never acts", "limiter": "acts often", "brake": often}[c.verdict]
+        taken = (
+            "" if acts.stable_scale is None else f", and takes {percent(1 - acts.stable_scale)} of the learning rate"
+        )
+        return {"inactive": "never acts", "limiter": f"acts often{taken}", "brake": f"{often}{taken}"}[c.verdict]
     if acts.spikes:
         return f"acts on spikes, and {'on few of the stable steps' if acts.stable else 'leaves stable steps alone'}"
     if acts.stable is None or acts.stable > 0:
@@ -173,13 +176,23 @@ def quarter_cells(c: Check, q: Part) -> tuple[str, str, str, str, str]:
     )
 
 
-def where_lost(arms: Sequence[ArmResult]) -> str:
-    """In place of a difference of final losses: the arms are lost. Arms that were trained to find the cause may not be."""
-    lost = sorted(a.diverged_at for a in arms if a.diverged_at is not None)
-    which = "every arm is lost" if len(lost) == len(arms) else "lost unclipped and clipped"
-    if lost[0] == lost[-1]:
-        return f"{which} at step {lost[0]}"
-    return f"{which}, the first at step {lost[0]}, the last at step {lost[-1]}"
+def lost_runs(v: Verification) -> str:
+    """In place of a difference of final losses, where runs that would be compared have none."""
+
+    def said(arms: Sequence[ArmResult], kind: str) -> str:
+        lost = sum(a.diverged_at is not None for a in arms)
+        if len(arms) == 1:
+            return f"the {kind} run was {'' if lost else 'not '}lost"
+        if not lost:
+            return f"no {kind} one"
+        return f"{lost} of {len(arms)} {kind} runs {'was' if lost == 1 else 'were'} lost"
+
+    of = {"unclipped": [a for a in v.arms if a.name == "unclipped"]}
+    of["clipped"] = [
+        a for a in v.arms if a.max_norm == v.max_norm and a.name.startswith("max_norm") and "lr=" not in a.name
+    ]
+    first, second = sorted(of, key=lambda kind: all(a.diverged_at is None for a in of[kind]))
+    return f"{said(of[first], first)}, {said(of[second], second)}"
 
 
 def arm_cells(a: ArmResult) -> tuple[str, ...]:

@@ -44,7 +44,9 @@ def harm() -> Figure:
 def _changes(axes: Axes, training: Training) -> None:
     evidence, _ = read(training)
     excess, losses = steady(evidence.norms).excess, evidence.trace.loss
-    found = loss_response(excess, losses)
+    response = loss_response(excess, losses)
+    assert response is not None
+    found = response.clearest
     assert found is not None
     changes = loss_changes(losses)
     known = np.isfinite(changes) & np.isfinite(excess)

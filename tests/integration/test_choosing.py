@@ -127,7 +127,7 @@ def arms(run: Path) -> dict[str, tuple[int, bytes]]:
 def test_one_threshold_is_said_everywhere(calibrated: Calibrated) -> None:
     result, whole, run = calibrated
     choice = whole["choice"]
-    assert set(choice) == {"name", "max_norm", "reason"}
+    assert set(choice) == {"name", "max_norm", "reason", "alike"}
     assert whole["max_norm"] == choice["max_norm"]
     assert whole["recommendation"]["max_norm"] == whole["verification"]["max_norm"] == choice["max_norm"]
     assert choice["reason"] in whole["recommendation"]["reasons"]
@@ -172,7 +172,10 @@ def test_without_json_the_choice_is_shown_with_its_reason(folder: Path, calibrat
     result = clipcal("calibrate", spec(folder), "-o", tmp_path / "run", "--seeds", 2, "-q")
     lines = result.stdout.splitlines()
     choice = whole["choice"]
-    assert f"max_norm {choice['max_norm']:g}   {choice['name']}, chosen by training" in lines
+    r, v = whole["recommendation"], whole["verification"]
+    assert lines[0] == f"{r['headline'].rstrip('.')};{v['headline'].partition(':')[2]}", "the one answer comes first"
+    thresholds = {line.split()[1].rstrip(":") for line in lines if line.startswith("max_norm ")}
+    assert thresholds == {f"{choice['max_norm']:g}"}, "and no other one"
     assert any(choice["reason"] in line for line in lines)
     assert f"max_norm={float(choice['max_norm'])!r}" in result.stdout
     assert json.loads((tmp_path / "run" / "choice.json").read_text())["max_norm"] == choice["max_norm"], "repeats"

@@ -449,7 +449,7 @@ def test_verify_on_a_full_disk_says_so_and_keeps_what_is_there(
     clipcal("profile", "spec.yaml", "-n", 70).ok()
     run = project.run()
     before = snapshot(run)
-    with full_disk(2_000):  # in the arms' processes too
+    with full_disk(4_000):  # in the arms' processes too
         clipcal_process("verify", "runs/spec", "--max-norm", 9, "--seeds", 1, "--jobs", 1).refused("cannot be written")
     kept = snapshot(run)
     assert {k: kept.get(k) for k in before} == before

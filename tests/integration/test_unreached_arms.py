@@ -70,7 +70,7 @@ def test_a_threshold_that_a_step_reaches_is_trained(counting: Project, clipcal: 
     before = len(starts())
     clipcal("verify", "runs/spec", "--max-norm", repr(largest), "--seeds", 1, "--jobs", 1)
     assert starts()[before:] == ["0"]
-    kept = next((counting.run() / "arms").glob("max_norm=*.jsonl"))
+    kept = counting.run() / "arms" / f"max_norm={largest:.6g}-seed0.jsonl"
     assert min(row["scale"] for row in rows(kept)) < 1.0
 
 

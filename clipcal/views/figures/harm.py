@@ -36,7 +36,7 @@ def loss_after(recommendation: Recommendation) -> LossAfter | None:
     if losses is None:
         return None
     changes = loss_changes(losses)
-    rows = np.sort(np.concatenate(recommendation.judged_rows()))
+    rows = np.sort(np.concatenate(recommendation.seen_rows()))
     rows = rows[np.isfinite(changes[rows]) & np.isfinite(norms[rows]) & (norms[rows] > 0)]
     if rows.size < FEWEST:
         return None

@@ -49,7 +49,7 @@ def heat(evidence: Evidence, recommendation: Recommendation, found: Culprits | N
         part = np.asarray(layers.norms[rows[some]], dtype=np.float64)
         return combined(np.nan_to_num(part, nan=OVERFLOW, posinf=OVERFLOW), layers.norm_type, of_layer)
 
-    stable, _ = recommendation.judged_rows()
+    stable, _ = recommendation.seen_rows()
     sample = stable if stable.size else np.arange(rows.size)
     usual = np.median(norms_at(evenly(sample, SAMPLE)), axis=0)
     share = {layer.name: layer.share for layer in found.attribution.layers}

@@ -11,17 +11,17 @@ from clipcal.views import words
 from clipcal.views.figures.course import Course
 from clipcal.views.figures.facts import FEWEST_DRAWN
 from clipcal.views.terminal.charts import histogram
-from clipcal.views.terminal.console import FIELD, VERDICT_STYLES, bullets, points, table
+from clipcal.views.terminal.console import FIELD, VERDICT_STYLES, bullets, table
 from clipcal.views.terminal.timeline import timeline
 from clipcal.views.words import LABELS, number
 
 if TYPE_CHECKING:
     from clipcal.checking import Check
-    from clipcal.recommendation.answer import Choice, Method, Recommendation
+    from clipcal.recommendation.answer import Method, Recommendation
     from clipcal.verification.answer import ArmResult, Comparison, Verification
 
-_JUDGED = {"holds": "green", "no_difference": "cyan", "costs": "yellow", "fails": "red"}
-_FITS = {True: "green", False: "red", None: "yellow"}
+_JUDGED = {"holds": "green", "no_difference": "cyan", "undecided": "yellow", "costs": "yellow", "fails": "red"}
+_FITS = {True: "green", False: "red", "borderline": "yellow", None: "yellow"}
 
 
 def recommendation(r: Recommendation, drawn: Course | None, *, width: int, ascii: bool) -> list[Text]:
@@ -93,15 +93,9 @@ def pasted(title: str, text: str, others: Sequence[str]) -> list[Text]:
     return [Text(), Text(f"Paste this ({title})", "bold"), *code, Text(words.other_frameworks(others), "dim")]
 
 
-def choice(c: Choice, *, method: Method, ascii: bool) -> list[Text]:
-    """What training chose among the candidates, and why."""
-    head = Text.assemble((f"{LABELS[method]} {c.max_norm:g}", "bold green"), f"{FIELD}{c.name}, chosen by training")
-    return [head, *points([c.reason], ascii=ascii), Text()]
-
-
 def verification(v: Verification, *, method: Method = "norm", ascii: bool) -> list[Text]:
     """The verdict in one line, the arms as a table, the reasons."""
-    compared = _difference(v.comparison, ascii=ascii) or words.where_lost(v.arms)
+    compared = _difference(v.comparison, ascii=ascii) or words.lost_runs(v)
     answer = f"{LABELS[method]} {v.max_norm:g}: {words.spaced(v.verdict)}"
     head = Text.assemble((answer, f"bold {_JUDGED[v.verdict]}"), f"{FIELD}{compared}")
     return [head, Text(), *_arms(v.arms), *_why(v.reasons, ascii=ascii)]

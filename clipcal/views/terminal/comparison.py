@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from clipcal.recommendation.reasons import percent
+from clipcal.recommendation.headline import percent
 from clipcal.views.terminal.console import columns
 from clipcal.views.terminal.listing import NARROWEST, age, since, wrapped
 from clipcal.views.words import number, printable, spaced

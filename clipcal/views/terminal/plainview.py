@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.text import Text
 
-from clipcal.recommendation.reasons import percent
+from clipcal.recommendation.headline import percent
 from clipcal.views import words
 from clipcal.views.figures.facts import FEWEST_DRAWN, Facts, Places, facts
 from clipcal.views.terminal import console
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clipcal.checking import Check
     from clipcal.checking.answer import Part
     from clipcal.frameworks.applying.planning import Plan
-    from clipcal.recommendation.answer import Choice, Method, Recommendation
+    from clipcal.recommendation.answer import Method, Recommendation
     from clipcal.recommendation.culprits import Culprits
     from clipcal.recommendation.replay import Replayed
     from clipcal.run.trace import Floats, Trace
@@ -117,11 +117,6 @@ def spoken(sentence: str) -> str:
     return re.sub(r"(?<=\d) x\b", " times", re.sub(r"(?<![\w.-])-(?=\d)", "minus ", sentence))
 
 
-def choice(c: Choice, *, method: Method) -> list[str]:
-    """What training chose among the candidates, and why."""
-    return [f"{LABELS[method]}: {c.max_norm:g}, {c.name}, chosen by training", *_why([c.reason]), ""]
-
-
 def verification(v: Verification, *, method: Method) -> list[str]:
     """The verdict, every arm, the reasons."""
     lines = [f"{LABELS[method]}: {v.max_norm:g}", f"verdict: {words.spaced(v.verdict)}", f"compared: {_compared(v)}"]
@@ -131,7 +126,7 @@ def verification(v: Verification, *, method: Method) -> list[str]:
 def _compared(v: Verification) -> str:
     c = v.comparison
     if c.loss_difference is None:
-        return words.where_lost(v.arms)
+        return words.lost_runs(v)
     way = f"{'lower' if c.loss_difference < 0 else 'higher'} by {number(abs(c.loss_difference))}"
     spread = "" if c.interval is None else f", give or take {number((c.interval[1] - c.interval[0]) / 2)}"
     return f"final loss {way} than unclipped{spread}, {count(c.seeds, 'seed')}"
@@ -153,12 +148,15 @@ def pasted(title: str, text: str, others: Sequence[str]) -> list[str]:
     return ["", f"paste this ({title}):", *text.splitlines(), "", words.other_frameworks(others)]
 
 
+_FITS = {True: "yes", False: "no", "borderline": "borderline", None: "cannot be told"}
+
+
 def check(c: Check, trace: Trace, norms: Floats) -> list[str]:
     """The answer of a check, what its pictures show, its quarters and the reasons."""
     r, head = c.recommendation, words.check_headline(c)
     lines = [
         f"{LABELS[r.method]}: {c.max_norm:g}{head.source and f', from {head.source}'}",
-        f"fits: {'cannot be told' if c.fits is None else 'yes' if c.fits else 'no'}",
+        f"fits: {_FITS[c.fits]}",
         f"verdict: {head.verdict}, {head.meaning}",
     ]
     in_full = {} if c.acts.stable is None else {"acts on": _acts(c.acts.stable, c.acts.spikes)}

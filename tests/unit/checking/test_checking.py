@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +50,14 @@ def checked(tmp_path: Path, norms: Any, max_norm: float | None = None, **row: An
         (SPIKY, 2.5, "guard", True),
         (SPIKY, 50.0, "inactive", False),  # every spike passes
         (SPIKY, 0.5, "brake", False),
-        (SPIKY, 1.15, "limiter", False),
+        (SPIKY, 1.15, "limiter", True),  # which takes 3% of the learning rate
+        (SPIKY, 1.05, "limiter", "borderline"),
         (STABLE, 2.5, "inactive", True),  # a net above stable training
         (STABLE, 1000.0, "inactive", False),  # a net that nothing ever falls into
         (STABLE, 0.9, "brake", False),
     ],
 )
-def test_what_a_threshold_is(tmp_path: Path, norms: Floats, max_norm: float, verdict: str, fits: bool) -> None:
+def test_what_a_threshold_is(tmp_path: Path, norms: Floats, max_norm: float, verdict: str, fits: bool | str) -> None:
     answer = checked(tmp_path, norms, max_norm)
     assert (answer.verdict, answer.fits) == (verdict, fits)
 
@@ -91,9 +94,79 @@ def test_norms_that_have_risen_above_it(tmp_path: Path) -> None:
 
 
 def test_norms_that_have_fallen_below_it(tmp_path: Path) -> None:
-    answer = checked(tmp_path, STABLE * np.geomspace(3.0, 1.0, 600), 3.0)
+    answer = checked(tmp_path, STABLE * np.geomspace(3.0, 1.0, 600), 1.5)
+    assert answer.quarters[0].verdict in ("limiter", "brake")
     assert answer.quarters[-1].verdict == "inactive"
     assert any("less as training goes" in reason for reason in answer.reasons)
+
+
+# The border
+
+
+KINDS: dict[str, Floats] = {
+    "quiet": STABLE,
+    "spiky": SPIKY,
+    "one spike": with_spikes(STABLE, [300], 40.0),
+    "wide": np.exp(np.random.default_rng(1).normal(0.0, 0.9, 500)),
+    "heavy tail": np.exp(np.random.default_rng(2).exponential(0.5, 500)),
+    "rising": STABLE * np.linspace(1.0, 5.0, 600),
+    "falling": STABLE * np.geomspace(9.0, 1.0, 600),
+    "warm-up": STABLE * np.concatenate([np.geomspace(40.0, 1.0, 60), np.ones(540)]),
+    "diverging": np.concatenate([STABLE[:300], np.geomspace(10, 1e6, 30)]),
+    "short": STABLE[:40],
+    "rounded": np.round(0.3 * STABLE, 2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_along_all_thresholds_the_fit_changes_twice_and_through_the_border(tmp_path: Path, kind: str) -> None:
+    evidence = recorded(tmp_path / "run", KINDS[kind])
+    norms = KINDS[kind]
+    grid = np.geomspace(np.min(norms[norms > 0]) / 3, 50 * np.max(norms), 200)
+    fits = [check(evidence, float(x)).fits for x in grid]
+    changes = [fits[0], *(b for a, b in pairwise(fits) if a != b)]
+    assert changes in ([False, "borderline", True, "borderline", False], [False, "borderline", True, "borderline"])
+    own = evidence.recommend().max_norm
+    assert own is not None
+    assert check(evidence, own).fits is True
+    at = check(evidence, own).fitting
+    assert at is not None
+    assert at.too_low * 1.1 < at.low <= own <= at.high < at.too_high / 1.1
+    for x, answer in zip(grid, fits, strict=True):
+        assert (answer is True) is bool(at.low <= x <= at.high)
+
+
+def test_what_is_borderline_says_where_the_border_is(tmp_path: Path) -> None:
+    answer = checked(tmp_path, SPIKY, 1.05)
+    assert answer.fits == "borderline"
+    assert answer.fitting is not None
+    text = next(r for r, code in zip(answer.reasons, answer.codes, strict=True) if code == "borderline")
+    assert f"from {answer.fitting.low:.3g} it would fit, and below {answer.fitting.too_low:.3g} it would not" in text
+    assert answer.headline.startswith("max_norm 1.05 is borderline: it clips 4")
+
+
+def test_what_a_threshold_takes_is_told_by_the_optimizer(tmp_path: Path) -> None:
+    """Adam divides a steady factor out again: what brakes SGD hardly touches it."""
+    text = "optimizer: {{_target_: torch.optim.{}, lr: 0.1}}"
+    answers_ = {}
+    for name in ("SGD", "AdamW"):
+        folder = tmp_path / name
+        evidence = recorded(folder, STABLE)
+        spec = {
+            "kind": "spec",
+            "path": "x.yaml",
+            "folder": str(folder),
+            "cwd": "",
+            "text": text.format(name),
+            "overrides": {},
+        }
+        evidence = dataclasses.replace(evidence, optimizer=source_of(spec).optimizer_class)
+        assert evidence.optimizer == name
+        answers_[name] = check(evidence, 0.6)
+    assert (answers_["SGD"].fits, answers_["AdamW"].fits) == (False, True)
+    assert "Under AdamW that costs little" in " ".join(answers_["AdamW"].reasons)
+    takes = 1 - float(np.mean(np.minimum(1.0, 0.6 / STABLE)))
+    assert f"takes {100 * takes:.0f}% of the learning rate" in answers_["SGD"].reasons[0]
 
 
 def test_a_run_that_diverged_though_it_was_clipped(tmp_path: Path) -> None:
@@ -260,8 +333,8 @@ def test_only_in_the_warm_up(tmp_path: Path) -> None:
         (SPIKY, 1.5, "acts on spikes, and on few of the stable steps"),
         (with_spikes(STABLE, np.arange(5, 595, 20), 3.5), 3.3, "acts on spikes, and leaves stable steps alone"),
         (STABLE, 1.5, "acts on few of the stable steps"),
-        (STABLE, 1.1, "acts often"),
-        (STABLE, 0.9, "acts on half of the stable steps or more"),
+        (STABLE, 1.1, "acts often, and takes 3.6% of the learning rate"),
+        (STABLE, 0.9, "acts on half of the stable steps or more, and takes 12% of the learning rate"),
         (STABLE, 9.0, "never acts"),
     ],
 )
@@ -299,12 +372,15 @@ def test_the_object_that_json_prints(tmp_path: Path) -> None:
         "max_norm_from",
         "verdict",
         "fits",
+        "fitting",
         "acts",
         "mean_scale",
         "scale_when_clipped",
         "quarters",
         "warm_up",
         "reasons",
+        "codes",
+        "headline",
         "drift",
         "recommended",
         "caveats",

@@ -32,9 +32,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     """The norms of every call of ``summarise``, wherever it is called."""
     summarise, seen = clipcal.stats.summarise, []
 
-    def counted(norms: Floats) -> object:
+    def counted(norms: Floats, losses: Floats | None = None) -> object:
         seen.append(norms)
-        return summarise(norms)
+        return summarise(norms, losses)
 
     users = [m for name, m in sys.modules.items() if name.startswith("clipcal") and hasattr(m, "summarise")]
     assert clipcal.recommendation.calibration in users, "the premise"

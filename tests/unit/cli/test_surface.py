@@ -65,7 +65,7 @@ def test_commands_and_flags() -> None:
         "calibrate": sorted([*common, *training, "--seeds", "--max-norm", "--jobs", "-j"]),
         "profile": sorted([*common, *training, "--resume", "--scale"]),
         "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot", "--scale"]),
-        "check": sorted([*common, *logs, "--max-norm", "--follow", "-f", "--plot"]),
+        "check": sorted([*common, *logs, "--max-norm", "--strict", "--follow", "-f", "--plot"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
         "verify": sorted([*common, *arms, "--force", "--plot", "--tensorboard", "--steps", "-n"]),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),

@@ -177,7 +177,8 @@ def joined(*parts: Floats) -> tuple[Floats, Floats, Floats, Floats]:
 
 def same(one: Recommendation, other: Recommendation) -> None:
     def without(r: Recommendation) -> Recommendation:
-        return dataclasses.replace(r, caveats=tuple(c for c in r.caveats if c not in about_runs(r)))
+        kept = [c for c in r.caveats if c not in about_runs(r)]
+        return dataclasses.replace(r, caveats=tuple(kept), codes=r.codes[: len(r.reasons)])
 
     assert without(one) == without(other)
 

@@ -105,7 +105,7 @@ def test_a_runaway_end_leaves_the_picture_and_what_is_healthy_fills_it(run: Path
     healthy = norms[:HEALTHY][norms[:HEALTHY] > 0]
     assert low <= healthy.min()
     assert healthy.max() * 29 < high < healthy.max() * 1000 < np.nanmax(norms)
-    assert math.log10(healthy.max() / healthy.min()) > 0.2 * math.log10(high / low)
+    assert math.log10(healthy.max() / healthy.min()) > 0.19 * math.log10(high / low)
 
 
 def test_a_healthy_run_is_shown_whole(tmp_path: Path) -> None:

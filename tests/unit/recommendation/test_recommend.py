@@ -191,11 +191,11 @@ class TestEndings:
 
 
 class TestNoAnswer:
-    @pytest.mark.parametrize("n", [0, 1, 5, 9])
+    @pytest.mark.parametrize("n", [0, 1, 5, 14])
     def test_too_few(self, n: int) -> None:
         answer = recommend(calm(n))
         assert (answer.verdict, answer.max_norm) == ("insufficient", None)
-        assert "10" in answer.reasons[0]
+        assert "15" in answer.reasons[0]
 
     def test_nan_from_the_first_step(self) -> None:
         answer = recommend([float("nan")] * 30, [float("nan")] * 30)
@@ -265,50 +265,84 @@ class TestLosses:
                 log_loss[step + 1 : step + 4] += effect
             answer = recommend(norms, np.exp(log_loss))
             assert (threshold(answer) == answer.candidates.firm) is harmful
-            assert any("too little to say that large norms do harm" in r for r in answer.reasons) is not harmful
+            assert answer.harm is not None
+            assert answer.harm.effect == ("harm" if harmful else "none")
+            assert any("large norms do harm here" in r for r in answer.reasons) is harmful
 
     def test_harm_from_far_norms_alone_chooses_what_lies_between(self) -> None:
         answer = recommend(*self.wide(0.2, onset=3.0))
         assert answer.harm is not None
         assert answer.candidates.firm is not None
         assert answer.candidates.firm < threshold(answer) < answer.harm.threshold
-        assert any("in the middle" in r for r in answer.reasons)
+        assert answer.harm.effect == "harm"
+        assert any("lower than the norms alone say" in r for r in answer.reasons)
 
-    def test_losses_that_do_not_tell_choose_what_lies_between(self) -> None:
-        answer = recommend(*self.wide(0.0))
-        assert threshold(answer) == answer.candidates.middle
+    @pytest.mark.parametrize("seed", range(8))
+    def test_losses_that_do_not_tell_lean_towards_the_middle_and_say_so(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        norms = np.exp(0.8 * rng.standard_normal(200))
+        answer = recommend(norms, np.exp(rng.normal(0, 0.2, 200)))
+        c, taken = answer.candidates, threshold(answer)
+        assert c.firm is not None
+        assert c.gentle is not None
+        assert answer.harm is not None
+        if answer.harm.effect in ("none", "harm"):  # one seed in ten each
+            return
+        assert c.firm < taken < c.gentle
+        assert answer.clipped.stable is not None
+        assert answer.clipped.stable <= 0.25
+        said = next(r for r in answer.reasons if "(p = " in r)
+        assert f"leans from {c.gentle:g}, which the norms alone say, to {taken:g}" in said
+        assert "`clipcal calibrate` decides" in said
+
+    def test_the_more_steps_show_no_harm_the_less_the_threshold_leans(self) -> None:
+        rng = np.random.default_rng(3)
+        norms, losses = np.exp(0.8 * rng.standard_normal(8000)), np.exp(rng.normal(0, 0.1, 8000))
+        short, middle, long = (recommend(norms[:n], losses[:n]) for n in (100, 800, 8000))
+        ratios = [threshold(r) / r.candidates.gentle for r in (short, middle, long) if r.candidates.gentle]
+        assert ratios[0] < ratios[2]
+        assert ratios[2] > 0.9
+        assert long.harm is not None
+        assert long.harm.effect == "none"
+
+    def test_losses_of_rows_that_are_not_neighbours_move_nothing(self) -> None:
+        norms, losses = self.wide(0.2)
+        alone = recommend(norms, steps=range(0, 4000, 10))
+        answer = recommend(norms, losses, steps=range(0, 4000, 10))
+        assert threshold(answer) == threshold(alone) == answer.candidates.gentle
         assert answer.harm is None
+        assert "rows_apart" in answer.codes
+        assert recommend(norms, losses, single_steps=False).max_norm == threshold(alone)
 
     def test_the_reason_names_the_threshold_that_was_taken(self) -> None:
-        """Where stable norms hardly spread, the middle is no other number than gentle; a run that is lost gets a firm one."""
+        """Where stable norms hardly spread, gentle, middle and firm are one number; a run that is lost gets a firm one under a guard."""
         answers = [recommend(*self.wide(harm, onset=onset)) for harm in (0.0, 0.2, -0.1) for onset in (1.5, 3.0)]
-        calm_ = calm(400, 0.1)
         noise = np.random.default_rng(5).normal(0, 0.05, 400)
-        answers.append(recommend(spiky(400), np.exp(noise)))
-        answers.append(recommend(calm_, np.exp(noise)))
-        lost = np.concatenate([spiky(300), np.geomspace(30.0, 1e9, 40)])
-        answers.append(recommend(lost, np.exp(np.random.default_rng(6).normal(0, 0.05, 340))))
-        said = {"gentle": 0, "middle": 0, "firm": 0}
+        answers += [recommend(norms, np.exp(noise)) for norms in (spiky(400), calm(400, 0.1))]
+        answers += [recommend(calm(400, 0.5), np.exp(noise), guard=0.3)]
+        said = {
+            "they are left alone": 0,
+            "stays gentle": 0,
+            "the threshold is firm": 0,
+            "leans from": 0,
+            "lower than": 0,
+        }
         for answer in answers:
             reason = next((r for r in answer.reasons if "(p = " in r), None)
             if reason is None:
                 continue
-            c = answer.candidates
-            taken = {"gentle": c.gentle, "middle": c.middle, "firm": c.firm}
-            words = {
-                "gentle": ("the gentle threshold is taken", "they are left alone"),
-                "middle": ("the threshold is in the middle",),
-                "firm": ("the threshold is firm",),
-            }
-            named = [name for name, texts in words.items() if any(text in reason for text in texts)]
+            c, taken = answer.candidates, answer.max_norm
+            named = [text for text in said if text in reason]
             assert len(named) == 1, reason
-            assert taken[named[0]] == answer.max_norm, reason
-            assert named[0] == "gentle" or answer.max_norm != c.gentle, reason
+            assert (taken == c.gentle) is (named[0] in ("they are left alone", "stays gentle")), reason
+            assert named[0] != "the threshold is firm" or taken == c.firm, reason
             said[named[0]] += 1
-        assert min(said.values()) > 0, said
+        assert sum(n > 0 for n in said.values()) >= 4, said
 
     def test_harmless_norms_choose_gentle(self) -> None:
         answer = recommend(*self.wide(-0.1))
+        assert answer.harm is not None
+        assert answer.harm.effect == "none"
         assert threshold(answer) == answer.candidates.gentle
         assert any("ordinary training" in r for r in answer.reasons)
 

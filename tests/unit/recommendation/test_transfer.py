@@ -126,7 +126,7 @@ def test_too_few_steps_are_an_answer_with_numbers() -> None:
     norms, probed, parts = known(np.random.default_rng(7))
     with pytest.raises(InputError, match=r"probe at 2 times the batch has no stable part \(4 steps\)"):
         transfer(*read(norms, probed[:4], parts[:4]), times=4)
-    with pytest.raises(InputError, match="holds 0 stable steps, and 10 are needed"):
+    with pytest.raises(InputError, match="holds 0 stable steps, and 15 are needed"):
         transfer(*read(norms, probed, np.full_like(parts, np.nan)), times=4)
 
 

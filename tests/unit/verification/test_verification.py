@@ -78,7 +78,9 @@ def test_holds_where_clipping_keeps_training_from_being_lost(lost: object) -> No
     v = verdict([(lost(s), falling(s)) for s in range(3)])  # type: ignore[operator]
     assert v.verdict == "holds"
     assert [a.diverged_at for a in v.arms if a.max_norm is None] == pytest.approx([120] * 3, abs=15)
-    assert v.comparison.loss_difference == pytest.approx(1.0 - 3.0, abs=0.5)
+    assert (v.comparison.loss_difference, v.comparison.interval) == (None, None), "a lost run has no final loss"
+    assert v.comparison.better == 3
+    assert v.headline == "threshold 2: helped on 3 of 3 seeds."
 
 
 def test_fails_where_training_is_lost_all_the_same() -> None:
@@ -96,23 +98,22 @@ def test_where_nothing_is_left_to_compare_there_is_no_difference() -> None:
     v = verdict([(runaway(s), to_nan(s)) for s in range(3)])
     assert v.verdict == "fails"
     answer = json.loads(json.dumps(v.as_dict(), allow_nan=False))
-    assert answer["comparison"] == {"loss_difference": None, "interval": None, "seeds": 3}
+    assert answer["comparison"] == {"loss_difference": None, "interval": None, "seeds": 3, "better": 0}
 
 
 @pytest.mark.parametrize("lost", [runaway, to_nan])
-def test_one_seed_that_is_lost_without_clipping_has_a_difference_and_an_interval_only_if_steps_tell(
+def test_one_seed_that_is_lost_without_clipping_has_no_difference(
     lost: Callable[[int], Floats],
 ) -> None:
     v = verdict([(lost(0), falling(0))])
     assert v.verdict == "holds"
-    assert v.comparison.loss_difference == pytest.approx(1.0 - 3.0, abs=0.5)
-    interval = json.loads(json.dumps(v.as_dict()))["comparison"]["interval"]
-    assert interval is None or all(math.isfinite(end) for end in interval)
+    found = json.loads(json.dumps(v.as_dict()))["comparison"]
+    assert found == {"loss_difference": None, "interval": None, "seeds": 1, "better": 1}
 
 
 def test_too_few_steps_for_an_interval_are_said() -> None:
     v = verdict([(falling(0)[:3], falling(0)[:3] + 1e-6)])
-    assert v.verdict == "no_difference"
+    assert v.verdict == "undecided"
     assert v.comparison.interval is None
     assert "too few steps for an interval" in v.reasons[0]
     assert "inf" not in v.reasons[0]
@@ -155,14 +156,29 @@ def test_holds_where_it_ends_clearly_lower() -> None:
     assert verdict([(falling(s, end=1.4), falling(s)) for s in range(3)]).verdict == "holds"
 
 
-def test_seeds_that_disagree_are_no_difference() -> None:
-    shifts = [0.3, -0.3, 0.02]
-    v = verdict([(falling(s), falling(s) + shift) for s, shift in enumerate(shifts)])
-    assert v.verdict == "no_difference"
+def test_seeds_that_agree_on_no_difference_are_told_from_those_that_tell_nothing() -> None:
+    v = verdict([(falling(s), falling(s) + shift) for s, shift in enumerate([0.003, -0.003, 0.0])])
+    assert (v.verdict, v.codes[0]) == ("no_difference", "ends_alike")
     assert "nothing to act on" in v.reasons[0]
-    v = verdict([(falling(s, end=2.0), falling(s, end=2.0 - gain)) for s, gain in enumerate([0.1, 1.2, 0.1])])
-    assert v.verdict == "no_difference"
-    assert "--seeds 6" in v.reasons[0]
+    disagreeing: list[list[tuple[ArrayLike, ArrayLike]]] = [
+        [(falling(s), falling(s) + shift) for s, shift in enumerate([0.3, -0.3, 0.02])],
+        [(falling(s, end=2.0), falling(s, end=2.0 - gain)) for s, gain in enumerate([0.1, 1.2, 0.1])],
+    ]
+    for pairs in disagreeing:
+        v = verdict(pairs)
+        assert (v.verdict, v.codes[0]) == ("undecided", "seeds_disagree")
+        assert "--seeds 6" in v.reasons[0]
+        assert v.headline == "threshold 2: 3 seeds do not tell whether it helps."
+
+
+def test_a_smaller_rate_that_ends_as_well_is_the_advice() -> None:
+    for end, advised in ((1.0, True), (1.5, False)):
+        arms = [x for s in range(3) for x in (arm(None, s, runaway(s)), arm(2.0, s, falling(s), 0.5))]
+        arms += [arm(None, s, falling(s, end=end), lr_scale=0.1) for s in range(3)]
+        v = judge(2.0, arms, roles=ROLES | {"smaller_rate": "lr=0.1x"})
+        assert v.helped == "both"
+        assert ("smaller_rate_as_well" in v.codes) is advised
+        assert ("clipping is not needed" in " ".join(v.reasons)) is advised
 
 
 def test_holds_where_it_removes_the_spikes_of_the_loss() -> None:
@@ -180,7 +196,7 @@ def test_one_seed_gets_its_interval_from_the_steps() -> None:
     assert verdict([(falling(0), falling(0, end=1.3))]).verdict == "costs"
     rng = np.random.default_rng(5)
     noisy = verdict([(falling(0), falling(0) + 0.5 * rng.normal(size=N))])
-    assert noisy.verdict == "no_difference"
+    assert (noisy.verdict, noisy.codes[0]) == ("undecided", "one_seed")
     assert noisy.comparison.interval is not None
     assert noisy.comparison.interval[1] > noisy.comparison.interval[0]
 
@@ -243,8 +259,8 @@ def test_the_json_is_the_contracts() -> None:
     v = verdict([(to_nan(s), falling(s)) for s in range(2)])
     answer = json.loads(json.dumps(v.as_dict(), allow_nan=False))
     assert answer["schema"] == "clipcal.verification/1"
-    assert set(answer) >= {"schema", "verdict", "max_norm", "arms", "comparison", "reasons"}
-    assert set(answer["comparison"]) == {"loss_difference", "interval", "seeds"}
+    assert set(answer) >= {"schema", "verdict", "max_norm", "arms", "comparison", "reasons", "codes", "headline"}
+    assert set(answer["comparison"]) == {"loss_difference", "interval", "seeds", "better"}
     assert answer["arms"][0].keys() == {
         "name", "max_norm", "seed", "steps", "final_loss", "diverged_at", "loss_spikes", "clip_fraction", "mean_scale",
     }  # fmt: skip

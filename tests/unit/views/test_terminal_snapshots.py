@@ -32,7 +32,6 @@ from typer.testing import CliRunner
 
 from clipcal.arms.pool import Arm, Progress
 from clipcal.cli.main import app
-from clipcal.recommendation.answer import Choice
 from clipcal.run.step import Step
 from clipcal.streams import Interrupt
 from clipcal.verification.answer import ArmResult, Comparison, Verification
@@ -288,19 +287,6 @@ VERIFICATIONS = {
 def test_verify(verdict: str, shown: SnapshotAssertion) -> None:
     v = VERIFICATIONS[verdict]
     text = in_every_mode(lambda ascii: answers.verification(v, ascii=ascii), plainview.verification(v, method="norm"))
-    assert text == shown
-
-
-def test_choice(shown: SnapshotAssertion) -> None:
-    c = Choice(
-        name="gentle",
-        max_norm=2.4,
-        reason="Trained side by side on 2 seeds: gentle 2.4 ends at 1.811, firm 2 ends at 1.812; they train alike, so the "
-        "gentlest, gentle, is taken.",
-    )
-    text = in_every_mode(
-        lambda ascii: answers.choice(c, method="norm", ascii=ascii), plainview.choice(c, method="norm")
-    )
     assert text == shown
 
 

@@ -1,0 +1,49 @@
+"""A recommendation -> what to paste and what it does, in one sentence of its own numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipcal.recommendation.answer import Recommendation
+
+WHY_NONE = {
+    "vanishing": "the gradients vanish, and clipping cannot help",
+    "clipped": "the norms were recorded after clipping",
+    "diverging": "the run diverges too early",
+    "insufficient": "there are too few usable steps",
+}
+
+
+def percent(share: float | None) -> str:
+    """A share for reading: 2.5%, 12%, under 0.1%."""
+    if share is None:
+        return "none"
+    if 0 < share < 0.001:
+        return "under 0.1%"
+    return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share < 0.995 else f"{share:.1%}"
+
+
+def headline_of(r: Recommendation) -> str:
+    if r.max_norm is None:
+        return f"No threshold: {WHY_NONE[r.verdict]}."
+    return f"{'clip_value' if r.method == 'value' else 'max_norm'} {r.max_norm:g}: {does(r)}."
+
+
+def does(r: Recommendation) -> str:
+    """Which of the steps of its own trace the threshold clips."""
+    assert r.clipped.stable is not None
+    share = percent(r.clipped.stable) if r.clipped.stable else "none"
+    ordinary = f"clips {share} of the ordinary steps{' in the last third' * (r.drift.direction == 'down')}"
+    if r.clipped.spikes is None:
+        return ordinary if r.clipped.stable else f"a safety net that {ordinary}"
+    k = r.spikes.count
+    caught = round(r.clipped.spikes * k)
+    spikes = (
+        f"all {k} spikes"
+        if caught == k > 1
+        else "the one spike"
+        if caught == k
+        else f"{caught} of {k} spike{'s' * (k > 1)}"
+    )
+    return f"{ordinary} and {spikes}"
