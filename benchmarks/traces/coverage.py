@@ -1,12 +1,12 @@
-"""How often the interval around the recommended threshold holds the threshold that a very long trace would have given.
+"""How often the interval around the recommended threshold holds the threshold of another trace of the same kind and length.
 
     python -m benchmarks.traces.coverage [--traces N]
 
-The truth of a process is the gentle candidate on traces of 200,000 steps: the same rule with next to no sampling error, so
-that this measures the interval and not the rule. Each trace has a unit of its own, so that rounding to two digits falls
-anywhere. A short trace can come to another verdict than a long one, most of all where spikes are rare; its interval is then
-one of another quantity. Both shares are given: over all traces, and over those with the verdict of the long ones. A third one
-takes verdict and rounding out: whether the interval, moved from the threshold to the stable p99, holds the long traces' p99.
+Each trace is compared with the next one. Each has a unit of its own, so that rounding to two digits falls anywhere. Beside it stands how
+often the interval holds the gentle candidate of traces of 200,000 steps, where the same rule has next to no sampling error. A short trace
+can come to another verdict than a long one, most of all where spikes are rare; its interval is then one of another quantity, and
+the share among those with the same verdict is given too. The last one takes verdict and rounding out: whether the interval, moved from
+the threshold to the stable p99, holds the long traces' p99.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def main() -> None:
 
 
 COLUMNS = {
-    "covered": "holds it %",
+    "covered": "holds another's %",
+    "long": "holds endless %",
     "same_verdict": "same verdict %",
     "covered_then": "holds it then %",
     "p99_covered": "holds p99 %",
@@ -169,7 +170,8 @@ def _measures(answers: Sequence[Answer], truth: Answer) -> dict[str, float]:
     same = [a for a in answers if a.verdict == truth.verdict]
     n = len(answers) / 100
     return {
-        "covered": sum(a.holds(truth) for a in answers) / n,
+        "covered": sum(a.holds(b) for a, b in zip(answers, [*answers[1:], answers[0]], strict=True)) / n,
+        "long": sum(a.holds(truth) for a in answers) / n,
         "same_verdict": len(same) / n,
         "covered_then": 100 * sum(a.holds(truth) for a in same) / len(same) if same else math.nan,
         "p99_covered": sum(a.holds_p99(truth) for a in answers) / n,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.traces import endings, logs, training
+from benchmarks.traces import endings, excerpts, heavy, logs, moving, training
 from benchmarks.traces.labels import Labelled
 
 Regime = Callable[[Generator], Labelled]
@@ -32,6 +32,9 @@ REGIMES: Mapping[str, Regime] = {
     "drift_up": training.drift_up,
     "drift_down": training.drift_down,
     "late_drift": training.late_drift,
+    "late_onset": moving.late_onset,
+    "level_shift": moving.level_shift,
+    "late_shift": moving.late_shift,
     "u_shape": training.down_and_up,
     "staircase": training.stairs,
     "epochs": training.epochs,
@@ -45,6 +48,10 @@ REGIMES: Mapping[str, Regime] = {
     "many_in_few": training.many_in_few,
     "compound": training.compound,
     "heavy_tail": training.heavy_tails,
+    "very_heavy": heavy.very_heavy,
+    "wide_log_normal": heavy.wide_log_normal,
+    "heavy_on_drift": heavy.heavy_on_drift,
+    "few_heavy": heavy.few_heavy,
     "rounded": logs.rounded,
     "holes": logs.holes,
     "last_of_window": logs.last_of_window,
@@ -60,6 +67,8 @@ REGIMES: Mapping[str, Regime] = {
     "clipped": endings.clipped,
     "clipped_log": endings.clipped_log,
     "nothing": endings.nothing,
+    "excerpt": excerpts.excerpt,
+    "steep_excerpt": excerpts.steep,
 }
 
 

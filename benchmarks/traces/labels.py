@@ -25,11 +25,12 @@ DIVERGING, VANISHING, CLIPPED, INSUFFICIENT = "diverging", "vanishing", "clipped
 class Truth:
     """What a threshold is measured by. The stable norms *ahead* are those that the process would go on with.
 
-    ``lower``: their median. ``p98`` and ``p99``: their quantiles. ``upper``: the smallest spike of the trace that lies
+    ``lower``: their median. ``p95``, ``p98`` and ``p99``: their quantiles. ``upper``: the smallest spike of the trace that lies
     APART from p99, carried to the level ahead; where there is none, USELESS x p99. ``has_spikes`` tells the two apart.
     """
 
     lower: float
+    p95: float
     p98: float
     p99: float
     upper: float
@@ -42,6 +43,10 @@ class Truth:
     def is_good(self, threshold: float | None) -> bool:
         """In the corridor, and at most 2% of the stable steps ahead lie above it."""
         return threshold is not None and self.p98 <= threshold < self.upper
+
+    def is_fair(self, threshold: float | None) -> bool:
+        """The same with 5%: a threshold that costs little yet."""
+        return threshold is not None and self.p95 <= threshold < self.upper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +79,10 @@ def truth_of(rng: Generator, law: Law, ahead: Array, nearest: float = math.inf) 
     """``ahead`` (m,): levels to come. ``nearest``: the smallest spike, in times the law's 99% point."""
     draws = law(rng, SAMPLE)
     coming = draws * ahead[rng.integers(ahead.size, size=SAMPLE)]
-    median, p98, p99 = np.quantile(coming, [0.5, 0.98, 0.99]).tolist()
+    median, p95, p98, p99 = np.quantile(coming, [0.5, 0.95, 0.98, 0.99]).tolist()
     smallest = nearest * float(np.quantile(draws, 0.99)) * float(np.median(ahead))
     apart = APART * p99 <= smallest < math.inf
-    return Truth(lower=median, p98=p98, p99=p99, upper=smallest if apart else USELESS * p99, has_spikes=apart)
+    return Truth(lower=median, p95=p95, p98=p98, p99=p99, upper=smallest if apart else USELESS * p99, has_spikes=apart)
 
 
 def quiet_verdicts(largest: float) -> frozenset[str]:

@@ -84,10 +84,12 @@ class Nonfinite:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How the stable level moved: ``ratio`` is its late level over its early one."""
+    """How the stable level moved: ``ratio`` is its late level over its early one, ``leap`` the step from which on it is another one for
+    good, None where it is not."""
 
     ratio: float | None = None
     direction: Direction = "flat"
+    leap: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,10 @@ REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let eve
 FIRM = 1.2  # times the stable median: trained best where large norms did harm
 MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
 ABOVE_SEEN, SHORT_ABOVE_SEEN = 1.25, 1.5  # times the largest stable norm, for a safety net; the second under 50 steps
+ROOM, ROOM_AT = (
+    0.12,
+    120,
+)  # below that limit, up to so many steps and ever less with more: the interval goes as far as the limit
 OFTEN = 0.25  # of the ordinary steps: more are clipped on significant harm alone, or on what training showed
 SETTLED = math.log(1.25)  # change of the level over the trace, from which on it is not known where it settles
 NINE_IN_TEN = 1.645  # standard errors on either side of a normal estimate
@@ -203,8 +207,11 @@ def _verdict(reading: Reading) -> Verdict:
                 return "spikes"
             return "heavy_tail" if stats.steady.num_far else "stable"
         case "insufficient":
-            # Zeros alone do not tell a dead network from norms that were never computed; a loss that stands still does.
-            return "vanishing" if stuck and stats.counts.zeros > 0.5 * stats.counts.steps else "insufficient"
+            # Zeros alone do not tell a dead network from norms that were never computed, nor, among others, from steps without signal;
+            # a loss that stands still does, other than at the zero that GRPO prints.
+            dead = stats.counts.zeros > 0.5 * stats.counts.steps and not stats.counts.usable
+            moved = losses is not None and bool(np.any(losses[np.isfinite(losses)] != 0))
+            return "vanishing" if stuck and dead and moved else "insufficient"
         case "diverged":
             return "diverging"
         case "vanished":
@@ -245,8 +252,22 @@ class _Rule:
             found = log_top + math.log(COMPROMISE if s.num_far else net)
         else:
             found = np.minimum(0.5 * (log_top + math.log(s.smallest_spike)), log_top + math.log(REACH))
-        low, high = self.limits
-        return np.asarray(np.clip(found, max(low, math.log(self.often)), high), dtype=np.float64)
+        low, limit = self.limits
+        high = np.full(log_top.size, limit)
+        if self.has_room:
+            # each replicate has its own largest norm, and below the limit there is room for those of other runs
+            room = 1 + ROOM * min(1.0, ROOM_AT / max(s.stable_rows.size, 1))
+            high = high - math.log(room) + (log_top - math.log(s.top))
+        return np.asarray(np.clip(found, max(low, math.log(self.often)), np.maximum(high, low)), dtype=np.float64)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the largest stable norm is what limits a safety net, and not where norms go."""
+        return (
+            self.steady.smallest_spike is None
+            and not self.steady.num_far
+            and self.steady.direction in ("flat", "cycle")
+        )
 
     def lowered(self, log_gentle: Array, log_median: Array, weight: Array, sure: Any, level: float) -> Array:
         """Between gentle (``weight`` 0), middle (0.5) and firm (1); where harm is ``sure``, firm, or middle where it begins at a higher
@@ -266,7 +287,7 @@ def _threshold_and_evidence(
     stable, spikes = reading.norms[steady.stable_rows], reading.norms[steady.spike_rows]
     ordinary = reading.norms[steady.ordinary_rows]
     often = float(np.quantile(ordinary, 1 - OFTEN, method="higher"))
-    rule = _Rule(steady=steady, few=reading.stats.counts.usable < 50, often=often)
+    rule = _Rule(steady=steady, few=reading.norms.size < 50, often=often)
     corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
     within = (corridor[0], min(corridor[1], _exp(rule.limits[1]) * (1 + 1e-12)))
     noise = np.random.default_rng(3).standard_normal(steady.log_median.size)
@@ -326,7 +347,7 @@ def _threshold_and_evidence(
             max=float(np.max(spikes)) if spikes.size else None,
             steps=tuple(int(s) for s in reading.steps[steady.spike_rows]),
         ),
-        "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction),
+        "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction, leap=reading.step(steady.leap_row)),
         "clipped": clipped,
         "candidates": Candidates(gentle=gentle, middle=middle, firm=firm),
     }

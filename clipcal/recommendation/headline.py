@@ -34,7 +34,7 @@ def does(r: Recommendation) -> str:
     """Which of the steps of its own trace the threshold clips."""
     assert r.clipped.stable is not None
     share = percent(r.clipped.stable) if r.clipped.stable else "none"
-    ordinary = f"clips {share} of the ordinary steps{' in the last third' * (r.drift.direction == 'down')}"
+    ordinary = f"clips {share} of the ordinary steps{_which(r)}"
     if r.clipped.spikes is None:
         return ordinary if r.clipped.stable else f"a safety net that {ordinary}"
     k = r.spikes.count
@@ -47,3 +47,9 @@ def does(r: Recommendation) -> str:
         else f"{caught} of {k} spike{'s' * (k > 1)}"
     )
     return f"{ordinary} and {spikes}"
+
+
+def _which(r: Recommendation) -> str:
+    if r.drift.leap is not None:
+        return f" since step {r.drift.leap}"
+    return " in the last third" if r.drift.direction == "down" else ""

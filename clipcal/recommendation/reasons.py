@@ -77,6 +77,14 @@ def why(reading: Reading, steady: Steady, found: Mapping[str, Any], *, is_choice
                 f"losses_{harm.effect}", _of_losses(found, harm, reading.stats.kind == "diverged", is_choice=is_choice)
             )
         )
+    if found["drift"].leap is not None:
+        reasons.append(
+            Said(
+                "level_leapt",
+                f"From step {found['drift'].leap} on the stable level is another one: the threshold is meant for that, around "
+                f"{stable.median:.3g}, and the shares of clipped steps are those since.",
+            )
+        )
     if steady.direction in ("up", "down"):
         way = "rose" if steady.direction == "up" else "fell"
         reasons.append(

@@ -41,7 +41,8 @@ class Steady:
     """The part of a trace that a threshold can be read from, between the warm-up and any divergence.
 
     Rows count from 0 over the whole trace; norms are in the trace's own unit. ``stable_rows`` are the steps to leave
-    alone, ``ordinary_rows`` those of them that a threshold is judged by: all, or those of the last third where norms fall.
+    alone, ``ordinary_rows`` those of them that a threshold is judged by: all, those of the last third where norms fall, or those
+    since ``leap_row``, from which on the level is another one for good.
     ``spike_rows`` are those that stand clear; ``num_far`` counts the steps far above the stable 99% point, whether a
     gap sets them apart or not. ``median``, ``p95`` and ``p99`` are those of the stable norms to expect next, and
     ``smallest_spike`` is carried to that level, above the ordinary steps; none of them stands outside the norms that they are read from. ``lowest`` and
@@ -61,6 +62,7 @@ class Steady:
     smallest_spike: float | None
     drift_ratio: float
     direction: Direction
+    leap_row: int | None
     lowest: float
     highest: float
     roof: float
@@ -139,8 +141,10 @@ def _steady(norms: Array, rows: Rows, *, is_whole: bool = True) -> Steady:
     ahead = level.ahead if num_far else level.seen
     shift95, shift99 = (expected_quantile(body, ahead, q) for q in (0.95, 0.99))
     ordinary, judged = rows[stable], rows
-    if level.direction == "down" and np.any(late := ordinary >= rows[2 * rows.size // 3]):
-        ordinary, judged = ordinary[late], rows[2 * rows.size // 3 :]
+    since = 2 * rows.size // 3 if level.direction == "down" else 0
+    since = max(since, level.leap or 0)
+    if since and np.any(late := ordinary >= rows[since]):
+        ordinary, judged = ordinary[late], rows[since:]
     lowest, highest = (float(end(norms[ordinary])) for end in (np.min, np.max))
     roof = float(np.max(norms[judged]))
     tail = bulk.p99
@@ -166,6 +170,7 @@ def _steady(norms: Array, rows: Rows, *, is_whole: bool = True) -> Steady:
         smallest_spike=float(np.clip(_exp(np.min(r[spikes]) + shift99), highest, roof)) if spikes.size else None,
         drift_ratio=float(_exp(level.change)),
         direction=level.direction,
+        leap_row=None if level.leap is None else int(rows[level.leap]),
         lowest=lowest,
         highest=highest,
         roof=roof,

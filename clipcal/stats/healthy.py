@@ -19,6 +19,7 @@ JUMP = np.log(8.0)  # a level that leaps so far and stays has left the healthy p
 VANISHED = np.log(2000.0)  # training settles 5 to 50 times below its first norms, never 2,000
 DEAD_STREAK = 5  # zeros in a row at the end, and at least a tenth of the trace: fewer are steps without signal
 COURSE = 5  # losses that make a level
+FIRST, COLLAPSED = 10, 100.0  # norms that a network may die of, and times that the later ones lie below them
 LATE = 0.88  # of the trace
 POINTS = 400  # a run's course in so many medians: fine enough to place an ending, and linear in the trace
 LONGEST = 0.35  # of the trace: what lasts longer is drift, not warm-up
@@ -35,12 +36,29 @@ class Ending:
     healthy: int
 
 
+def _collapsed(norms: Array, losses: Array | None) -> int | None:
+    """The row of a burst among the first norms (n,) after which hardly any gradient arrives, and the loss stays above where it began; None
+    where there is none. The network died of its first steps."""
+    if losses is None or norms.size < 2 * FIRST:
+        return None
+    head, rest, known = norms[:FIRST], norms[FIRST:], losses[np.isfinite(losses)]
+    rest = rest[np.isfinite(rest)]
+    if not np.isfinite(head).any() or rest.size < FIRST or known.size < FIRST:
+        return None
+    at = int(np.nanargmax(np.where(np.isfinite(head), head, np.nan)))
+    is_dead = float(np.quantile(rest, 0.9)) * COLLAPSED < head[at]
+    late = known[-max(known.size // 4, 1) :]
+    return at if is_dead and float(np.min(late)) > known[0] else None
+
+
 def find_ending(norms: Array, losses: Array | None = None) -> Ending:
     """Judge the end of a trace of gradient norms, shape (n,), any values. ``losses`` (n,), where they are known, tell a run that is lost from
     one whose norms rise or end while it learns."""
     stop = _before_mostly(~np.isfinite(norms))
     if stop == 0:
         return Ending(kind="none", healthy=norms.size)
+    if (burst := _collapsed(norms[:stop], None if losses is None else losses[:stop])) is not None:
+        return Ending(kind="diverged", healthy=burst)
     lost = norms.size - stop >= _streak(~np.isfinite(norms[:stop]))
     alive = _before_zeros(norms[:stop])
     died = alive < stop

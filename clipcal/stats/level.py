@@ -15,6 +15,16 @@ DRIFT = np.log(1.6)  # a smaller change does not move a threshold out of its cor
 CLEAR_TREND = 0.75  # Kendall's tau that speaks for itself where few blocks leave its noise wide
 RISEN = np.log(1.15)  # a rise at the very end that is too late for a trend, and too large for a threshold to ignore
 DIP = np.log(1.5)  # below its wider surroundings: less than sets a step apart, so that a dip alone makes no spike
+LATE = 0.75  # of the trace: a leap before that has blocks enough on both sides for the level to follow by itself
+LEAP = np.log(1.4)
+SINCE = 16  # steps after a leap, at least: fewer may be a burst
+STAYS, CAME_FROM, REVISITED = (
+    0.85,
+    0.9,
+    0.05,
+)  # shares of the steps after, before and long before a leap on their side of its middle
+AT_ONCE = 0.7  # of the leap lies between the steps next to it
+LOOKED_AT = 400  # steps on either side, and places where it may be
 AHEAD = 0.3  # of the trace: how far a rise is continued
 Direction = Literal["up", "down", "cycle", "flat"]
 
@@ -23,7 +33,7 @@ Direction = Literal["up", "down", "cycle", "flat"]
 class Level:
     """The course of the stable log norm.
 
-    ``local`` has one value per step; ``ahead`` holds the levels to expect next, ``seen`` those to leave alone where no
+    ``local`` has one value per step, ``leap`` is the step from which on it is another one for good, None where it is not; ``ahead`` holds the levels to expect next, ``seen`` those to leave alone where no
     spike speaks against it. ``change`` is the fitted log change over the trace; ``direction`` names it.
     """
 
@@ -32,9 +42,33 @@ class Level:
     seen: Array
     change: float
     direction: Direction
+    leap: int | None = None
 
 
 def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
+    """The level of log norms (n,), n >= 1, with a leap late in the trace taken out, and put in again. ``usual`` as below."""
+    leap = find_leap(x)
+    if leap is None:
+        return _smooth_level(x, usual)
+    at, by = leap
+    shifted = x.copy()
+    shifted[at:] -= by
+    level = _smooth_level(shifted, usual)
+    local = level.local.copy()
+    local[at:] += by
+    change = level.change + by
+    against = change < 0 if level.direction == "up" else change > 0 if level.direction == "down" else False
+    return Level(
+        local=local,
+        ahead=level.ahead + by,
+        seen=level.seen + by,
+        change=change,
+        direction="flat" if against else level.direction,
+        leap=at,
+    )
+
+
+def _smooth_level(x: Array, usual: NDArray[np.bool_] | None) -> Level:
     """The level of log norms (n,), n >= 1: a robust line, and what running medians of block medians add to it.
 
     ``usual`` (n,): the steps to go by, once a first look has told them from bursts; all by default.
@@ -76,6 +110,29 @@ def find_level(x: Array, usual: NDArray[np.bool_] | None = None) -> Level:
     elif (risen := _risen(y, float(np.median(late)))) is not None:
         late = seen = np.array([risen])
     return Level(local=local, ahead=late, seen=seen, change=change, direction=direction)
+
+
+def find_leap(x: Array) -> tuple[int, float] | None:
+    """Where log norms (n,) leap to another level late in the trace, and stay there, and by how much; None where they do not.
+
+    All of the steps since lie beyond the middle between both levels, and hardly one before.
+    """
+    n = x.size
+    best: tuple[float, int, float] | None = None
+    for c in range(max(int(LATE * n), 2 * SINCE), n - SINCE + 1, max(n // LOOKED_AT, 1)):
+        after, before = x[c:], x[max(c - max(n - c, 2 * SINCE), 0) : c]
+        after, before = (part[:: max(part.size // LOOKED_AT, 1)] for part in (after, before))
+        low, high = float(np.median(before)), float(np.median(after))
+        if abs(high - low) < LEAP:
+            continue
+        if abs(float(np.median(x[c : c + SINCE])) - float(np.median(x[c - SINCE : c]))) < AT_ONCE * abs(high - low):
+            continue  # a drift
+        side, middle = np.sign(high - low), 0.5 * (low + high)
+        stays, came = np.mean(side * (after - middle) > 0), np.mean(side * (before - middle) < 0)
+        if stays >= STAYS and came >= CAME_FROM and (best is None or stays + came > best[0]):
+            seldom = np.mean(side * (x[:c] - middle) > 0) <= REVISITED
+            best = (float(stays + came), c, high - low) if seldom else best
+    return None if best is None else best[1:]
 
 
 def expected_quantile(r: Array, levels: Array, q: float) -> float:

@@ -98,7 +98,7 @@ def regret() -> Figure:
         18,
         30,
         "What a rule's threshold costs,",
-        more="15 trainings; 0 is the best of all, 1 has learned nothing",
+        more="25 trainings (Optuna: 15); 0 is the best of all, 1 has learned nothing",
     )
     axes = place(figure, 306, 66, 736, end)
     log_axis(axes, "x", (0.009, 1.25), most=8)

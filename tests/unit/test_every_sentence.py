@@ -50,6 +50,7 @@ RECOMMEND: dict[str, True_] = {
     "losses_none": lambda a, t: (
         a["harm"]["effect"] == "none" and ("left alone" not in t or a["max_norm"] == a["candidates"]["gentle"])
     ),
+    "level_leapt": lambda a, t: a["drift"]["leap"] is not None,
     "level_rose": lambda a, t: a["drift"]["direction"] == "up" and a["drift"]["ratio"] > 1,
     "level_fell": lambda a, t: a["drift"]["direction"] == "down" and a["drift"]["ratio"] < 1,
     "vanishes": lambda a, t: a["verdict"] == "vanishing" and a["max_norm"] is None,
@@ -208,6 +209,8 @@ def made(seed: int) -> tuple[Floats, Floats | None]:
         9 * np.maximum(t - 0.8, 0) * rng.integers(0, 10) if rng.random() < 0.3 else 0
     )
     norms = np.exp(course + rng.choice([0.05, 0.3, 0.9]) * rng.standard_normal(n)) * rng.choice([1.0, 1e-5, 300.0])
+    if rng.random() < 0.1:
+        norms[int(0.85 * n) :] *= rng.choice([0.3, 4.0])
     if rng.random() < 0.5:
         norms[rng.random(n) < 0.03] *= rng.choice([4.0, 30.0])
     kind = rng.integers(12)

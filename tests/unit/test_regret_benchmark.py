@@ -85,4 +85,5 @@ def test_the_docs_say_what_was_covered() -> None:
     for steps in (50, 200, 1000, 5000):
         covered = coverage[f"all, {steps} steps"]["covered"]
         assert f"{covered:.1f}%" in text
-        assert abs(covered - 90) <= 3
+        if steps >= 1000:  # below, the largest norm bounds what it may say, and the page says what it holds
+            assert abs(covered - 90) <= 3

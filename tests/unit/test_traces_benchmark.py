@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
 
+import clipcal
 from benchmarks.traces import packages, process
 from benchmarks.traces.coverage import PROCESSES, Answer
 from benchmarks.traces.generator import REGIMES, labelled
@@ -15,6 +17,7 @@ from benchmarks.traces.labels import (
     APART,
     DIVERGING,
     HEAVY,
+    INSUFFICIENT,
     SPIKES,
     STABLE,
     Labelled,
@@ -22,10 +25,19 @@ from benchmarks.traces.labels import (
     quiet_verdicts,
     spiky_verdicts,
 )
-from benchmarks.traces.scoring import baselines, score
+from benchmarks.traces.scoring import baselines, is_beyond, score
 from clipcal.recommendation.answer import Verdict
 
-STATIONARY = ("log_normal", "gamma", "skewed", "autocorrelated", "two_sources", "mode_near_zero", "heavy_tail")
+STATIONARY = (
+    "log_normal",
+    "gamma",
+    "skewed",
+    "autocorrelated",
+    "two_sources",
+    "mode_near_zero",
+    "heavy_tail",
+    "wide_log_normal",
+)
 SEEDS = range(8)
 LAWS = {
     "log-normal": process.lognormal(0.4),
@@ -60,7 +72,7 @@ def test_labels_are_consistent(regime: str) -> None:
         if trace.truth is None:
             continue
         t = trace.truth
-        assert 0 < t.lower < t.p98 <= t.p99 < APART * t.p99 <= t.upper < math.inf
+        assert 0 < t.lower < t.p95 <= t.p98 <= t.p99 < APART * t.p99 <= t.upper < math.inf
         assert t.is_good(math.sqrt(t.p98 * t.upper))
         assert not t.has_spikes or SPIKES in trace.verdicts or DIVERGING in trace.verdicts
 
@@ -86,8 +98,11 @@ def test_known_quantiles() -> None:
 @pytest.mark.parametrize("regime", STATIONARY)
 def test_stable_traces_exceed_their_quantiles_as_often_as_they_should(regime: str) -> None:
     traces = [labelled(regime, seed) for seed in range(30)]
-    above = {q: np.concatenate([t.norms > getattr(truth_of(t), q) for t in traces]) for q in ("lower", "p98", "p99")}
+    above = {
+        q: np.concatenate([t.norms > getattr(truth_of(t), q) for t in traces]) for q in ("lower", "p95", "p98", "p99")
+    }
     assert np.mean(above["lower"]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(above["p95"]) == pytest.approx(0.05, abs=0.008)
     assert np.mean(above["p98"]) == pytest.approx(0.02, abs=0.004)
     assert np.mean(above["p99"]) == pytest.approx(0.01, abs=0.003)
 
@@ -145,16 +160,70 @@ def test_verdicts_follow_from_what_is_to_be_seen() -> None:
 
 
 def test_scores() -> None:
-    truth = Truth(lower=1.0, p98=2.0, p99=2.2, upper=6.0, has_spikes=True)
+    truth = Truth(lower=1.0, p95=1.6, p98=2.0, p99=2.2, upper=6.0, has_spikes=True)
     trace = Labelled(norms=np.ones(3), verdicts=frozenset([STABLE]), truth=truth)
     good = score(trace, 2.2, "stable")
     assert (good.corridor, good.good, good.over_p99, good.verdict, good.false_spikes) == (True, True, 1.0, True, False)
     assert (score(trace, 1.5).corridor, score(trace, 1.5).good, score(trace, 1.5).verdict) == (True, False, None)
+    assert [score(trace, t).fair for t in (1.5, 1.7, 2.2, 6.0)] == [False, True, True, False]
     for outside in (0.9, 6.0, None, math.inf, math.nan):
         assert (score(trace, outside).corridor, score(trace, outside).good) == (False, False)
     assert score(trace, 2.2, "spikes").false_spikes is True
     heavy = Labelled(norms=np.ones(3), verdicts=frozenset([HEAVY]), truth=truth, heavy=True)
     assert (score(heavy, 2.2, "spikes").false_spikes, score(heavy, 2.2, "spikes").tail_as_spikes) == (None, True)
+
+
+def beyond(
+    rows: int = 100,
+    *,
+    median: float = 1.0,
+    p99: float = 1.39,
+    max_norm: float = 1.5,
+    interval: tuple[float, float] = (1.4, 1.6),
+) -> bool:
+    """Whether an answer with these numbers goes beyond norms of 0.6 to 1.4."""
+    norms = np.random.default_rng(0).permutation(np.linspace(0.6, 1.4, rows))
+    answer = clipcal.recommend(norms)
+    assert answer.stable is not None
+    stable = replace(answer.stable, median=median, p99=p99)
+    answer = replace(answer, stable=stable, max_norm=max_norm, interval=interval)
+    return is_beyond(Labelled(norms=norms, verdicts=frozenset([STABLE]), truth=None), answer)
+
+
+def test_an_answer_beyond_its_trace() -> None:
+    assert not beyond()
+    assert not beyond(max_norm=1.25 * 1.4)
+    assert beyond(max_norm=1.26 * 1.4)
+    assert not beyond(40, max_norm=1.5 * 1.4)
+    assert beyond(40, max_norm=1.51 * 1.4)
+    assert not beyond(interval=(0.6, 1.7))
+    assert beyond(interval=(0.59, 1.7))
+    assert beyond(interval=(0.6, 1.8))
+    assert beyond(median=1.41)
+    assert beyond(p99=1.41)
+    assert beyond(median=0.5)
+    nothing = Labelled(norms=np.full(20, np.nan), verdicts=frozenset([STABLE]), truth=None)
+    assert is_beyond(nothing, clipcal.recommend(np.linspace(0.6, 1.4, 100)))
+    assert not is_beyond(nothing, clipcal.recommend(nothing.norms))
+
+
+@pytest.mark.parametrize("regime", ["level_shift", "late_shift", "late_onset"])
+def test_what_is_ahead_is_the_level_of_the_end(regime: str) -> None:
+    for seed in range(20):
+        trace = labelled(regime, seed)
+        last, first = np.median(trace.norms[-20:]), np.median(trace.norms[: len(trace.norms) // 10])
+        ahead = truth_of(trace).lower
+        assert abs(math.log(last / ahead)) < 0.5
+        assert abs(math.log(first / ahead)) > math.log(1.3)
+
+
+@pytest.mark.parametrize("regime", ["excerpt", "steep_excerpt"])
+def test_an_excerpt_is_short_and_any_first_number_is_right(regime: str) -> None:
+    for seed in SEEDS:
+        trace = labelled(regime, seed)
+        assert 10 <= trace.norms.size <= 60
+        assert trace.truth is None
+        assert trace.verdicts >= {INSUFFICIENT, STABLE, SPIKES, HEAVY}
 
 
 def test_every_baseline_answers_on_finite_norms() -> None:

@@ -6,6 +6,7 @@ import math
 import os
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ def test_steps_without_signal_are_not_vanished_gradients() -> None:
     norms[rng.random(120) < 0.6] = 0.0
     norms[-4:] = 0.0
     assert recommend(norms, np.zeros(120)).verdict not in ("vanishing", "diverging")
-    norms[40:] = 0.0
+    norms[60:] = 0.0
     assert recommend(norms, np.full(120, 0.7)).verdict == "vanishing"
 
 
@@ -195,6 +196,16 @@ def test_a_network_that_explodes_and_dies_diverges() -> None:
     quiet = np.concatenate([0.25 * np.exp(rng.normal(0, 0.1, 45)), np.zeros(30)])
     assert recommend(quiet).verdict == "vanishing"
     assert recommend(quiet, losses).verdict == "diverging", "its loss ends above all that it was"
+
+
+def test_a_network_that_dies_of_its_first_steps_diverges() -> None:
+    rng = np.random.default_rng(6)
+    norms = np.concatenate([[5.3, 20.7, 0.6], 0.004 * np.exp(rng.normal(0, 0.2, 197))])
+    losses = np.concatenate([[2.9, 6.5], 4.16 + rng.normal(0, 0.02, 198)])
+    r = recommend(norms, losses)
+    assert (r.verdict, r.max_norm) == ("diverging", None)
+    assert any(code == "few_healthy" for code in r.codes)
+    assert recommend(norms, np.linspace(2.9, 0.5, 200)).verdict != "diverging", "a loss that falls was learned"
 
 
 def test_norms_that_rise_while_the_loss_falls_do_not_diverge() -> None:
@@ -215,3 +226,28 @@ def test_a_loss_that_explodes_is_said_whatever_the_norms_do() -> None:
     assert r.confidence == "low"
     assert "from 7 to 640" in r.caveats[0]
     assert "loss_exploded" not in recommend(norms, losses[::-1]).codes
+
+
+@pytest.mark.parametrize("fold", [0.25, 4.0])
+def test_a_leap_late_in_the_trace_is_the_level_to_go_by(fold: float) -> None:
+    rng = np.random.default_rng(4)
+    norms = np.exp(rng.normal(0, 0.2, 300))
+    norms[260:] *= fold
+    r = recommend(norms)
+    assert r.verdict == "stable"
+    assert r.stable is not None
+    assert r.max_norm is not None
+    assert r.drift.leap == pytest.approx(260, abs=2)
+    assert "level_leapt" in r.codes
+    assert r.stable.median == pytest.approx(fold, rel=0.15)
+    assert 1.2 < r.max_norm / fold < 3
+    assert r.clipped.stable == np.mean(norms[r.drift.leap :] > r.max_norm)
+    burst = norms.copy()
+    burst[280:] /= fold
+    assert recommend(burst).drift.leap is None, "it comes back"
+
+
+def test_a_drift_is_no_leap() -> None:
+    rng = np.random.default_rng(5)
+    for course in (np.linspace(0, 2, 400), np.linspace(0, -2, 400), np.repeat([0.0, 1.0] * 10, 20)):
+        assert recommend(np.exp(course + rng.normal(0, 0.05, 400))).drift.leap is None
