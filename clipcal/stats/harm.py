@@ -95,7 +95,7 @@ def loss_response(excess: Array, losses: Array, among: Sequence[float] = LEVELS)
         # The sums above the level, for every circular shift of the losses at once.
         of_ranks, of_sizes = (np.fft.irfft(spectrum * np.conj(np.fft.rfft(mark)), n) for spectrum in spectra)
         spread = float(np.std(of_ranks[far]))
-        if spread == 0:
+        if spread == 0 or not np.isfinite(np.std(of_sizes[far])):  # losses near the end of the floats
             continue
         statistics.append((of_ranks - np.mean(of_ranks[far])) / spread)
         per_sum = 1 / num_above + 1 / num_below

@@ -108,6 +108,7 @@ CHECK: dict[str, True_] = {
     ),
     "recommended": lambda a, t: ("instead" in t) is (a["fits"] is False),
     "borderline": lambda a, t: a["fits"] == "borderline",
+    "another_record": lambda a, t: a["fitting"] is not None,
     "no_longer": lambda a, t: (
         a["max_norm"] < a["fitting"]["low"] and number(a["quarters"][-1]["mean_scale"]) < a["acts"]["stable_scale"]
     ),
@@ -415,6 +416,15 @@ def test_most_sentences_were_seen() -> None:
     """After the tests above in one process; a worker that ran only a part of them has less to say."""
     if not all(SEEN.values()) or os.environ.get("PYTEST_XDIST_WORKER"):
         pytest.skip("runs after the others, in one process")
-    rare = {"joined", "source", "helped_together", "epsilon", "diverged_clipped", "no_final_loss", "is_chosen"}
+    rare = {
+        "joined",
+        "source",
+        "helped_together",
+        "epsilon",
+        "diverged_clipped",
+        "no_final_loss",
+        "is_chosen",
+        "another_record",
+    }
     for table, seen in ((RECOMMEND, "recommend"), (CHECK, "check"), (VERIFY, "verify")):
         assert set(table) - SEEN[seen] - rare == set(), seen
