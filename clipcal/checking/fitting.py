@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from clipcal.checking.answer import Acts, Check, Fits, Range
-from clipcal.checking.beside import Beside, run_beside
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.evidence import STREAM, Evidence, read_choice
+from clipcal.recommendation.evidence import Evidence, read_choice
 from clipcal.recommendation.headline import percent
 from clipcal.recommendation.reasons import Said
 from clipcal.run.trace import Floats
@@ -50,15 +48,13 @@ SAME = 0.005
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What the check knows besides: which optimizer divides the learning rate out (None: unknown), whether training chose the recommended
-    threshold, the value that norms after clipping pile up at, and whether it is a log of a run that was clipped, or our own record; and which
-    run of clipcal's own lies beside it."""
+    threshold, the value that norms after clipping pile up at, and whether it is a log of a run that was clipped, or our own record."""
 
     optimizer: str | None
     is_choice: bool
     in_use: float | None
     pile: float | None
     is_log: bool
-    beside: Beside | None
 
     @classmethod
     def of(cls, evidence: Evidence, pile: float | None) -> Context:
@@ -68,7 +64,6 @@ class Context:
             in_use=evidence.in_use,
             pile=pile,
             is_log=evidence.run is None,
-            beside=run_beside(Path(evidence.source)) if evidence.run is None and evidence.source != STREAM else None,
         )
 
     @property
@@ -142,7 +137,7 @@ def judged(c: Check, context: Context) -> tuple[Fits, list[Said]]:
     fits: Fits = True
     if not at.low <= c.max_norm <= at.high:
         fits = "borderline" if at.too_low <= c.max_norm <= at.too_high else False
-    notes = [*_costs(c, context), *_drift(c), *_beside(at, context)]
+    notes = [*_costs(c, context), *_drift(c)]
     interval = f"{r.interval[0]:.3g} to {r.interval[1]:.3g}"
     same = math.isclose(c.max_norm, r.max_norm, rel_tol=SAME)
     if same and fits is True:
@@ -278,20 +273,6 @@ def _costs(c: Check, context: Context) -> list[Said]:
         ]
     known = "" if context.optimizer is not None else "; Adam divides most of a steady factor out again"
     return [Said("cost", f"Under plain SGD that leaves {left} of the learning rate, by quarter{known}.")]
-
-
-def _beside(at: Range, context: Context) -> list[Said]:
-    """What another record of the same training says, where this one contradicts it."""
-    other = context.beside
-    if other is None or at.low <= other.max_norm <= at.high:
-        return []
-    return [
-        Said(
-            "another_record",
-            f"The run {other.folder} beside this log recommends {other.max_norm:g}, which does not fit here ({at.low:.3g} to {at.high:.3g} do): a "
-            "log of a clipped training and a profile without clipping show different norms. `clipcal check` on the run judges by the profile.",
-        )
-    ]
 
 
 def _drift(c: Check) -> list[Said]:

@@ -108,7 +108,6 @@ CHECK: dict[str, True_] = {
     ),
     "recommended": lambda a, t: ("instead" in t) is (a["fits"] is False),
     "borderline": lambda a, t: a["fits"] == "borderline",
-    "another_record": lambda a, t: a["fitting"] is not None,
     "no_longer": lambda a, t: (
         a["max_norm"] < a["fitting"]["low"] and number(a["quarters"][-1]["mean_scale"]) < a["acts"]["stable_scale"]
     ),

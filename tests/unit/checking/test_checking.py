@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -390,24 +389,3 @@ def test_the_object_that_json_prints(tmp_path: Path) -> None:
     assert found["schema"] == "clipcal.check/1"
     assert found["recommended"]["max_norm"] == load(tmp_path / "log.jsonl").recommend().max_norm
     json.dumps(found, allow_nan=False)
-
-
-def test_a_run_beside_a_log_that_says_something_else_is_named(tmp_path: Path) -> None:
-    """The log of a training and its profile are two records of it: where they contradict each other, the answer says so."""
-    assert "another_record" not in checked(tmp_path, SPIKY, 3.0).codes
-    for at, other, named in (("runs/mine", 90.0, True), ("runs/mine", 3.0, False), ("other", 90.0, True)):
-        folder = tmp_path / str(at)
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder)
-        evidence = recorded(folder, STABLE)
-        answer = dataclasses.replace(evidence.recommend(), max_norm=other)
-        (folder / "recommendation.json").write_text(json.dumps(answer.as_dict()))
-        said = checked(tmp_path, SPIKY, 3.0)
-        text = " ".join(said.reasons)
-        assert ("another_record" in said.codes) is named
-        assert (f"{folder} beside this log recommends 90" in text) is named
-        shutil.rmtree(folder)
-    broken = tmp_path / "runs" / "broken"
-    recorded(broken, STABLE)
-    (broken / "recommendation.json").write_text("{")
-    assert "another_record" not in checked(tmp_path, SPIKY, 3.0).codes
