@@ -20,7 +20,7 @@ SLIGHT, SLIGHT_SCATTER = 0.01, 0.1
 """Log rise of the loss, and one in units of its scatter: a long record finds smaller ones beyond chance, and none that costs anything."""
 LIKELY = 0.2  # p below which a rise is a hint
 FIRMER = 0.5
-SURE = 0.1  # the chance of such a rise, below which large norms are ordinary training
+SURE = 0.02  # the chance of such a rise, below which large norms are ordinary training
 COST = 0.05
 """What the middle costs where large norms are harmless, over what gentle costs where they do harm: a twentieth (`benchmarks/regret`)."""
 
@@ -59,6 +59,7 @@ def lean(response: LossResponse | None, noise: Array) -> Leaning:
     sure = np.array([response.p < SIGNIFICANT, *(best.z + noise > response.critical)]) & is_large
     # By what it costs on average: half of the way to firm where harm is likely, all of it where it is significant.
     weights = 0.5 * chances / (chances + COST * (1 - chances)) + FIRMER * np.maximum(chances - 0.5, 0.0)
+    weights = np.where(chances < SURE, 0.0, weights)
     is_hint = chances[0] > 0.5 and response.p < LIKELY
     effect: Effect = "harm" if sure[0] else "none" if chances[0] < SURE else "hint" if is_hint else "unclear"
     return Leaning(effect=effect, level=best.level, weight=float(weights[0]), weights=weights[1:], sure=sure[1:])
