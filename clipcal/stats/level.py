@@ -23,7 +23,7 @@ STAYS, CAME_FROM, REVISITED = (
     0.9,
     0.05,
 )  # shares of the steps after, before and long before a leap on their side of its middle
-AT_ONCE = 0.7  # of the leap lies between the steps next to it
+NEXT_TO, AT_ONCE = 8, 0.75  # steps on either side of a leap, and how much of it lies between their medians
 LOOKED_AT = 400  # steps on either side, and places where it may be
 AHEAD = 0.3  # of the trace: how far a rise is continued
 Direction = Literal["up", "down", "cycle", "flat"]
@@ -125,7 +125,7 @@ def find_leap(x: Array) -> tuple[int, float] | None:
         low, high = float(np.median(before)), float(np.median(after))
         if abs(high - low) < LEAP:
             continue
-        if abs(float(np.median(x[c : c + SINCE])) - float(np.median(x[c - SINCE : c]))) < AT_ONCE * abs(high - low):
+        if abs(float(np.median(x[c : c + NEXT_TO])) - float(np.median(x[c - NEXT_TO : c]))) < AT_ONCE * abs(high - low):
             continue  # a drift
         side, middle = np.sign(high - low), 0.5 * (low + high)
         stays, came = np.mean(side * (after - middle) > 0), np.mean(side * (before - middle) < 0)

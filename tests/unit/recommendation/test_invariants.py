@@ -148,7 +148,7 @@ def test_every_nth_row_gives_a_compatible_answer(norms: Floats, nth: int) -> Non
     assert part.stable is not None
     if part.stable.steps < 50 or whole.verdict != part.verdict or whole.spikes.count:
         return
-    slack = 2.0 if whole.verdict == "stable" else 5.0  # a heavy tail has no scale of its own
+    slack = 2.0 if whole.verdict == "stable" else 10.0  # a heavy tail has no scale of its own
     assert part.interval[0] <= whole.interval[1] * slack
     assert whole.interval[0] <= part.interval[1] * slack
 
@@ -249,5 +249,10 @@ def test_a_leap_late_in_the_trace_is_the_level_to_go_by(fold: float) -> None:
 
 def test_a_drift_is_no_leap() -> None:
     rng = np.random.default_rng(5)
-    for course in (np.linspace(0, 2, 400), np.linspace(0, -2, 400), np.repeat([0.0, 1.0] * 10, 20)):
+    for course in (
+        np.linspace(0, 2, 400),
+        np.linspace(0, -2, 400),
+        np.repeat([0.0, 1.0] * 10, 20),
+        np.linspace(0, -18, 400),
+    ):
         assert recommend(np.exp(course + rng.normal(0, 0.05, 400))).drift.leap is None
