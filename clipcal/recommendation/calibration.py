@@ -293,7 +293,8 @@ def _threshold_and_evidence(
     noise = np.random.default_rng(3).standard_normal(steady.log_median.size)
     log_gentle = rule.gentle(np.log([steady.top]))
     seldom = (max(within[0], often * (1 - 1e-12)), within[1])
-    gentle = rounded(_exp(float(log_gentle[0])), seldom)
+    # where norms hardly differ, a log and its exponential may leave a bit less than the median
+    gentle = max(rounded(_exp(float(log_gentle[0])), seldom), steady.median)
     middle = min(gentle, rounded(MIDDLE * steady.median, within))
     firm = min(gentle, rounded(FIRM * steady.median, within))
     response = None
@@ -306,7 +307,7 @@ def _threshold_and_evidence(
     guarded = guarded and by_outcome
     sure, level = (True, LOW[0]) if guarded else (leans.is_harm, leans.level)
     center = rule.lowered(log_gentle, np.log([steady.median]), np.array([leans.weight]), sure, level)
-    chosen = rounded(_exp(float(center[0])), within if sure else seldom)
+    chosen = max(rounded(_exp(float(center[0])), within if sure else seldom), steady.median)
     if choice is not None:
         chosen, center = choice.max_norm, np.log([choice.max_norm])
         among = np.log([choice.max_norm, *choice.alike])

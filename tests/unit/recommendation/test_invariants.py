@@ -136,7 +136,8 @@ def test_no_answer_goes_beyond_its_data_or_contradicts_itself(data: st.DataObjec
 @many
 @given(traces(most=400), st.integers(2, 4))
 def test_every_nth_row_gives_a_compatible_answer(norms: Floats, nth: int) -> None:
-    """Their intervals meet, give or take a factor that few rows may differ by; where norms rise or fall, what was seen last bounds both."""
+    """Of stable traces the intervals meet, give or take a factor that few rows may differ by. A heavy tail has no scale of its own, and where
+    norms rise or fall, what was seen last bounds both."""
     whole, part = recommend(norms), recommend(norms[::nth], steps=range(0, norms.size, nth))
     if (
         whole.interval is None
@@ -146,9 +147,9 @@ def test_every_nth_row_gives_a_compatible_answer(norms: Floats, nth: int) -> Non
         return
     assert whole.stable is not None
     assert part.stable is not None
-    if part.stable.steps < 50 or whole.verdict != part.verdict or whole.spikes.count:
+    if part.stable.steps < 50 or {whole.verdict, part.verdict} != {"stable"}:
         return
-    slack = 2.0 if whole.verdict == "stable" else 10.0  # a heavy tail has no scale of its own
+    slack = 2.0
     assert part.interval[0] <= whole.interval[1] * slack
     assert whole.interval[0] <= part.interval[1] * slack
 
