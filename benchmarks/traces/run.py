@@ -26,6 +26,7 @@ from benchmarks.traces.scoring import MEASURES, Score, baselines, ours, score, s
 OURS = "clipcal"
 TIMES = {"long": 0.05, "excerpt": 5.0, "steep_excerpt": 2.0}
 """How many traces of a regime there are for one of others: a long one costs as much as a hundred, excerpts are of many kinds."""
+SCORED = ("traces", "corridor %", "good %", "fair %", "x p99", "right verdict %", "false spikes %")
 Scores = dict[str, list[Score]]
 
 
@@ -94,20 +95,7 @@ def _totals(by_regime: Scores) -> dict[str, float]:
 
 
 def _print_totals(totals: dict[str, dict[str, float]]) -> None:
-    rows = [
-        [
-            "rule",
-            "traces",
-            "corridor %",
-            "good %",
-            "fair %",
-            "x p99",
-            "right verdict %",
-            "false spikes %",
-            "tail as spikes %",
-            "beyond %",
-        ]
-    ]
+    rows = [["rule", *SCORED, "tail as spikes %", "beyond %"]]
     for row, t in totals.items():
         rows.append(
             [
@@ -127,13 +115,7 @@ def _print_regimes(
     rows = [
         [
             "regime (clipcal)",
-            "traces",
-            "corridor %",
-            "good %",
-            "fair %",
-            "x p99",
-            "right verdict %",
-            "false spikes %",
+            *SCORED,
             "beyond %",
             "wrong verdicts",
             "best other, good %",

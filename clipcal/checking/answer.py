@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from clipcal.recommendation.answer import Recommendation
-from clipcal.recommendation.headline import percent
+from clipcal.recommendation.headline import name_of, percent
 from clipcal.recommendation.replay import Verdict
 from clipcal.run.jsonfile import plain
 
@@ -80,7 +80,7 @@ class Check:
     @property
     def headline(self) -> str:
         """Whether it fits, and what it does: one sentence of this object's own numbers."""
-        name = "clip_value" if self.recommendation.method == "value" else "max_norm"
+        name = name_of(self.recommendation.method)
         answer = {True: "fits", False: "does not fit", "borderline": "is borderline", None: "cannot be judged"}[
             self.fits
         ]

@@ -10,7 +10,7 @@ import numpy as np
 from clipcal.checking.answer import Acts, Check, Fits, Range
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.evidence import Evidence, read_choice
-from clipcal.recommendation.headline import percent
+from clipcal.recommendation.headline import name_of, percent
 from clipcal.recommendation.reasons import Said
 from clipcal.run.trace import Floats
 
@@ -36,10 +36,8 @@ SCALE_FREE_OPTIMIZERS = (
 VANISHED = 0.02  # of the median: below, an optimizer's own epsilon meets the gradient
 FAR_ABOVE, FARTHER = 10.0, 30.0
 """Times the 99% point of the stable norms: a threshold from there on lets a spike of ten times pass, and guards nothing."""
-LET_PASS, PASS_HALF = (
-    0.1,
-    0.5,
-)  # the shares of the spikes that may pass below a threshold that fits, and that is borderline
+LET_PASS, PASS_HALF = 0.1, 0.5
+"""The shares of the spikes that may pass below a threshold that fits, and below one that is borderline."""
 MARGIN = 1.15  # times, at least, between a threshold that fits and one that does not
 SAME = 0.005
 """Relative difference to the recommended threshold, from which on it is another: half of the second digit, at the least."""
@@ -123,7 +121,7 @@ def _where_it_takes(parts: list[Floats], share: float) -> float:
 def judged(c: Check, context: Context) -> tuple[Fits, list[Said]]:
     """Whether the threshold of a check fits, and why, the decisive reason first: what the check itself does not have yet."""
     r, at = c.recommendation, c.fitting
-    x = f"{'clip_value' if r.method == 'value' else 'max_norm'} {c.max_norm:g}"
+    x = f"{name_of(r.method)} {c.max_norm:g}"
     if context.pile is not None:
         return _after_clipping(c, x, context.pile)
     how = Said("acts", _how(c, x))
@@ -145,7 +143,7 @@ def judged(c: Check, context: Context) -> tuple[Fits, list[Said]]:
     instead = Said("recommended", f"Recommended{' instead' if fits is False else ''}: {r.max_norm:g} ({interval}).")
     if fits is True:
         return fits, [how, *notes, instead]
-    first = _too_high(c, x, context) if c.max_norm > at.high else _too_low(c, x, context)
+    first = _too_high(c, x, context) if c.max_norm > at.high else _too_low(c, x)
     border = [] if fits is False else [Said("borderline", _border(c))]
     said = first.code in ("takes_too_much", "no_longer", "takes_much")
     return fits, [first, *border, *([] if said else [how]), *notes, *([] if same else [instead])]
@@ -172,7 +170,7 @@ def _border(c: Check) -> str:
     )
 
 
-def _too_low(c: Check, x: str, context: Context) -> Said:
+def _too_low(c: Check, x: str) -> Said:
     """Why the threshold is below those that fit."""
     now = c.quarters[-1]
     acts = f"{x} acts on {percent(c.acts.stable)} of the stable steps"

@@ -32,15 +32,14 @@ _PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 
 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
-    """1-D arrays of equal length, one value per row, steps growing; ``every`` is how many steps a line stands for (None
-    where nobody knows), ``single_steps`` whether each is known to be one step, next to the one before. ``run`` counts from 1."""
+    """1-D arrays of equal length, one value per row, steps growing; ``single_steps`` says whether each row is known to be one
+    step, next to the one before; ``run`` counts from 1."""
 
     tag: str
     step: Floats
     grad_norm: Floats
     loss: Floats
     lr: Floats
-    every: float | None
     single_steps: bool
     run: int
     runs: int
@@ -82,7 +81,6 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
         grad_norm=norms,
         loss=series.loss[part.rows][keep],
         lr=series.lr[part.rows][keep],
-        every=every,
         single_steps=numbered and log.unit != "epoch" and every is not None and every < 1.5,
         run=at + 1,
         runs=len(parts),

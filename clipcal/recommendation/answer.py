@@ -189,25 +189,24 @@ class Recommendation:
         """The step number of that row."""
         return self.reading.step(self.last_healthy_row)
 
-    def saying(
-        self, reasons: Said = (), *, after: int | None = None, caveats: Said = (), first: bool = False
-    ) -> Recommendation:
-        """The same answer with more reasons, after its first ``after`` or all of its own, and with more caveats, behind its own or, with
-        ``first``, before them."""
-        at, n = len(self.reasons) if after is None else after, len(self.reasons)
-        reason_codes, caveat_codes = self.codes[:n], self.codes[n:]
-        texts, codes = ([said[i] for said in reasons] for i in (1, 0))
-        notes, note_codes = ([said[i] for said in caveats] for i in (1, 0))
+    @property
+    def is_choice(self) -> bool:
+        """Whether training side by side chose the threshold."""
+        return "choice" in self.codes
+
+    def saying(self, reasons: Said = (), caveats: Said = (), *, at: int | None = None) -> Recommendation:
+        """The same answer with more reasons and caveats, each behind the first ``at`` of its own, or behind all."""
+        n = len(self.reasons)
+        own = list(zip(self.codes, (*self.reasons, *self.caveats), strict=True))
+        parts = [
+            [*mine[:at], *more, *(mine[at:] if at is not None else [])]
+            for mine, more in ((own[:n], reasons), (own[n:], caveats))
+        ]
         return replace(
             self,
-            reasons=(*self.reasons[:at], *texts, *self.reasons[at:]),
-            caveats=(*notes, *self.caveats) if first else (*self.caveats, *notes),
-            codes=(
-                *reason_codes[:at],
-                *codes,
-                *reason_codes[at:],
-                *((*note_codes, *caveat_codes) if first else (*caveat_codes, *note_codes)),
-            ),
+            reasons=tuple(text for _, text in parts[0]),
+            caveats=tuple(text for _, text in parts[1]),
+            codes=tuple(code for part in parts for code, _ in part),
         )
 
     def judged_rows(self) -> tuple[Rows, Rows]:

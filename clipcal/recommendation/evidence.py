@@ -38,8 +38,7 @@ class Evidence:
     training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
 
     ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
-    and ``every`` how many steps one of its lines stands for (None where that is unknown), ``single_steps``
-    whether each row is one, next to the one before. ``optimizer`` is the class that was trained with, None where that is unknown.
+    and ``single_steps`` whether each row is one, next to the one before. ``optimizer`` is the class that was trained with, None where that is unknown.
     """
 
     source: str
@@ -53,7 +52,6 @@ class Evidence:
     cause: str | None = None
     in_use: float | None = None
     in_use_from: str = ""
-    every: float | None = 1.0
     single_steps: bool = True
     optimizer: str | None = None
 
@@ -75,14 +73,12 @@ class Evidence:
             reading=reading,
         )
         if self.cause is not None:
-            answer = answer.saying([("learning_rate_too_high", self.cause)], after=1)
+            answer = answer.saying([("learning_rate_too_high", self.cause)], at=1)
         if self.run is None:
             return answer
         path = self.run.ranks if self.guard is None else self.run.guarded_ranks
         reasons, caveats = told_by_ranks(path, self.trace, answer)
-        return answer.saying(
-            [("ranks", reason) for reason in reasons], caveats=[("ranks", caveat) for caveat in caveats]
-        )
+        return answer.saying([("ranks", text) for text in reasons], [("ranks", text) for text in caveats])
 
 
 def load(path: Path, choice: LogChoice = NO_CHOICE) -> Evidence:
@@ -161,7 +157,6 @@ def _of_log(path: Path, choice: LogChoice) -> Evidence:
         caveats=(*([scaled] if scaled else []), *picked.caveats),
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
-        every=picked.every,
         single_steps=picked.single_steps,
     )
 

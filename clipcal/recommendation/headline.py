@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clipcal.run.records import Method
+
 if TYPE_CHECKING:
     from clipcal.recommendation.answer import Recommendation
 
@@ -13,6 +15,11 @@ WHY_NONE = {
     "diverging": "the run diverges too early",
     "insufficient": "there are too few usable steps",
 }
+
+
+def name_of(method: Method) -> str:
+    """What the threshold of a method is called in torch's words."""
+    return "clip_value" if method == "value" else "max_norm"
 
 
 def percent(share: float | None) -> str:
@@ -27,7 +34,7 @@ def percent(share: float | None) -> str:
 def headline_of(r: Recommendation) -> str:
     if r.max_norm is None:
         return f"No threshold: {WHY_NONE[r.verdict]}."
-    return f"{'clip_value' if r.method == 'value' else 'max_norm'} {r.max_norm:g}: {does(r)}."
+    return f"{name_of(r.method)} {r.max_norm:g}: {does(r)}."
 
 
 def does(r: Recommendation) -> str:

@@ -20,6 +20,7 @@ SLIGHT, SLIGHT_SCATTER = 0.01, 0.1
 """Log rise of the loss, and one in units of its scatter: a long record finds smaller ones beyond chance, and none that costs anything."""
 LIKELY = 0.2  # p below which a rise is a hint
 FIRMER = 0.5
+"""How far towards firm a chance of harm leans, per chance above a half: short of firm, which only significant harm reaches."""
 SURE = 0.02  # the chance of such a rise, below which large norms are ordinary training
 COST = 0.05
 """What the middle costs where large norms are harmless, over what gentle costs where they do harm: a twentieth (`benchmarks/regret`)."""

@@ -17,10 +17,8 @@ from clipcal.stats import FEWEST, FEWEST_BEFORE_END, Steady
 from clipcal.stats.harm import LOW
 
 AT_ONCE = 20  # steps: what is lost so soon was never stable
-GROWN, STEADILY = (
-    10.0,
-    0.8,
-)  # from the first to the last of too few norms, and their rank correlation with time: that is no noise
+GROWN, STEADILY = 10.0, 0.8
+"""Times from the first to the last of too few norms, and their rank correlation with time: that is no noise."""
 WILD = 200.0  # largest norm over the median: seen only where the learning rate was far too high
 
 

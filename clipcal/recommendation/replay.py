@@ -21,6 +21,7 @@ OURS = {
     "gentle": "a net above stable training",
     "middle": "where the losses do not tell which is right",
     "firm": "clips the upper shoulder of the stable steps too",
+    "leaning": "between them, as far as the losses lean",
     "chosen": "what training side by side chose",
 }
 
@@ -86,7 +87,7 @@ def replay(recommendation: Recommendation) -> tuple[Replayed, ...]:
 
     ours: dict[str, float | None] = asdict(recommendation.candidates)
     if recommendation.max_norm not in ours.values():
-        ours["chosen"] = recommendation.max_norm
+        ours["chosen" if recommendation.is_choice else "leaning"] = recommendation.max_norm
     chosen = next(name for name, threshold in ours.items() if threshold == recommendation.max_norm)
     rows = [
         judged(name, OURS[name], "clipcal", threshold, chosen=name == chosen)

@@ -148,9 +148,8 @@ def _steady(norms: Array, rows: Rows, *, is_whole: bool = True) -> Steady:
     lowest, highest = (float(end(norms[ordinary])) for end in (np.min, np.max))
     roof = float(np.max(norms[judged]))
     tail = bulk.p99
-    if (
-        num_far and not spikes.size and is_whole
-    ):  # no gap says where the bulk ends, so that the tail is part of what to expect
+    if num_far and not spikes.size and is_whole:
+        # No gap says where the bulk ends, so that the tail is part of what to expect.
         tail = max(tail, min(float(np.quantile(r, TAIL_KEPT)), tail + np.log(TAIL_MORE)))
     log_top = tail + shift99
     log_median = float(np.clip(np.median(level.ahead) + bulk.centre, np.log(lowest), np.log(highest)))

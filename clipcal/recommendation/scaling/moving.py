@@ -54,7 +54,7 @@ def move(at_batch: Recommendation, probed: Probed, times: int) -> Moved:
 
 
 def name_of(r: Recommendation) -> Name | None:
-    """Which candidate a recommendation stands for; None for a threshold that training chose from elsewhere."""
+    """Which candidate a recommendation stands for; None for one between them, or that training chose from elsewhere."""
     names: tuple[Name, ...] = ("firm", "middle", "gentle")
     return next((n for n in names if getattr(r.candidates, n) == r.max_norm), None)
 
@@ -100,20 +100,22 @@ def _moved(r: Recommendation, t: Transfer, probed: Probed, taken: Taken) -> Reco
     upper = spikes.min if spikes.min is not None and spikes.min > lower else math.inf
     max_norm = rounded(r.max_norm * f, (lower, upper) if lower < r.max_norm * f < upper else (0.0, math.inf))
     interval = _interval(r, t, taken)
-    return replace(
+    moved = replace(
         r,
         max_norm=max_norm,
         interval=(min(interval[0], max_norm), max(interval[1], max_norm)),
         corridor=(lower, upper),
         confidence=_confidence(r, t, spikes, taken),
-        stable=replace(r.stable, **{k: getattr(r.stable, k) * f for k in ("median", "p95", "p99", "max")}),
+        stable=replace(
+            r.stable, **{k: getattr(r.stable, k) * f for k in ("median", "median_seen", "p95", "p99", "max")}
+        ),
         spikes=spikes,
         candidates=Candidates(**{k: _times(v, f) for k, v in asdict(r.candidates).items()}),
         harm=None if r.harm is None else replace(r.harm, threshold=r.harm.threshold * f),
         baselines={k: v if k == "default_1.0" else _times(v, f) for k, v in r.baselines.items()},
-        reasons=(*_reasons(r, t, probed, max_norm), *r.reasons),
-        caveats=(*_caveats(r, t, probed, spikes, max_norm, taken), *r.caveats),
     )
+    reasons, caveats = _reasons(r, t, probed, max_norm), _caveats(r, t, probed, spikes, max_norm, taken)
+    return moved.saying([("moved", text) for text in reasons], [("moved", text) for text in caveats], at=0)
 
 
 def _times(value: float | None, factor: float) -> float | None:
@@ -172,7 +174,12 @@ def _caveats(
 ) -> list[str]:
     notes = []
     if taken[1] not in (None, taken[0]):
-        here = f"The profile takes its {taken[0]} candidate" if taken[0] else "Training chose the profile's threshold"
+        unnamed = (
+            "Training chose the profile's threshold"
+            if r.is_choice
+            else "The profile's threshold leans between its candidates"
+        )
+        here = f"The profile takes its {taken[0]} candidate" if taken[0] else unnamed
         notes.append(f"{here}, and the losses of the probe take the {taken[1]} one: the interval holds both.")
     if spikes.min is not None and t.shared is not None:
         kind = "of the whole loss" if t.shared > ONE_WAY else "of single batches"

@@ -10,6 +10,7 @@ import numpy as np
 
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.baselines import BASELINES
+from clipcal.recommendation.headline import name_of
 from clipcal.run.trace import Floats
 from clipcal.views.figures.course import RUNAWAY
 
@@ -119,7 +120,7 @@ def clipped_share(recommendation: Recommendation, *, in_use: float | None = None
 
 def marks(recommendation: Recommendation, *, in_use: float | None = None) -> tuple[Mark, ...]:
     """Ours, the one in use, and the constants that other people's rules name, each once."""
-    r, name = recommendation, "clip_value" if recommendation.method == "value" else "max_norm"
+    r, name = recommendation, name_of(recommendation.method)
     ours = [] if r.max_norm is None else [Mark(name=name, value=r.max_norm, kind="chosen")]
     used = [] if in_use is None else [Mark(name="in use", value=in_use, kind="in use")]
     others = {k: v for k, v in asdict(r.candidates).items() if v is not None and v != r.max_norm}

@@ -30,7 +30,7 @@ def test_the_only_norm_of_the_only_run_is_taken_as_it_is() -> None:
     assert answer.grad_norm.tolist() == [1.0, 1.001, 1.002, 1.003]
     assert (-answer.loss).tolist() == answer.grad_norm.tolist()
     assert answer.caveats == ()
-    assert (answer.run, answer.runs, answer.every) == (1, 1, 1.0)
+    assert (answer.run, answer.runs, answer.single_steps) == (1, 1, True)
 
 
 # Several norms

@@ -89,3 +89,35 @@ def test_a_threshold_that_training_chose_is_no_candidate() -> None:
     moved = move(chosen, probe_of(*training(1, harmful=True)), 2)
     assert moved.as_dict()["taken"] == {"profile": None, "probe": "firm"}
     assert any(c.startswith("Training chose the profile's threshold") for c in moved.recommendation.caveats)
+
+
+def test_a_moved_answer_has_a_code_for_each_of_its_sentences_and_one_factor_on_all_levels(
+    harmful: Recommendation,
+) -> None:
+    found = move(harmful, probe_of(*training(1, harmful=True)), 2)
+    moved, f = found.recommendation, found.transfer.factor
+    assert len(moved.codes) == len(moved.reasons) + len(moved.caveats)
+    assert moved.codes[-len(harmful.caveats) :] == harmful.codes[len(harmful.reasons) :] or not harmful.caveats
+    n = len(moved.reasons) - len(harmful.reasons)
+    assert moved.codes[:n] == ("moved",) * n
+    assert moved.codes[n : len(moved.reasons)] == harmful.codes[: len(harmful.reasons)]
+    assert harmful.stable is not None
+    assert moved.stable is not None
+    for level in ("median", "median_seen", "p95", "p99", "max"):
+        assert getattr(moved.stable, level) == pytest.approx(f * getattr(harmful.stable, level))
+
+
+def leaning(seed: int = 0) -> Recommendation:
+    rng = np.random.default_rng(seed)
+    found = recommend(np.exp(0.8 * rng.standard_normal(200)), np.exp(rng.normal(0, 0.2, 200)))
+    assert name_of(found) is None, "the premise"
+    return found
+
+
+def test_a_threshold_that_leans_was_not_chosen_by_training() -> None:
+    moved = move(leaning(), probe_of(*training(1, harmful=True)), 2)
+    assert moved.as_dict()["taken"] == {"profile": None, "probe": "firm"}
+    assert not any("Training chose" in c for c in moved.recommendation.caveats)
+    assert any(
+        c.startswith("The profile's threshold leans between its candidates") for c in moved.recommendation.caveats
+    )

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from clipcal.recommendation.answer import Recommendation
+from clipcal.recommendation.answer import Choice, Recommendation
 from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.replay import OURS, Replayed, judge, replay
@@ -32,6 +32,20 @@ def test_every_rule_has_a_row_and_ours_come_first() -> None:
     assert set(dataclasses.asdict(r.candidates)) <= set(OURS)
     assert [row.adaptive for row in rows.values()].count(True) == 2
     assert rows["zclip"].source == "ZClip 2025"
+
+
+def test_a_threshold_between_the_candidates_is_called_what_it_is() -> None:
+    rng = np.random.default_rng(0)
+    norms, losses = np.exp(0.8 * rng.standard_normal(200)), np.exp(rng.normal(0, 0.2, 200))
+    leaning = recommend(norms, losses)
+    assert leaning.max_norm not in dataclasses.asdict(leaning.candidates).values(), "the premise"
+    chosen = recommend(norms, losses, choice=Choice(name="default", max_norm=1.9, reason="It trains best."))
+    for answer, name, word in ((leaning, "leaning", "lean"), (chosen, "chosen", "training side by side chose")):
+        rows = {row.name: row for row in replay(answer)}
+        assert rows[name].chosen
+        assert rows[name].threshold == answer.max_norm
+        assert word in rows[name].label
+        assert len({"leaning", "chosen"} & set(rows)) == 1
 
 
 def test_shares_and_scale_are_those_counted_by_hand() -> None:
@@ -77,7 +91,7 @@ def test_the_chosen_row_is_marked_once() -> None:
     assert [name for name, row in rows.items() if row.chosen] == ["gentle"]
     other = dataclasses.replace(r, max_norm=r.candidates.firm)
     assert [row.name for row in replay(other) if row.chosen] == ["firm"]
-    another = dataclasses.replace(r, max_norm=1.0)
+    another = dataclasses.replace(r, max_norm=1.0, codes=("choice", *r.codes))
     assert [(row.name, row.threshold) for row in replay(another) if row.chosen] == [("chosen", 1.0)]
 
 
