@@ -162,9 +162,9 @@ def _recommend_settings(
 ) -> dict[tuple[float, ...], dict[str, float]]:
     """The regrets of `recommend` at other constants than ours."""
     table: dict[tuple[float, ...], dict[str, float]] = {}
-    for firm, middle, harmful in itertools.product((1.05, 1.2, 1.4, 2.0), (1.5, 2.0, 3.0), (0.1, 0.2, 0.3)):
-        with _constants(leaning, LIKELY=harmful), _constants(calibration, FIRM=firm, MIDDLE=middle):
-            table[firm, middle, harmful] = {
+    for firm, middle in itertools.product((1.05, 1.2, 1.4, 2.0), (1.5, 2.0, 3.0)):
+        with _constants(calibration, FIRM=firm, MIDDLE=middle):
+            table[firm, middle] = {
                 w: sum(curves[w].regret(recommended(arms, w, s)[0].max_norm) for s in CALIBRATIONS) / len(CALIBRATIONS)
                 for w in workloads
             }

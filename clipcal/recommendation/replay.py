@@ -21,7 +21,7 @@ OURS = {
     "gentle": "a net above stable training",
     "middle": "where the losses do not tell which is right",
     "firm": "clips the upper shoulder of the stable steps too",
-    "leaning": "between them, as far as the losses lean",
+    "leaning": "between the candidates, as far as the losses lean",
     "chosen": "what training side by side chose",
 }
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.regret.arms import Arms, Key, train
+from benchmarks.regret.costs import threshold_that_takes, too_low
 from benchmarks.regret.sweep import Curve
 from benchmarks.regret.workloads import WORKLOADS
 
@@ -87,3 +88,29 @@ def test_the_docs_say_what_was_covered() -> None:
         assert f"{covered:.1f}%" in text
         if steps >= 1000:  # below, the largest norm bounds what it may say, and the page says what it holds
             assert abs(covered - 90) <= 3
+
+
+def test_the_docs_say_what_a_threshold_costs() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "costs.json").read_text())["results"]
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "logs.md").read_text())
+    of = {kind: dict(zip(found["shares"], values, strict=True)) for kind, values in found["worst"].items()}
+    sgd, free = of["SGD and its like"], of["scale-free"]
+    assert f"takes 15% costs {sgd[0.15]:.2f} of what there is to win at most" in page
+    assert f"takes 35% costs up to {sgd[0.35]:.2f}" in page
+    assert f"and {free[0.9]:.2f} in Q-learning" in page
+    rule = re.sub(r"\s+", " ", (ROOT / "docs" / "recommendation.md").read_text())
+    rows = found["workloads"].values()
+    assert f"gentle costs up to {max(r['gentle'] for r in rows):.2f} where large norms do harm" in rule
+    assert (
+        f"middle {max(r['middle'] for r in rows if r['gentle'] < 0.01):.2f} at most where gentle costs less than 0.01"
+        in rule
+    )
+
+
+def test_what_is_too_low_is_not_what_is_too_high() -> None:
+    curve = Curve(logs=[0.0, 1.0, 2.0], losses=[0.9, 0.5, 0.7], unclipped=0.8, reference=1.0, unit=1.0)
+    assert too_low(curve, 1.0) == pytest.approx(0.8), "a higher one is better"
+    assert too_low(curve, math.e**2) == 0.0, "only lower ones are"
+    norms = np.array([1.0, 2.0, 4.0])
+    at = threshold_that_takes(0.25, [norms])
+    assert 1 - np.mean(np.minimum(1, at / norms)) == pytest.approx(0.25, abs=1e-6)
