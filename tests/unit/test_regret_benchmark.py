@@ -90,6 +90,18 @@ def test_the_docs_say_what_was_covered() -> None:
             assert abs(covered - 90) <= 3
 
 
+def test_the_docs_say_how_often_another_run_is_in_the_interval() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "pairs.json").read_text())["results"]["by_confidence"]
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "recommendation.md").read_text())
+    high, medium, low = (f"{found[level]['held']} of {found[level]['pairs']}" for level in ("high", "medium", "low"))
+    assert (
+        f"{high} thresholds lie in the interval of the other where its confidence is high, {medium} where it is medium"
+        in page
+    )
+    assert f"and {low} where it is low" in page
+    assert found["high"]["held"] >= 0.9 * found["high"]["pairs"]
+
+
 def test_the_docs_say_what_a_threshold_costs() -> None:
     found = json.loads((ROOT / "benchmarks" / "results" / "costs.json").read_text())["results"]
     page = re.sub(r"\s+", " ", (ROOT / "docs" / "logs.md").read_text())
