@@ -25,7 +25,7 @@ from benchmarks.regret.sweep import Curve, curve_of, package_regret, sweep
 from benchmarks.regret.tpe import TRIALS, best_by_trial
 from benchmarks.regret.workloads import WORKLOADS
 from benchmarks.reporting import print_table, write_results
-from clipcal.recommendation import calibration, leaning
+from clipcal.recommendation import leaning, thresholds
 from clipcal.verification import racing
 
 CALIBRATIONS = (10, 20, 30, 40, 50, 60)
@@ -163,7 +163,7 @@ def _recommend_settings(
     """The regrets of `recommend` at other constants than ours."""
     table: dict[tuple[float, ...], dict[str, float]] = {}
     for firm, middle in itertools.product((1.05, 1.2, 1.4, 2.0), (1.5, 2.0, 3.0)):
-        with _constants(calibration, FIRM=firm, MIDDLE=middle):
+        with _constants(thresholds, FIRM=firm, MIDDLE=middle):
             table[firm, middle] = {
                 w: sum(curves[w].regret(recommended(arms, w, s)[0].max_norm) for s in CALIBRATIONS) / len(CALIBRATIONS)
                 for w in workloads

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from clipcal.errors import InputError, nearest
 from clipcal.recommendation.answer import (
     METHODS,
-    Candidates,
     Choice,
     Clipped,
     Confidence,
@@ -30,35 +28,20 @@ from clipcal.recommendation.answer import (
 from clipcal.recommendation.baselines import BASELINES
 from clipcal.recommendation.leaning import lean
 from clipcal.recommendation.reasons import Said, caveats_of, why, why_guarded, why_none
+from clipcal.recommendation.thresholds import OTHER_RUN, rounded, threshold_of
 from clipcal.run.step import TORCH_EPSILON
 from clipcal.stats import Steady, summarise
 from clipcal.stats.arrays import Array
-from clipcal.stats.harm import LOW, is_stuck, loss_response
+from clipcal.stats.harm import is_stuck, loss_response
 from clipcal.stats.losses import course_of
 
 Column = Sequence[Any] | NDArray[Any]
 
-NET = 1.25  # times the stable p99: a safety net above everything that was seen
-WIDE_NET = 1.08  # the same where p99 is far above the median already: what spreads so widely needs no more room
-NET_OF_RISE = 1.4  # the same where norms rise, since they may rise more
-NARROW, WIDE = math.log(3.0), math.log(4.5)  # p99 over the median: between them the net shrinks from one to the other
-COMPROMISE = 1.15  # times the stable p99 where larger norms were seen, but no gap below them
-REACH = 1.5  # times the stable p99 at most: a far spike is no reason to let everything below it through
-FIRM = 1.2  # times the stable median: trained best where large norms did harm
-MIDDLE = 2.0  # times the stable median: cost least where nothing was known of the losses
-ABOVE_SEEN, SHORT_ABOVE_SEEN = 1.25, 1.5  # times the largest stable norm, for a safety net; the second under 50 steps
-ROOM, ROOM_AT = (
-    0.12,
-    120,
-)  # below that limit, up to so many steps and ever less with more: the interval goes as far as the limit
-OFTEN = 0.25  # of the ordinary steps: more are clipped on significant harm alone, or on what training showed
 SETTLED = math.log(1.25)  # change of the level over the trace, from which on it is not known where it settles
 NINE_IN_TEN = 1.645  # standard errors on either side of a normal estimate
-OTHER_RUN = math.sqrt(2.0)  # times the error of one run: how far the answer of another one is from it
 LAST_RUN = 50  # rows of the last run in a log, for it to be judged alone: they do for a first number
 TINY = 1e-4  # a norm below which a loss that stands still means that no gradient arrives
 DEAD = 1e-15  # a norm below which no fp32 weight moves under any optimizer, whatever the loss
-LARGEST_LOG, SMALLEST = math.log(1e308), 5e-324
 
 
 def recommend(
@@ -220,118 +203,27 @@ def _verdict(reading: Reading) -> Verdict:
             return "clipped"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    """Steady -> candidates, as logs, for the estimate (a number) and for its bootstrap replicates (k,) alike. ``few``: under 50 steps.
-    ``often``: below it, a threshold clips ordinary steps often."""
-
-    steady: Steady
-    few: bool
-    often: float
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The least and the largest log threshold that the norms seen allow."""
-        s = self.steady
-        if s.direction == "down" or (s.direction == "up" and s.smallest_spike is not None):
-            high = s.roof
-        elif s.smallest_spike is not None:
-            high = min(max(s.highest * REACH, s.top * NET), s.roof)
-        elif s.num_far:
-            high = s.highest
-        else:
-            high = s.highest * (SHORT_ABOVE_SEEN if self.few else ABOVE_SEEN)
-        return math.log(s.lowest), math.log(max(high, s.lowest))
-
-    def gentle(self, log_top: Array) -> Array:
-        """A net above the stable norms, midway below the smallest spike."""
-        s = self.steady
-        if s.smallest_spike is None:
-            spread = math.log(s.p99) - math.log(s.median)
-            net = NET_OF_RISE if s.direction == "up" else float(np.interp(spread, [NARROW, WIDE], [NET, WIDE_NET]))
-            found = log_top + math.log(COMPROMISE if s.num_far else net)
-        else:
-            found = np.minimum(0.5 * (log_top + math.log(s.smallest_spike)), log_top + math.log(REACH))
-        low, limit = self.limits
-        high = np.full(log_top.size, limit)
-        if self.has_room:
-            # each replicate has its own largest norm, and below the limit there is room for those of other runs
-            room = 1 + ROOM * min(1.0, ROOM_AT / max(s.stable_rows.size, 1))
-            high = high - math.log(room) + (log_top - math.log(s.top))
-        return np.asarray(np.clip(found, max(low, math.log(self.often)), np.maximum(high, low)), dtype=np.float64)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the largest stable norm is what limits a safety net, and not where norms go."""
-        return (
-            self.steady.smallest_spike is None
-            and not self.steady.num_far
-            and self.steady.direction in ("flat", "cycle")
-        )
-
-    def lowered(self, log_gentle: Array, log_median: Array, weight: Array, sure: Any, level: float) -> Array:
-        """Between gentle (``weight`` 0), middle (0.5) and firm (1); where harm is ``sure``, firm, or middle where it begins at a higher
-        ``level``. Only what is sure clips ordinary steps often."""
-        firm = np.minimum(log_median + math.log(FIRM), log_gentle)
-        middle = np.minimum(log_median + math.log(MIDDLE), log_gentle)
-        leaning = np.where(
-            weight < 0.5, log_gentle + 2 * weight * (middle - log_gentle), middle + (2 * weight - 1) * (firm - middle)
-        )
-        below = firm if level in LOW else np.minimum(leaning, middle)
-        return np.asarray(np.where(sure, below, np.maximum(leaning, math.log(self.often))))
-
-
 def _threshold_and_evidence(
     reading: Reading, steady: Steady, choice: Choice | None, *, lost: bool, guarded: bool
 ) -> tuple[dict[str, Any], list[Said]]:
     stable, spikes = reading.norms[steady.stable_rows], reading.norms[steady.spike_rows]
     ordinary = reading.norms[steady.ordinary_rows]
-    often = float(np.quantile(ordinary, 1 - OFTEN, method="higher"))
-    rule = _Rule(steady=steady, few=reading.norms.size < 50, often=often)
-    corridor = (steady.median, math.inf if steady.smallest_spike is None else steady.smallest_spike)
-    within = (corridor[0], min(corridor[1], _exp(rule.limits[1]) * (1 + 1e-12)))
-    noise = np.random.default_rng(3).standard_normal(steady.log_median.size)
-    log_gentle = rule.gentle(np.log([steady.top]))
-    seldom = (max(within[0], often * (1 - 1e-12)), within[1])
-    # where norms hardly differ, a log and its exponential may leave a bit less than the median
-    gentle = max(rounded(_exp(float(log_gentle[0])), seldom), steady.median)
-    middle = min(gentle, rounded(MIDDLE * steady.median, within))
-    firm = min(gentle, rounded(FIRM * steady.median, within))
-    response = None
-    if reading.losses is not None and reading.are_neighbours:
-        response = loss_response(steady.excess, reading.losses)
-    leans = lean(response, noise)
-    by_outcome = lost and reading.losses is not None and reading.are_neighbours
-    if by_outcome:
-        leans = leans.at_least(1.0 if guarded else 0.5)
-    guarded = guarded and by_outcome
-    sure, level = (True, LOW[0]) if guarded else (leans.is_harm, leans.level)
-    center = rule.lowered(log_gentle, np.log([steady.median]), np.array([leans.weight]), sure, level)
-    chosen = max(rounded(_exp(float(center[0])), within if sure else seldom), steady.median)
-    if choice is not None:
-        chosen, center = choice.max_norm, np.log([choice.max_norm])
-        among = np.log([choice.max_norm, *choice.alike])
-        noise_of_median = steady.log_median - math.log(steady.median)
-        logs = np.concatenate([np.min(among) + noise_of_median, np.max(among) + noise_of_median])
-    else:
-        logs = rule.lowered(
-            rule.gentle(steady.log_top),
-            steady.log_median,
-            leans.weights,
-            leans.sure | guarded,
-            level,
-        )
-    interval = _interval(chosen, center, logs, rule.limits, within)
-    told_by_losses = reading.losses is None or not reading.are_neighbours or leans.effect in ("harm", "none")
-    is_told = told_by_losses if choice is None else not choice.alike
+    tells = reading.losses is not None and reading.are_neighbours
+    response = loss_response(steady.excess, reading.losses) if tells and reading.losses is not None else None
+    leans = lean(response, np.random.default_rng(3).standard_normal(steady.log_median.size))
+    if lost and tells:
+        leans = leans.lost(guarded=guarded)
+    found = threshold_of(reading, steady, leans, choice)
+    chosen = found.max_norm
+    is_told = (not tells or leans.effect in ("harm", "none")) if choice is None else not choice.alike
     clipped = Clipped(
         stable=float(np.mean(ordinary > chosen)), spikes=float(np.mean(spikes > chosen)) if spikes.size else None
     )
     evidence: dict[str, Any] = {
         "max_norm": chosen,
-        "interval": interval,
-        "corridor": corridor,
-        "confidence": _confidence(reading, stable.size, interval, is_told=is_told),
+        "interval": found.interval,
+        "corridor": found.corridor,
+        "confidence": _confidence(reading, steady, found.interval, is_told=is_told),
         "stable": Stable(
             first_step=int(reading.steps[steady.first_row]),
             steps=int(stable.size),
@@ -350,12 +242,12 @@ def _threshold_and_evidence(
         ),
         "drift": Drift(ratio=steady.drift_ratio, direction=steady.direction, leap=reading.step(steady.leap_row)),
         "clipped": clipped,
-        "candidates": Candidates(gentle=gentle, middle=middle, firm=firm),
+        "candidates": found.candidates,
     }
-    if response is not None and not (leans.effect == "unclear" and chosen == gentle):
+    if response is not None and not (leans.effect == "unclear" and chosen == found.candidates.gentle):
         at = response.clearest if leans.effect == "harm" else response.usual
         evidence["harm"] = Harm(
-            threshold=rounded(at.level * steady.median, corridor),
+            threshold=rounded(at.level * steady.median, found.corridor),
             level=at.level,
             steps_above=at.steps_above,
             loss_change_above=at.change_above,
@@ -370,41 +262,13 @@ def _threshold_and_evidence(
     return evidence, [Said("choice", choice.reason), *reasons] if choice is not None and choice.reason else reasons
 
 
-def _interval(
-    chosen: float, centre: Array, logs: Array, limits: tuple[float, float], within: tuple[float, float]
-) -> tuple[float, float]:
-    """Where nine in ten other runs would put the threshold. ``logs`` (k,): bootstrap replicates, ``centre`` what they are of.
-
-    Its ends are rounded outwards as thresholds are, so that a threshold inside it stays inside when it is rounded.
-    """
-    ends = np.clip(centre + OTHER_RUN * (np.quantile(logs, [0.05, 0.95]) - centre), *limits)
-    low, high = (_exp(float(v)) for v in ends)
-    bounds = [min(float(f"{low:.3g}"), rounded(low, within)), max(float(f"{high:.3g}"), rounded(high, within))]
-    low, high = max(bounds[0], _exp(limits[0])), min(bounds[1], _exp(limits[1]))
-    return min(low, chosen), max(high, chosen)
-
-
-def _exp(log: float) -> float:
-    return max(math.exp(min(log, LARGEST_LOG)), SMALLEST)
-
-
-def rounded(value: float, corridor: tuple[float, float]) -> float:
-    """``value`` to two significant digits where that stays inside the corridor, else to as many more as it takes."""
-    for digits in range(2, 17):
-        short = float(f"{value:.{digits - 1}e}")
-        if corridor[0] < short < corridor[1] and math.isfinite(short):
-            return short
-    return value
-
-
-def _confidence(reading: Reading, steps: int, interval: tuple[float, float], *, is_told: bool) -> Confidence:
+def _confidence(reading: Reading, steady: Steady, interval: tuple[float, float], *, is_told: bool) -> Confidence:
     """200 steps after the warm-up are adequate, 50 a first number; interval widths there were 0.3 and 0.6 (measured). Where the level
     moves, the one ahead is a guess, and where it is not ``is_told`` whether large norms do harm, another seed may take another
     candidate: neither is of high confidence."""
-    steady = reading.stats.steady
-    width = math.log(interval[1] / interval[0])
+    steps, width = steady.stable_rows.size, math.log(interval[1] / interval[0])
     if steps < 50 or width > 0.7 * OTHER_RUN or reading.course.way == "exploded":
         return "low"
-    settled = reading.stats.kind == "steady" and steady is not None and steady.direction == "flat"
-    settled = settled and steady is not None and abs(math.log(steady.drift_ratio)) < SETTLED
-    return "high" if steps >= 200 and width <= 0.35 * OTHER_RUN and settled and is_told else "medium"
+    is_settled = steady.direction == "flat" and abs(math.log(steady.drift_ratio)) < SETTLED
+    is_whole = reading.stats.kind == "steady"
+    return "high" if steps >= 200 and width <= 0.35 * OTHER_RUN and is_settled and is_whole and is_told else "medium"

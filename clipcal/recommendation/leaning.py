@@ -29,29 +29,35 @@ COST = 0.05
 @dataclass(frozen=True, kw_only=True)
 class Leaning:
     """``effect`` is what the losses say; "hint" and "unclear" move a threshold by an estimate alone. ``weight`` says how far: 0 gentle,
-    0.5 middle, 1 firm. ``weights`` (k,) are replicates of it, ``sure`` (k,) in which of them harm is significant; ``level`` is where that
-    begins, in times the local median."""
+    0.5 middle, 1 firm. ``weights`` (k,) are replicates of it, ``sure`` (k,) in which of them that is certain, and ``is_sure`` whether
+    it is: the harm is significant, or the run was lost. ``level`` is where harm begins, in times the local median."""
 
     effect: Effect
     level: float
     weight: float
     weights: Array
     sure: NDArray[np.bool_]
+    is_sure: bool
 
-    @property
-    def is_harm(self) -> bool:
-        return self.effect == "harm"
-
-    def at_least(self, weight: float) -> Leaning:
-        """The same, and as far as ``weight``: the run is lost unclipped, whatever its losses said before."""
-        return replace(self, weight=max(self.weight, weight), weights=np.maximum(self.weights, weight))
+    def lost(self, *, guarded: bool) -> Leaning:
+        """The same for a run that is lost unclipped, whatever its losses said before: middle at least, and firm where it can be recorded
+        ``guarded`` alone."""
+        at_least = 1.0 if guarded else 0.5
+        return replace(
+            self,
+            level=LOW[0] if guarded else self.level,
+            weight=max(self.weight, at_least),
+            weights=np.maximum(self.weights, at_least),
+            is_sure=self.is_sure or guarded,
+            sure=self.sure | guarded,
+        )
 
 
 def lean(response: LossResponse | None, noise: Array) -> Leaning:
     """``noise`` (k,): deviations of the estimate for the replicates, in standard errors. Nothing known moves nothing."""
     if response is None:
         nothing = np.zeros(noise.size)
-        return Leaning(effect="unclear", level=LOW[0], weight=0.0, weights=nothing, sure=nothing > 0)
+        return Leaning(effect="unclear", level=LOW[0], weight=0.0, weights=nothing, sure=nothing > 0, is_sure=False)
     usual, best = response.usual, response.clearest
     slight = SLIGHT if response.is_relative else SLIGHT_SCATTER
     centre = (usual.rise - slight) / max(usual.error, 1e-12)
@@ -63,7 +69,14 @@ def lean(response: LossResponse | None, noise: Array) -> Leaning:
     weights = np.where(chances < SURE, 0.0, weights)
     is_hint = chances[0] > 0.5 and response.p < LIKELY
     effect: Effect = "harm" if sure[0] else "none" if chances[0] < SURE else "hint" if is_hint else "unclear"
-    return Leaning(effect=effect, level=best.level, weight=float(weights[0]), weights=weights[1:], sure=sure[1:])
+    return Leaning(
+        effect=effect,
+        level=best.level,
+        weight=float(weights[0]),
+        weights=weights[1:],
+        sure=sure[1:],
+        is_sure=bool(sure[0]),
+    )
 
 
 def effect_at(p: float) -> Effect:

@@ -11,10 +11,11 @@ import numpy as np
 
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Candidates, Confidence, Recommendation, Spikes
-from clipcal.recommendation.calibration import recommend, rounded
+from clipcal.recommendation.calibration import recommend
 from clipcal.recommendation.evidence import Evidence
 from clipcal.recommendation.scaling.probed import Probed, Reduction, read_probed
 from clipcal.recommendation.scaling.transfer import Transfer, transfer
+from clipcal.recommendation.thresholds import rounded
 from clipcal.run.directory import Run
 
 RUNS = 0.6  # in logs: at one and the same batch, 9 of 10 thresholds of two seeds lie within x 1.8 (benchmarks.transfer --workloads)

@@ -13,7 +13,8 @@ from pace import loops
 from clipcal.errors import InputError
 from clipcal.recommendation.answer import Recommendation
 from clipcal.recommendation.baselines import BASELINES
-from clipcal.recommendation.calibration import recommend, rounded
+from clipcal.recommendation.calibration import recommend
+from clipcal.recommendation.thresholds import rounded
 
 Array = NDArray[np.float64]
 
