@@ -70,7 +70,7 @@ def test_compare_in_json_counts_the_steps_of_the_trace(run: str, clipcal: Clipca
     norms, spikes = read_trace(f"{run}/trace.jsonl").grad_norm, whole["spikes"]["steps"]
     stable = np.setdiff1d(np.arange(whole["stable"]["first_step"], len(norms)), spikes)
     by_name = {row["name"]: row for row in rows}
-    assert by_name.keys() - {"chosen"} == whole["candidates"].keys() | whole["baselines"].keys()
+    assert by_name.keys() - {"chosen", "leaning"} == whole["candidates"].keys() | whole["baselines"].keys()
     for name in ("median", "p95", "pascanu_10x"):
         row, threshold = by_name[name], whole["baselines"][name]
         assert row["clipped"] == pytest.approx(np.mean(norms[stable] > threshold))
