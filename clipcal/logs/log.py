@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcal.logs.account import NOTHING, Account
 from clipcal.logs.source import Source
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,8 @@ class Series:
     """One gradient norm of a log, in the order of the file: 1-D arrays of equal length.
 
     ``step`` is NaN-free float64 of whole numbers, or all NaN where the log numbers nothing; ``loss`` and ``lr`` are NaN where
-    unknown. ``starts`` are rows at which the log itself says that a run starts.
+    unknown. ``place`` is the epoch of a row that has no step, or what else is counted; ``scale`` the loss scale, where there is one.
+    ``starts`` are rows at which the log itself says that a run starts. ``..._from`` are what the log calls the other columns.
     """
 
     tag: str
@@ -28,7 +30,13 @@ class Series:
     grad_norm: Floats
     loss: Floats
     lr: Floats
+    place: Floats | None = None
+    scale: Floats | None = None
     starts: tuple[int, ...] = ()
+    step_from: str = ""
+    place_from: str = ""
+    loss_from: str = ""
+    lr_from: str = ""
 
     def __len__(self) -> int:
         return len(self.grad_norm)
@@ -39,8 +47,8 @@ class Log:
     """``window``: what a line that stands for several steps holds: the norm of the ``last`` of them, their ``mean``, or that
     of a random ``sample``; None where every line is a step or nobody knows. ``max_norm``: the threshold that the run was
     clipped at, where the log or a config beside it tells (infinite: clipping was off), and ``max_norm_from`` where that was
-    read. ``after``: the norms were taken after clipping; None where nobody knows. ``notes``: sentences about what was left
-    out, guessed, or has to be known of this format. ``unit``: what ``step`` counts.
+    read. ``after``: the norms were taken after clipping; None where nobody knows. ``notes``: sentences about what was guessed,
+    or has to be known of this format. ``unit``: what ``step`` counts. ``account``: what became of its lines.
     """
 
     format: str
@@ -51,6 +59,12 @@ class Log:
     after: bool | None = None
     notes: tuple[str, ...] = ()
     unit: Literal["step", "epoch"] = "step"
+    account: Account = NOTHING
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """What has to be said of the log beside any answer: what was left out first."""
+        return (*self.account.notes, *self.notes)
 
 
 @dataclass(frozen=True, kw_only=True)

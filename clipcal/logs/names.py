@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any, Literal
 
-Kind = Literal["norm", "loss", "lr", "step", "threshold", "other"]
+Kind = Literal["norm", "loss", "lr", "step", "count", "scale", "threshold", "other"]
 
 # Held-out values are no training; Lightning's and W&B's names of single layers are no total.
 _HELD_OUT = re.compile(r"(^|[/_.\s-])(val|valid|validation|eval|evaluation|test|dev)([/_.\s-]|$)")
@@ -18,16 +18,21 @@ _THRESHOLD = re.compile(
 )
 _NORM = re.compile(
     r"(.*_)?(grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|gnrm|grad_?l2|(global|total)_grad(ient)?s?|grad_[\d.]+_norm_total"
-    r"|total_(grad_?)?norm|norm_grad(ient)?s?|norm)(_.*)?"
+    r"|total_(grad_?)?norm|norm_grad(ient)?s?|norm|grads?_gnorm|grdn|global_norm)(_.*)?"
+    r"|(.*_)?grad(ient)?s?_(.*_)?(global|total)_norm|∇"
 )
+_ALONE = ("gnorm", "g_norm", "gnrm", "grdn", "∇", "total_norm", "gnorm_total", "global_norm")
+"""Names of norms that are so without the word gradient."""
+_WEAK = re.compile(r"grads?|gradients?|norm_of_grads?")
+"""Names that may be those of a norm, where nothing else in a log is named as one."""
 _NOT_A_NORM = re.compile(
     r"(^|_)(param(eter)?s?|weights?|batch|layer|rms|group|update|act|activation|embedding|feature|reward|img|image|ratio|scale"
     r"|var|std|min|norm_type|zscore|ema|count|time|skipped|coef|factor)(_|$)|clip_(frac|ratio|rate|coef|scale)|normali[sz]"
 )
 _ONE_LAYER = re.compile(r"[._/](weight|bias|kernel|lora_[ab]|embedding|alpha|gamma|beta)s?([._/]|$)|(^|/)layers?[._/]")
 _AFTER = re.compile(r"clipped|(after|post)_?clip|clip_?after|(^|_)post(_|$)")
-_BEFORE = re.compile(r"(before|pre|un)_?clip|unclipped|(^|_)pre(_|$)")
-_LOSS = re.compile(r"(.*_)?(loss|cost|objective|nll|ce)(_.*)?|trl")
+_BEFORE = re.compile(r"(before|pre|un)_?clip|unclipped|(^|[/_.])(pre|raw|orig(inal)?)(_|$)")
+_LOSS = re.compile(r"(.*_)?(loss|cost|objective|nll|ce)(_.*)?|trl|total")
 _LR = re.compile(r"(.*_)?(lr|learning_?rate)s?(_.*)?|l\.?r\.?")
 _WHOLE = ("total", "all", "global", "value", "step", "model", "mean", "avg")
 STEPS = (
@@ -57,8 +62,18 @@ STEPS = (
     "training_iteration",
 )
 """Names of the step number, the most telling first."""
+_COUNT = re.compile(
+    r"(.*_)?(frames?|tokens?|samples?|time_?steps|env_?steps?|env_?steps_sampled|images|kimg|sequences|examples|episodes?)(_seen)?"
+)
+"""Names of what is counted in place of optimizer steps."""
+_SCALE = re.compile(r"(.*_)?(loss_?scale|grad_?scale|scaler_?scale|amp_?scale|scaler)(_value)?|cur_scale")
 
 
+_UNITS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+"""What programs put behind a number for people to read. A small m may be a thousandth or a million, and stands for neither."""
+_WITH_UNIT = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)) ?([kKMBGT])")
+_THOUSANDS = re.compile(r"([+-]?[1-9]\d{0,2}(?:[,_'\u2009\u00a0]\d{3})+)(\.\d*)?")
+_BRACKETS = re.compile(r"[\[({]\s*([^\[\](){}]*?)\s*[\])}]")
 _WORD = re.compile(r"(?i)([+-]?)(?:1\.#)?(?:(nan|qnan|snan|ind)(?:\(.*\)|0*)|(inf(?:inity)?)0*)")  # "-1.#IND00"
 _TENSOR = re.compile(r"(?:tensor|np\.\w+|numpy\.\w+|array|Array)\(\s*([^,()\s]+)(?:\s*,[^()]*)?\)")
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -83,6 +98,8 @@ def kind_of(name: str) -> Kind:
     last = re.split(r"[/.](?!\d)", whole)[-1]
     if _THRESHOLD.fullmatch(last):
         return "threshold"
+    if _SCALE.fullmatch(last):
+        return "scale"
     if _HELD_OUT.search(whole):
         return "other"
     if _is_norm(whole, last):
@@ -91,16 +108,23 @@ def kind_of(name: str) -> Kind:
         return "lr"
     if _LOSS.fullmatch(last) and not re.search(r"scale|weight|coef", last):
         return "loss"
-    return "other"
+    return "count" if _COUNT.fullmatch(last) and "per" not in last else "other"
+
+
+def is_weak(name: str) -> bool:
+    """Whether a name may be that of a gradient norm, and says no more than that it is of the gradient."""
+    return bool(_WEAK.fullmatch(re.split(r"[/.](?!\d)", squashed(name))[-1]))
 
 
 def _is_norm(whole: str, last: str) -> bool:
     if _NOT_A_NORM.search(last) or _ONE_LAYER.search(whole):
         return False
+    if _WEAK.fullmatch(last):
+        return True
     if whole.removeprefix("train_") in ("l2_norm/grad/global", "norm", "train/norm"):  # the first is Composer's
         return True
     if _NORM.fullmatch(last):
-        return "grad" in whole or last in ("gnorm", "g_norm", "gnrm", "total_norm", "gnorm_total")
+        return "grad" in whole or last in _ALONE
     # the name may stand before the slash: grad_norm/total, gradients/global_norm
     above = whole.rpartition("/")[0].rpartition("/")[2]
     return bool(_NORM.fullmatch(above)) and "grad" in above and last in _WHOLE
@@ -140,5 +164,9 @@ def _of_text(text: str) -> float | None:
         return float(text)
     if word := _WORD.fullmatch(text):
         return math.nan if word[2] else -math.inf if word[1] == "-" else math.inf
-    wrapped = _TENSOR.fullmatch(text)
+    if counted := _WITH_UNIT.fullmatch(text):
+        return float(f"{counted[1]}e{round(math.log10(_UNITS[counted[2]]))}")
+    if grouped := _THOUSANDS.fullmatch(text):
+        return float(re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or ""))
+    wrapped = _TENSOR.fullmatch(text) or _BRACKETS.fullmatch(text)
     return _of_text(wrapped[1]) if wrapped else None

@@ -18,7 +18,6 @@ MAX_LINE = 4_000
 """Characters of a line that are searched: the time that a pattern with nested repetitions takes grows with them."""
 _GROUPS = {"norm": "grad_norm", "grad_norm": "grad_norm", "step": "step", "loss": "loss", "lr": "learning_rate"}
 """The groups that a pattern may have -> the name that its value is read under."""
-_THOUSANDS = re.compile(r"([+-]?\d{1,3}(?:[,_'\u2009\u00a0]\d{3})+)(\.\d*)?")
 
 
 def pattern_reader(pattern: str) -> Reader:
@@ -70,6 +69,7 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
         found_lines += 1
         values = {name: _number(text) for name, text in found.groupdict().items() if text is not None}
         if values.get(norm_group) is None:
+            rows.counting.pass_over(f"the group {norm_group!r} holds no number", repr(line.strip()))
             unread += 1
             continue
         rows.add({_GROUPS[name]: value for name, value in values.items() if name != "step"}, step=values.get("step"))
@@ -82,18 +82,10 @@ def _read(source: Source, pattern: re.Pattern[str]) -> Log:
             )
         shown = first_norm if len(first_norm) <= 200 else first_norm[:197] + "..."
         raise InputError(f"{source.path}: {nothing}{shown and f' The first line that names a norm: {shown}'}")
-    if unread:
-        rows.notes.append(
-            f"{unread} of the {found_lines} lines that --pattern matches hold no number for the norm and were left out."
-        )
     return rows.log(TITLE)
 
 
 def _number(text: str) -> float | None:
-    """The number in a group, thousands separators and trailing punctuation left out."""
-    text = text.strip()
-    if (plain := value_of(text)) is not None:
-        return plain
-    text = text.strip("'\"").rstrip(",;:|)]}")
-    grouped = _THOUSANDS.fullmatch(text)
-    return value_of(re.sub(r"[^\d+-]", "", grouped[1]) + (grouped[2] or "") if grouped else text)
+    """The number in a group, quotes and trailing punctuation left out."""
+    plain = value_of(text)
+    return value_of(text.strip().strip("'\"").rstrip(",;:|)]}")) if plain is None else plain

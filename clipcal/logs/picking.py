@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipcal.errors import InputError, nearest
 from clipcal.logs.choice import NO_CHOICE, LogChoice, listed
 from clipcal.logs.log import Floats, Log, Series
 from clipcal.logs.names import after_clipping, squashed
+from clipcal.logs.runs import Numbered, Part, numbered, runs_of
+from clipcal.logs.unscaling import unscaled
 
 # "grad_norm_max" beside "grad_norm" or "grad_norm_last": of one gradient, over the steps that a line stands for
 _STATISTIC = re.compile(r"_(?:max|mean|avg|median)$")
 _LARGEST = "_max"
 LONG_ENOUGH = 50
 """Rows of a run, for it to be judged though a longer one stands before it."""
-RESTART = 0.1
-"""Steps that go back into the first tenth of a run start another one; further up, training was taken up from a checkpoint."""
 SHOWN = 20
+_MARKS = re.compile(r"(?:^|_)(?:raw|orig(?:inal)?|before|pre|un|after|post)?_?(?:clip(?:ped|ping)?)?(?=_|$)")
+_MICRO = re.compile(r"micro|accum|sub_?batch")
+"""Of a batch's parts, beside the norm of the step that they make together."""
+_UNEVEN = 0.6
+"""The share of equal distances between rows, below which steps are counted unevenly, as frames and tokens are."""
+_HUGE = 100_000
+"""Steps between two rows that nobody trains without a word: they count frames, samples or tokens."""
 _PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth", 20: "a twentieth"}
 
 
@@ -46,42 +51,34 @@ class Picked:
     caveats: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One run: the rows of its series that count, in order, with ``redone`` rows left out that were trained once more
-    after a checkpoint was loaded, ``resumed`` times."""
-
-    rows: NDArray[np.int64]
-    resumed: int = 0
-    redone: int = 0
-
-
 def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
     """Raises InputError, with what there is to choose from."""
     series = _series(log, source, choice.tag)
     parts = runs_of(series)
     at, why = _run(parts, source, choice.run)
     part = parts[at]
-    step, duplicates = _steps(series.step[part.rows])
-    keep = ~duplicates
-    norms = series.grad_norm[part.rows][keep]
-    every = float(np.median(np.diff(step[keep]))) if keep.sum() > 2 else None
-    numbered = bool(np.isfinite(series.step[part.rows]).all())
+    found = numbered(series.step[part.rows], series.grad_norm[part.rows], series.loss[part.rows])
+    rows = part.rows[found.keep]
+    every = float(np.median(np.diff(found.step))) if rows.size > 2 else None
+    norms, scaled = unscaled(series.grad_norm[rows], None if series.scale is None else series.scale[rows])
     caveats = [
         *why,
         *([_resumed(part)] if part.resumed else []),
-        *_cadence(log, every, numbered=numbered),
+        *([scaled] if scaled else []),
+        *([found.note] if found.note else []),
+        *_cadence(log, series, found, every),
+        *_holes(found),
         *_clipping(log, series.tag, norms),
         *_largest(log, series.tag),
-        *log.notes,
+        *log.says,
     ]
     return Picked(
         tag=series.tag,
-        step=step[keep],
+        step=found.step,
         grad_norm=norms,
-        loss=series.loss[part.rows][keep],
-        lr=series.lr[part.rows][keep],
-        single_steps=numbered and log.unit != "epoch" and every is not None and every < 1.5,
+        loss=series.loss[rows],
+        lr=series.lr[rows],
+        single_steps=found.is_own and log.unit != "epoch" and every is not None and every < 1.5,
         run=at + 1,
         runs=len(parts),
         caveats=tuple(caveats),
@@ -110,7 +107,11 @@ def _series(log: Log, source: str, tag: str | None) -> Series:
 def _obvious(named: Sequence[Series]) -> list[Series]:
     """Without what the names themselves rule out: norms after clipping beside those before, means over an epoch or a line
     beside the steps' own, a name twice."""
-    before = [s for s in named if not after_clipping(s.tag)] or list(named)
+    raw = {_unmarked(s.tag) for s in named if after_clipping(s.tag) is False}
+    first = [s for s in named if after_clipping(s.tag) is False or _unmarked(s.tag) not in raw]
+    before = [s for s in first if not after_clipping(s.tag)] or first
+    before = [s for s in before if not _MICRO.search(squashed(s.tag))] or before
+    before = [s for s in before if not any(_is_clipped(s, of) for of in before)] if len(before) <= SHOWN else before
     stepwise = [s for s in before if squashed(s.tag).endswith("_step")]
     epochs = {squashed(s.tag).removesuffix("_step") + "_epoch" for s in stepwise}
     left = [s for s in before if squashed(s.tag) not in epochs]
@@ -118,6 +119,22 @@ def _obvious(named: Sequence[Series]) -> list[Series]:
     left = [s for s in left if _STATISTIC.sub("", squashed(s.tag)) not in steps - {squashed(s.tag)}]
     alive = [s for s in left if np.isfinite(s.grad_norm).any()]
     return alive or left
+
+
+def _unmarked(tag: str) -> str:
+    """A name without what says that it was taken before or after clipping."""
+    return _MARKS.sub("", squashed(tag)).strip("_")
+
+
+def _is_clipped(series: Series, of: Series) -> bool:
+    """Whether a norm is the smaller of another one and a constant, row for row: that other norm after clipping."""
+    if series is of or len(series) != len(of) or len(of) < LONG_ENOUGH // 5:
+        return False
+    both = np.isfinite(series.grad_norm) & np.isfinite(of.grad_norm)
+    norms, raw = series.grad_norm[both], of.grad_norm[both]
+    if not norms.size or not np.any(raw > (limit := float(norms.max())) * 1.001):
+        return False
+    return bool(np.mean(np.isclose(norms, np.minimum(raw, limit), rtol=5e-3)) > 0.99)
 
 
 def _largest(log: Log, tag: str) -> list[str]:
@@ -157,30 +174,27 @@ def _sizes(sizes: Sequence[int]) -> str:
     return f"{', '.join(map(str, sizes[:3]))}, ..., {sizes[-2]} and {sizes[-1]}"
 
 
-def _steps(step: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Steps that grow strictly, and which rows repeat the step of the row after them and are left out. Rows are counted
-    where the log does not number them, or numbers most of them alike."""
-    size = len(step)
-    none = np.zeros(size, dtype=bool)
-    if not np.isfinite(step).all():
-        return np.arange(1.0, size + 1), none
-    repeated = np.append(np.diff(step) <= 0, [False] * bool(size))
-    return (np.arange(1.0, size + 1), none) if 2 * repeated.sum() > size else (step, repeated)
-
-
 def _resumed(part: Part) -> str:
     times = "once" if part.resumed == 1 else f"{part.resumed} times"
     left = f"; the {part.redone} rows that it trained again count as trained last" if part.redone else ""
     return f"The steps go back {times}, as where a run is taken up from a checkpoint{left}."
 
 
-def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
+def _cadence(log: Log, series: Series, found: Numbered, every: float | None) -> list[str]:
     if log.unit == "epoch":
         return ["The log has one line per epoch, a mean over its steps: spikes are not seen in it, only the level."]
-    if not numbered:
+    if not found.is_own:
+        if series.place_from:
+            return [f"The log numbers its rows by {series.place_from[:60]!r} alone, so each row is taken for one step."]
         return ["The log does not number its steps, so each line is taken for one step."]
     if every is None or every < 1.5:
         return []
+    if every >= _HUGE or _is_uneven(found.step):
+        how = "unevenly" if every < _HUGE else "and more than training steps do"
+        return [
+            f"The step numbers grow by about {every:.0f} from row to row, {how}, as frames, samples or tokens are counted: how many "
+            "optimizer steps lie between two rows is not known."
+        ]
     n = f"{every:.0f}"
     unseen = 100 * (1 - 1 / every)
     share = f"{unseen:.0f}" if unseen < 99 else f"{math.floor(unseen * 10) / 10:g}"
@@ -197,6 +211,32 @@ def _cadence(log: Log, every: float | None, *, numbered: bool) -> list[str]:
     ]
 
 
+def _is_uneven(step: Floats) -> bool:
+    """Whether the distances differ without being multiples of one, which holes and thinning would leave."""
+    gaps = np.diff(step)
+    if gaps.size < 5:
+        return False
+    values, counts = np.unique(gaps, return_counts=True)
+    usual = float(values[np.argmax(counts)])
+    return bool(counts.max() < _UNEVEN * gaps.size and np.mean(gaps % usual != 0) > 1 - _UNEVEN)
+
+
+def _holes(found: Numbered) -> list[str]:
+    """Where rows are missing among steps that are evenly logged."""
+    gaps = np.diff(found.step)
+    if not found.is_own or gaps.size < 5:
+        return []
+    values, counts = np.unique(gaps, return_counts=True)
+    usual = float(values[np.argmax(counts)])
+    wide = np.flatnonzero(gaps > 1.5 * usual)
+    if not wide.size or counts.max() < 0.8 * gaps.size:
+        return []
+    missing = int(np.sum(np.round(gaps[wide] / usual) - 1))
+    places = "1 place" if wide.size == 1 else f"{wide.size} places"
+    rows = "1 row is" if missing == 1 else f"{missing:,} rows are"
+    return [f"{rows} missing in {places}: the first behind step {found.step[wide[0]]:.0f}."]
+
+
 def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
     after = after_clipping(tag)
     if after is None:
@@ -210,34 +250,3 @@ def _clipping(log: Log, tag: str, norms: Floats) -> list[str]:
     acted = f"it acted on {share:.1%} of these lines" if share else "it acted on none of these lines"
     more = "; without it, norms may be larger" if share else ""
     return [f"The run was clipped at {log.max_norm:g} ({log.max_norm_from}): {acted}{more}."]
-
-
-def runs_of(series: Series) -> list[Part]:
-    """The runs of a series with at least one row; a run starts where the log says so, or where its steps go back."""
-    cuts = [0, *series.starts, len(series)]
-    found: list[Part] = []
-    for first, end in pairwise(cuts):
-        if end > first:
-            found += _by_steps(np.arange(first, end), series.step)
-    return found
-
-
-def _by_steps(rows: NDArray[np.int64], all_steps: NDArray[np.float64]) -> Iterator[Part]:
-    steps = all_steps[rows]
-    if not np.isfinite(steps).all():
-        yield Part(rows=rows)
-        return
-    start, resumes = 0, 0
-    keep = np.ones(len(rows), dtype=bool)
-    for back in [*(np.flatnonzero(np.diff(steps) < 0) + 1).tolist(), len(rows)]:
-        if back < len(rows):
-            low, high = steps[start], float(np.max(steps[start:back]))
-            if steps[back] > low + RESTART * (
-                high - low
-            ):  # taken up again: what was trained twice counts as it was trained last
-                keep[start:back] &= steps[start:back] < steps[back]
-                resumes += 1
-                continue
-        kept = keep[start:back]
-        yield Part(rows=rows[start:back][kept], resumed=resumes, redone=int((~kept).sum()))
-        start, resumes = back, 0

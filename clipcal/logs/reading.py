@@ -71,7 +71,7 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
             raise _unknown(source)
         log, title, norms = reader.read(source), reader.title, reader.norms
     if not any(len(s) for s in log.series):
-        known = "".join(f" {note}" for note in log.notes[:1])
+        known = "".join(f" {note}" for note in log.says[:1])
         raise InputError(
             f"{_name(files)}: holds no gradient norm (read as: {title}).{known} To have it logged, {norms}."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,44 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from clipcal.logs.account import Account, Counting
 from clipcal.logs.log import Floats, Log, Series
-from clipcal.logs.names import EMPTY, STEPS, kind_of, squashed, value_of
+from clipcal.logs.losses import Column, paired, remarks
+from clipcal.logs.names import EMPTY, STEPS, is_weak, kind_of, squashed, value_of
 
 MAX_NAMES = 2_000
 """Norms, losses and rates that one log may name: what has more has made them up."""
 _RANK = {name: i for i, name in enumerate(STEPS)}
-_USUAL_LOSSES = [
-    "loss",
-    "train_loss",
-    "training_loss",
-    "total_loss",
-    "loss_total",
-    "lm_loss",
-    "trl",
-    "cost",
-    "nll_loss",
-    "loss_avg",
-    "avg_loss",
-    "global_avg_loss",
-    "mean_loss",
-]
-_STEM = {
-    "norm": re.compile(r"grad(ient)?s?_?(l2_?|total_?|global_?)?norms?|g_?norm|total_norm|norm"),
-    "loss": re.compile(r"loss|cost"),
-    "lr": re.compile(r"(current_)?(lr|learning_?rate)s?"),
-}
-
-
-_Column = tuple["array[int]", "array[float]"]
-"""The rows that the values of one name stand in, and the values."""
+_EPOCHS = ("epoch", "epochs", "current_epoch", "epoch_num", "train_epoch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """Which names of a row to take, and where to put their values; ``steps`` has the most telling name first."""
+    """Which names of a row to take, and where to put their values; ``steps`` has the most telling name first, and ``places`` are names
+    of what is counted in place of steps, epochs before all others."""
 
     columns: tuple[tuple[str, array[int], array[float]], ...]
+    norms: frozenset[str]
     steps: tuple[str, ...]
+    places: tuple[str, ...]
     thresholds: tuple[str, ...]
 
 
@@ -58,19 +39,25 @@ class Rows:
 
     ``add`` takes a row as the log has it: its names decide what is a norm, a loss, a learning rate, a step number or the
     threshold in use. Give ``step`` where it stands elsewhere in the line or has to be computed: the row's own is ignored.
+    A row that names a norm and has none is counted, with the reason: no row is dropped without a word.
     """
 
     def __init__(self) -> None:
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._columns: dict[str, dict[str, _Column]] = {"norm": {}, "loss": {}, "lr": {}}
+        self._columns: dict[str, dict[str, Column]] = {"norm": {}, "loss": {}, "lr": {}, "scale": {}}
         self._steps = array("d")
+        self._places = array("d")  # where a row stands that has no step: its epoch, or what else is counted
+        self._step_names: dict[str, int] = {}
+        self._place_names: dict[str, int] = {}
         self._starts: list[int] = []
         self._launched = False
         self._lowest, self._compared = math.inf, 0  # of the first so many steps
         self._threshold: tuple[str, float] | None = None
-        self._num_odd = 0
-        self._first_odd = ""  # as a note shows it
+        self._nulls: dict[str, int] = {}
+        self.counting = Counting()
         self.notes: list[str] = []
+        self.step_from = ""
+        """How the reader came by the steps that it gives, where their name does not say it."""
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -96,25 +83,41 @@ class Rows:
                 rows.append(at)
                 values.append(value)
                 kept = True
-            elif raw.__class__ is str and name in self._columns["norm"] and raw.strip().lower() not in EMPTY:
-                where = "" if line is None else f", in line {line}"
-                self._first_odd = self._first_odd or f"{raw.strip()[:40]!r}{where} ({name[:60]})"
-                self._num_odd += 1
+            elif name in plan.norms:
+                self._no_norm(name, raw, line)
         for name in plan.thresholds:
             value = value_of(row[name])
             if value is not None:
                 self._threshold = (name, value)
         if not kept:
             return
-        for name in plan.steps if step is None else ():
+        if step is None and plan.steps:
+            step = self._named(row, plan.steps, self._step_names)
+        place = None if step is not None or not plan.places else self._named(row, plan.places, self._place_names)
+        if self._launched:
+            self._launch(place if step is None else step)
+        self._steps.append(math.nan if step is None else step)
+        self._places.append(math.nan if place is None else place)
+
+    @staticmethod
+    def _named(row: Mapping[str, Any], names: tuple[str, ...], used: dict[str, int]) -> float | None:
+        """The first finite value among the names, which is counted as one more by that name."""
+        for name in names:
             raw = row[name]
             value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
             if value is not None and math.isfinite(value):
-                step = value
-                break
-        if self._launched:
-            self._launch(step)
-        self._steps.append(math.nan if step is None else step)
+                used[name] = used.get(name, 0) + 1
+                return value
+        return None
+
+    def _no_norm(self, name: str, raw: Any, line: int | None) -> None:
+        """Count a norm that is none. A cell that is empty, as where each metric has rows of its own, is none that was lost."""
+        where = "" if line is None else f", in line {line}"
+        if raw.__class__ is str and raw.strip().lower() not in EMPTY:
+            first = f"{raw.strip()[:40]!r}{where} ({name[:60]})"
+            self.counting.pass_over("the norm is no number", first)
+        elif raw is None and line is None:
+            self._nulls[name] = self._nulls.get(name, 0) + 1
 
     def add_alike(self, rows: Sequence[dict[str, Any]], *, but: Sequence[str] = ()) -> bool:
         """Many rows at once, in a third of the time, where all have the same names, none of those in ``but``, and plain numbers
@@ -130,6 +133,8 @@ class Rows:
         numbers = all({v.__class__ for v in values} <= {float} for values in taken)
         if plan.thresholds or not taken or not numbers or not {v.__class__ for v in steps} <= {int, float}:
             return False
+        if plan.places and not plan.steps:
+            return False
         if plan.steps and not all(-(2**53) < v < 2**53 for v in steps):
             return False
         at = range(len(self._steps), len(self._steps) + len(rows))
@@ -137,6 +142,9 @@ class Rows:
             kept.extend(at)
             values.extend(column)
         self._steps.extend(steps)
+        self._places.extend([math.nan] * len(rows))
+        for name in plan.steps[:1]:
+            self._step_names[name] = self._step_names.get(name, 0) + len(rows)
         return True
 
     def launched(self) -> None:
@@ -148,7 +156,8 @@ class Rows:
         self._launched = True
 
     def _launch(self, step: float | None) -> None:
-        later = (s for s in self._steps[self._compared :] if not math.isnan(s))
+        rows = zip(self._steps[self._compared :], self._places[self._compared :], strict=True)
+        later = (at for step, place in rows if not math.isnan(at := place if math.isnan(step) else step))
         self._lowest = min(self._lowest, min(later, default=math.inf))
         self._compared, self._launched = len(self._steps), False
         if step is not None and step <= self._lowest < math.inf:
@@ -168,27 +177,45 @@ class Rows:
         steps = np.array(self._steps)
         # names whose values were never numbers have made a column all the same
         held = {kind: {n: c for n, c in columns.items() if c[0]} for kind, columns in self._columns.items()}
-        norms = held["norm"]
-        losses = _paired(norms, held["loss"], "loss")
-        rates = _paired(norms, held["lr"], "lr")
+        norms = self._strong(held["norm"])
+        losses = paired(norms, held["loss"], "loss")
+        rates = paired(norms, held["lr"], "lr")
         known: dict[str, Any] = {}
         if self._threshold is not None:
             name, value = self._threshold
             known = {"max_norm": value if value > 0 else math.inf, "max_norm_from": name}
-        several = f"{self._num_odd} norms are no numbers, and their rows were left out: the first is {self._first_odd}."
-        one = f"1 norm is no number, and its row was left out: it is {self._first_odd}."
-        odd = [several if self._num_odd > 1 else one] if self._num_odd else []
-        facts["notes"] = (*self.notes, *odd, *facts.get("notes", ()))
+        for name, nulls in self._nulls.items():
+            # a column that is empty in most rows is one that is logged now and then
+            if name in norms and nulls <= len(norms[name][0]):
+                self.counting.pass_over(
+                    f"there is no number (null) for {name[:60]}: what was not finite may be lost", rows=nulls
+                )
+        losses_say = remarks(losses, list(held["loss"])) if norms else []
+        facts["notes"] = (*self.notes, *losses_say, *facts.get("notes", ()))
+        account = Account(rows=len(steps), passed=self.counting.passed)
         return Log(
             format=format,
+            account=account,
             series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),
             **(known | facts),
         )
+
+    def _strong(self, norms: dict[str, Column]) -> dict[str, Column]:
+        """Without the names that say no more than "gradient", if there are others; else these are a guess, and no norm is negative."""
+        strong = {name: column for name, column in norms.items() if not is_weak(name)}
+        if strong:
+            return strong
+        found = {name: column for name, column in norms.items() if not min(column[1], default=0.0) < 0}
+        self.notes += [
+            f"{name!r} was taken for the gradient norm: a guess, as nothing else is named like one." for name in found
+        ]
+        return found
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:
         """What to take of rows with these names: most of a log's rows have the same few."""
         steps: list[str] = []
         thresholds: list[str] = []
+        places: list[str] = []
         columns: list[tuple[str, array[int], array[float]]] = []
         for name in names:
             kind = kind_of(name) if isinstance(name, str) else "other"
@@ -196,10 +223,14 @@ class Rows:
                 steps.append(name)
             elif kind == "threshold":
                 thresholds.append(name)
+            elif kind == "count" or (isinstance(name, str) and squashed(name).rpartition("/")[2] in _EPOCHS):
+                places.append(name)
             elif kind != "other" and (name in self._columns[kind] or len(self._columns[kind]) < MAX_NAMES):
                 columns.append((name, *self._columns[kind].setdefault(name, (array("q"), array("d")))))
         plan = _Plan(
             columns=tuple(columns),
+            norms=frozenset(name for name, *_ in columns if name in self._columns["norm"]),
+            places=tuple(sorted(places, key=lambda name: kind_of(name) == "count")),
             steps=tuple(sorted(steps, key=lambda name: _RANK[squashed(name)])),
             thresholds=tuple(thresholds),
         )
@@ -211,17 +242,30 @@ class Rows:
         at, norms = self._columns["norm"][tag]
         rows = np.array(at, dtype=np.int64)
         runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
+        columns = self._columns
+        scale = next(iter(columns["scale"].values()), None)
         return Series(
             tag=tag,
             step=steps[rows],
+            place=np.array(self._places)[rows],
             grad_norm=np.array(norms),
-            loss=_beside(rows, steps, runs, self._columns["loss"].get(loss or "")),
-            lr=_beside(rows, steps, runs, self._columns["lr"].get(lr or "")),
+            loss=_beside(rows, steps, runs, columns["loss"].get(loss or "")),
+            lr=_beside(rows, steps, runs, columns["lr"].get(lr or "")),
+            scale=_beside(rows, steps, runs, scale) if scale is not None and scale[0] else None,
+            step_from=self.step_from or _most(self._step_names),
+            place_from=_most(self._place_names),
+            loss_from=loss or "",
+            lr_from=lr or "",
             starts=tuple(sorted({int(np.searchsorted(rows, s)) for s in self._starts} - {0, len(rows)})),
         )
 
 
-def _beside(rows: Any, steps: Floats, runs: Any, column: _Column | None) -> Floats:
+def _most(names: Mapping[str, int]) -> str:
+    """The name that served most often; empty where none did."""
+    return max(names, key=names.__getitem__, default="")
+
+
+def _beside(rows: Any, steps: Floats, runs: Any, column: Column | None) -> Floats:
     """The values of ``column`` in the given rows, or else in the nearest row of the same step and run."""
     if column is None:
         return np.full(len(rows), np.nan)
@@ -241,31 +285,6 @@ def _beside(rows: Any, steps: Floats, runs: Any, column: _Column | None) -> Floa
                 k = bisect.bisect(same, row)
                 found[i] = own[min(same[max(k - 1, 0) : k + 1], key=lambda r: abs(r - row))]
     return found
-
-
-def _paired(norms: Mapping[str, _Column], others: Mapping[str, _Column], kind: str) -> dict[str, str]:
-    """Which loss (or learning rate) belongs to which norm: the one that is named alike, else the usual one, else the only
-    one that is left."""
-    stems = {name: _stem(name, kind) for name in others}
-    found: dict[str, str] = {}
-    for tag in norms:
-        alike = [name for name, stem in stems.items() if stem == _stem(tag, "norm")]
-        if alike:
-            found[tag] = alike[0]
-    if kind == "loss":
-        for tag in norms:
-            usual = [n for w in _USUAL_LOSSES for n in others if re.split("[/.]", squashed(n))[-1] == w]
-            if tag not in found and usual and usual[0] not in found.values():
-                found[tag] = usual[0]
-    lone = [tag for tag in norms if tag not in found]
-    left = [name for name in others if name not in found.values()] if kind == "loss" else list(others)
-    if len(left) == 1 or (kind == "lr" and left):
-        found |= dict.fromkeys(lone, left[0]) if kind == "lr" or len(lone) == 1 else {}
-    return found
-
-
-def _stem(name: str, kind: str) -> str:
-    return re.sub(r"_+", "_", _STEM[kind].sub("", squashed(name), count=1)).strip("_/.")
 
 
 def flatten(value: Mapping[str, Any], *, depth: int = 4) -> dict[str, Any]:

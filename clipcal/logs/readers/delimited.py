@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from clipcal.logs.account import together
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.readers.tensorboard_json import exported
@@ -45,9 +46,14 @@ def _read_wide(source: Source, sheet: Sheet, small: list[str]) -> Log:
     # without a step, a column of epochs numbers the rows, if every row is another
     stepless = not any(kind_of(name) == "step" for name in sheet.header)
     at = next((i for i, name in enumerate(small) if name in ("epoch", "epochs")), None) if stepless else None
+    numbered = not stepless or at is not None
     for line, cells in records(source, sheet):
         if cells is None:
-            rows.start_run()
+            # a header stands again wherever a file is opened to go on: where rows are numbered, their numbers tell
+            if numbered:
+                rows.launched()
+            else:
+                rows.start_run()
         else:
             epoch = None if at is None else value_of(cells[at])
             rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
@@ -82,7 +88,12 @@ def _read_wandb(source: Source, sheet: Sheet) -> Log:
             rows[run].add({name: cells[i] for i, name in (shared | columns).items()}, line=line)
     logs = {f"{run}{_OF_RUN}" if len(runs) > 1 else "": r.log("W&B CSV export") for run, r in rows.items()}
     series = tuple(replace(s, tag=of_run + s.tag) for of_run, log in logs.items() for s in log.series)
-    return Log(format="W&B CSV export", series=series, notes=tuple(n for log in logs.values() for n in log.notes))
+    return Log(
+        format="W&B CSV export",
+        series=series,
+        account=together(log.account for log in logs.values()),
+        notes=tuple(n for log in logs.values() for n in log.notes),
+    )
 
 
 def _read_long(source: Source, sheet: Sheet, small: list[str]) -> Log:

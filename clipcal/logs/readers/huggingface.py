@@ -25,8 +25,9 @@ _KEY = '"log_history"'
 
 
 def is_training_row(row: Mapping[str, Any]) -> bool:
-    """Rows of eval_* values and the last one, with train_runtime, hold nothing of a step."""
-    return ("loss" in row or "grad_norm" in row) and "train_runtime" not in row
+    """A row that holds a norm is one of training, whatever else stands in it: Trainer writes train_runtime into every row where
+    include_num_input_tokens_seen is set. Rows of eval_* values, and the last one, hold nothing of a step."""
+    return "grad_norm" in row or ("loss" in row and "train_runtime" not in row)
 
 
 def add_row(rows: Rows, row: dict[str, Any], step: float | None = None) -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipcal.logs.lines import tell_beside
-from clipcal.logs.log import Floats, Log, Reader
+from clipcal.logs.log import Floats, Log, Reader, Series
 from clipcal.logs.names import NUMBER, STEPS, kind_of, value_of
 from clipcal.logs.readers.huggingface import add_row, is_training_row, swift_step
 from clipcal.logs.rows import Rows
@@ -66,7 +66,7 @@ def _read(source: Source) -> Log:
                 bars.extend((int(match["n"]), int(match["total"]), len(own)))
                 continue
             row = _row(match["dict"])
-            if "train_runtime" in row:
+            if "train_runtime" in row and not _names_norm(row):
                 ended = True
             elif is_training_row(row) or _names_norm(row):
                 if ended:
@@ -86,7 +86,13 @@ def _read(source: Source) -> Log:
     steps = np.array(own)
     if len(own) and not np.isfinite(steps).all():
         steps = _steps_of(bars, np.array(epochs))
-    return replace(log, series=tuple(replace(s, step=steps[s.step.astype(np.int64)]) for s in log.series))
+    return replace(log, series=tuple(_numbered(s, steps, np.array(epochs)) for s in log.series))
+
+
+def _numbered(series: Series, steps: Floats, epochs: Floats) -> Series:
+    """With the steps of its rows, and their epochs where no step is known; its own are their places among all rows."""
+    rows = series.step.astype(np.int64)
+    return replace(series, step=steps[rows], place=epochs[rows], place_from="epoch")
 
 
 def _joined(lines: Iterator[str]) -> Iterator[str]:

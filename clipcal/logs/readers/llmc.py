@@ -10,7 +10,7 @@ from clipcal.logs.names import NUMBER
 from clipcal.logs.source import Source
 
 _CONSOLE = re.compile(
-    rf"step\s+(?P<step>\d+)/\d+ \| loss (?P<loss>{NUMBER}) \([^)]*\)\s*\| norm (?P<norm>{NUMBER}) \([^)]*\)\s*\| lr (?P<lr>{NUMBER}) \|"
+    rf"step\s+(?P<step>\d+)/\d+ \| loss\s+(?P<loss>{NUMBER}) \([^)]*\)\s*\| norm\s+(?P<norm>{NUMBER}) \([^)]*\)\s*\| lr\s+(?P<lr>{NUMBER}) \|"
 )
 # before June 2024: "s:0 tel:10.968871", "s:0 trl:10.965596"
 _WITHOUT = re.compile(rf"s:\d+\s+t[re]l:{NUMBER}\s*")
@@ -21,7 +21,7 @@ class _LlmC(LineLog):
     norms = "take llm.c of June 2024 or newer, whose train_gpt2cu writes one at every step"
     words = ("norm",)
     trained = re.compile(
-        rf"s:(?P<step>\d+)\s+trl:(?P<loss>{NUMBER})\s+lr:(?P<lr>{NUMBER})\s+norm:(?P<norm>{NUMBER})\s*"
+        rf"s:(?P<step>\d+)\s+trl:\s*(?P<loss>{NUMBER})\s+lr:\s*(?P<lr>{NUMBER})\s+norm:\s*(?P<norm>{NUMBER})\s*"
     )
     after = False
 

@@ -53,7 +53,7 @@ def test_spellings_of_numbers(tmp_path: Path, written: str, value: float | None)
     (series,) = log.series
     np.testing.assert_array_equal(series.grad_norm, [2.0] if value is None else [value, 2.0])
     assert np.isnan(series.step).all()
-    assert bool(log.notes) == (value is None)
+    assert bool(log.says) == (value is None)
 
 
 @pytest.mark.parametrize(

@@ -125,9 +125,28 @@ def test_taken_up_twice_the_last_training_counts() -> None:
 
 
 def test_what_is_logged_twice_counts_once() -> None:
-    answer = picked(series([1, 2, 2, 3, 3, 4, 5, 6], [1, 2, 20, 3, 30, 4, 5, 6]))
+    answer = picked(series([1, 2, 2, 3, 3, 4, 5, 6], [1, 2, 2, math.nan, math.nan, 4, 5, 6]))
     assert answer.step.tolist() == [1, 2, 3, 4, 5, 6]
-    assert answer.grad_norm.tolist() == [1, 20, 30, 4, 5, 6]
+    np.testing.assert_array_equal(answer.grad_norm, [1, 2, math.nan, 4, 5, 6])
+    assert answer.caveats == ("2 of 8 rows repeat the row before them, value for value, and count once.",)
+
+
+def test_one_step_with_other_values_is_another_row() -> None:
+    rounded = picked(series([10100, 10100, 10200, 10200, 10300, 10300], [1, 9, 1, 9, 1, 9]))
+    assert rounded.step.tolist() == [10100, 10150, 10200, 10250, 10300, 10350]
+    assert rounded.grad_norm.tolist() == [1, 9, 1, 9, 1, 9]
+    assert "3 rows have the step of the row before them and other values" in rounded.caveats[0]
+    micro = picked(series([1, 1, 1, 2, 2, 2], [1, 2, 3, 4, 5, 6]))
+    assert micro.step.tolist() == [1, 2, 3, 4, 5, 6]
+    assert not micro.single_steps
+    assert "Several rows have one step" in micro.caveats[0]
+
+
+def test_a_few_steps_that_are_written_again_count_as_written_last() -> None:
+    answer = picked(series([*range(50), 49, *range(50, 100)], [*range(50), 490, *range(50, 100)]))
+    assert answer.step.tolist() == list(range(100))
+    assert answer.grad_norm[49] == 490
+    assert "1 row has the step of the row behind" in answer.caveats[0]
 
 
 def test_steps_that_number_nothing_are_counted() -> None:

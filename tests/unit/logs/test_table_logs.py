@@ -291,9 +291,7 @@ class TestValuesThatAreNoNumbers:
         text = "step,loss,grad_norm\n0,1.0,1.5\n\n1,1.0,oops\n2,1.0,1.2.3\n3,1,2.5\n"
         log = read(tmp_path, text)
         np.testing.assert_array_equal(only(log).grad_norm, [1.5, 2.5])
-        assert log.notes == (
-            "2 norms are no numbers, and their rows were left out: the first is 'oops', in line 4 (grad_norm).",
-        )
+        assert log.says == ("2 rows were left out: the norm is no number; the first is 'oops', in line 4 (grad_norm).",)
 
     def test_empty_cells_are_rows_of_something_else(self, tmp_path: Path) -> None:
         log = read(tmp_path, "step,loss,grad_norm\n0,1.0,1.5\n1,1.0,\n2,1.0,n/a\n3,1,NaN\n4,1,-\n5,1,None\n")
@@ -305,29 +303,29 @@ class TestValuesThatAreNoNumbers:
 
     def test_in_lightnings_metrics_and_in_long_tables(self, tmp_path: Path) -> None:
         metrics = "epoch,grad_2.0_norm_total,step,train_loss\n0,1.5,0,1\n0,#DIV/0!,1,1\n,,1,1\n"
-        (note,) = read(tmp_path, metrics, lightning.READER).notes
+        (note,) = read(tmp_path, metrics, lightning.READER).says
         assert note.startswith(
-            "1 norm is no number, and its row was left out: it is '#DIV/0!', in line 3 (grad_2.0_norm_total"
+            "1 row was left out: the norm is no number; it is '#DIV/0!', in line 3 (grad_2.0_norm_total"
         )
         long = "step,tag,value\n0,grad_norm,1.5\n0,loss,x\n1,grad_norm,x\n2,grad_norm,2\n"
-        (note,) = read(tmp_path, long).notes
+        (note,) = read(tmp_path, long).says
         assert note.endswith("it is 'x', in line 4 (grad_norm).")
 
     def test_the_runs_of_a_wandb_export(self, tmp_path: Path) -> None:
         header = '"Step","a - grad_norm","a - grad_norm__MIN","b - grad_norm","b - grad_norm__MIN"\n'
         log = read(tmp_path, header + '0,1.5,1,2,1\n1,"?",1,2,1\n2,1.5,1,2,1\n')
-        (note,) = log.notes
+        (note,) = log.says
         assert "'?', in line 3" in note
 
     def test_a_column_without_any_number(self, tmp_path: Path) -> None:
         path = tmp_path / "log.csv"
         path.write_text("step,loss,grad_norm\n0,1.0,oops\n1,1.0,oops\n")
-        with pytest.raises(InputError, match=r"holds no gradient norm.*2 norms are no numbers.*'oops', in line 2"):
+        with pytest.raises(InputError, match=r"holds no gradient norm.*2 rows were left out.*'oops', in line 2"):
             read_log(path)
 
     def test_a_long_value_is_shown_in_part(self, tmp_path: Path) -> None:
         log = read(tmp_path, f"step,grad_norm\n0,1\n1,{500 * 'x'}\n")
-        assert len(log.notes[0]) < 200
+        assert len(log.says[0]) < 200
 
     def test_lines_of_json_have_them_too(self, tmp_path: Path) -> None:
         path = tmp_path / "log.jsonl"
@@ -336,4 +334,7 @@ class TestValuesThatAreNoNumbers:
         )
         log = read_log(path)
         np.testing.assert_array_equal(only(log).grad_norm, [1.5])
-        assert log.notes == ("1 norm is no number, and its row was left out: it is 'oops' (grad_norm).",)
+        assert log.says == (
+            "1 row was left out: the norm is no number; it is 'oops' (grad_norm).",
+            "1 row was left out: there is no number (null) for grad_norm: what was not finite may be lost.",
+        )
