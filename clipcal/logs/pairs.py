@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from clipcal.logs.names import NUMBER, kind_of, squashed
+from clipcal.logs.names import NUMBER, is_weak, kind_of, squashed
 from clipcal.logs.places import rank_of
 from clipcal.logs.shapes import THOUSANDS, Parts
 
-_WORD = r"(?!(?:nan|inf|infinity|none|null|info|debug|warning|warn|error)\b)[a-z](?:[\w/@-]|\.(?=\w))*"
-_VALUE = rf"(?:{THOUSANDS}|(?:tensor|np\.\w+|array)\([^()]{{1,60}}\)|{NUMBER})"
+_WORD = r"(?!(?:nan|inf|infinity|none|null|info|debug|warning|warn|error)\b)[a-z∇](?:[\w/@-]|\.(?=\w))*"
+_VALUE = rf"(?:{THOUSANDS}|(?:tensor|np\.\w+|array)\([^()]{{1,60}}\)|{NUMBER}[kMBGT]?)"
 _PAIR = re.compile(
     rf"""(?i)(?<![\w./@-])['"]?(?P<name>{_WORD}(?: {_WORD}){{0,4}}?)(?: ?\([\w ]{{1,20}}\))?['"]?"""  # "LR (group 0)"
     r"""(?:(?P<sign>\s*[:=]\s*)|\s{1,12})(?:\{['"]\w+['"]:\s*|\[|['"])?"""  # "={'0_default': 1.2}", "=[0.001]"
@@ -24,6 +24,12 @@ BOX = re.compile(rf"\s*[|│]\s*([\w/ .-]{{1,60}}?)\s*[|│]\s*({_VALUE})\s*[|�
 _PROSE = re.compile(
     r"(?i)quartile|quantile|percentile|(?:^|_)(?:to|at|of|the|than|above|over|by|with|exceeds?|if|when|threshold|max(?:imum)?)_"
 )
+# not the LayerNorm((768,)) of a model's dump
+_NORM = re.compile(r"(?i)grad|g_?norm|gnrm|grdn|total_norm|global_norm|∇|(?<![a-z])norm[\s:='\"|]")
+_UNREAD = re.compile(
+    r"(?i)(?<![\w./-])(?P<name>[\w/.]*(?:grad(?:ient)?[ _]?norm|g_?norm|grdn))\s{0,12}[:=]\s{0,12}['\"(\[]?(?P<value>[^\s,;|]+)"
+)
+_NOTHING = re.compile(r"(?i)true|false|none|null|[{(\[<'\"].*|n/?a\b.*|-+")
 _OF_A_LAYER = re.compile(r"\.\d+\.|\.(?:weight|bias)\b|\blayer")
 
 
@@ -49,10 +55,23 @@ def plain(value: str) -> str:
     return value.replace(",", "") if "," in value and value[:1].isdigit() else value
 
 
+def is_norm_line(line: str) -> bool:
+    """Whether a line may hold a gradient norm: a first look."""
+    return bool(_NORM.search(line))
+
+
+def unread_norm(line: str) -> str | None:
+    """What stands where a line says that its gradient norm is, if it is no number."""
+    found = _UNREAD.search(line)
+    if found is None or not _is_norm(found["name"]) or _NOTHING.fullmatch(found["value"]):
+        return None
+    return found[0]
+
+
 def norms_of(pairs: Sequence[tuple[str, str]]) -> set[str]:
     """The names among the pairs that are those of a gradient norm."""
     found = {name for name, _ in pairs if _is_norm(name)}
-    if found and all(name.lower() == "norm" for name in found):  # the bare word needs company
+    if found and all(name.lower() == "norm" or is_weak(name) for name in found):  # the bare word needs company
         return found if any(kind_of(name) in ("loss", "step") for name, _ in pairs) else set()
     return found
 
@@ -65,7 +84,7 @@ def _is_norm(name: str) -> bool:
 
 def is_told(name: str) -> bool:
     """Whether a name is one that a line is read for."""
-    return kind_of(name) != "other" or rank_of(name) is not None
+    return kind_of(name) not in ("other", "count") or rank_of(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +102,7 @@ def plan_of(names: tuple[str, ...]) -> Plan:
     norms = norms_of([(name, "") for name in names])
     return Plan(
         norms=bool(norms),
-        kept=tuple(i for i, n in enumerate(names) if n in norms or kind_of(n) in ("loss", "lr")),
+        kept=tuple(i for i, n in enumerate(names) if n in norms or kind_of(n) in ("loss", "lr", "scale")),
         thresholds=tuple(i for i, n in enumerate(names) if kind_of(n) == "threshold"),
         places=tuple(i for i, n in enumerate(names) if rank_of(n) is not None),
     )

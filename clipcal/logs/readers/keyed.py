@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
 from clipcal.errors import InputError
+from clipcal.logs.habits import Habits, habits_of
 from clipcal.logs.lines import early_line
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import squashed, value_of
-from clipcal.logs.pairs import BOX, is_told, norms_of, pairs_of, parts_of, plain, plan_of
-from clipcal.logs.places import Place, Steps, guessed_place, place_of
+from clipcal.logs.pairs import BOX, is_norm_line, is_told, norms_of, pairs_of, parts_of, plain, plan_of, unread_norm
+from clipcal.logs.places import Place, Steps, place_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
@@ -24,15 +25,12 @@ ENOUGH = 3
 _BLOCK = 100
 """Lines for which a step number holds that stood above them, in blocks of one value a line."""
 
-_INTEREST = re.compile("norm|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch=")  # in small letters
+_INTEREST = re.compile("norm|grad|∇|grdn|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch=")  # in small letters
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
-# not the LayerNorm((768,)) of a model's dump
-_NORM = re.compile(r"(?i)grad|g_?norm|gnrm|total_norm|(?<![a-z])norm[\s:='\"|]")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
-_RANK = re.compile(r"\s*\[(?:rank|default):?\s{0,2}(\d+)\]:?|\(\w+ pid=(\d+)[^)]*\)", re.IGNORECASE)
-_LABEL = re.compile(r"\s*\[?(\d{1,4})\]?:\s")
-_RANK_LAST = re.compile(r" rank (\d{1,6})\s*$")  # WeNet's
+_AWAITED = (":", "=", ": ", "= ")
+"""What a line ends with whose value was wrapped onto the next."""
 
 
 def _recognises(source: Source) -> bool:
@@ -42,22 +40,21 @@ def _recognises(source: Source) -> bool:
 
     def another(line: str) -> bool:
         nonlocal seen
-        seen += bool(_NORM.search(line)) and bool(norms_of(pairs_of(line)))
+        seen += is_norm_line(line) and bool(norms_of(pairs_of(line)))
         return seen >= ENOUGH or (_QUARTILES in line and "Clipping_scale=" in line)
 
-    return early_line(source, ("grad", "norm", "gnrm"), another, any_case=True)
+    return early_line(source, ("grad", "norm", "gnrm", "grdn", "∇"), another, any_case=True)
 
 
 def _read(source: Source) -> Log:
-    guesses, labels = _leading_numbers(source)
-    found = _Reading(guesses=guesses, labels=labels)
-    for line in source.lines():
+    found = _Reading(habits_of(source))
+    for line in _unwrapped(source.lines()):
         found.line(line[:20_000])
     found.flush()
     notes = (
         (
             found.steps.guessed,
-            "Its lines name no step; the number at their start was taken for it. Say which it is with --pattern.",
+            f"Its lines name no step; {found.guess} was taken for it: a guess. Say which it is with --pattern.",
         ),
         (found.steps.joined, "It counts steps anew in each epoch; they were joined to one count."),
         (found.other_ranks, f"Several ranks wrote to it; only the lines of rank {found.rank} were read."),
@@ -74,17 +71,32 @@ def _read(source: Source) -> Log:
     return log
 
 
+def _unwrapped(lines: Iterator[str]) -> Iterator[str]:
+    """The lines, with a norm's name that ends one put before its value in the next."""
+    held = ""
+    for line in lines:
+        if held:
+            line, held = f"{held} {line.lstrip()}", ""
+        if line.endswith(_AWAITED) and is_norm_line(line[-40:]):
+            held = line
+        else:
+            yield line
+    if held:
+        yield held
+
+
 class _Reading:
     """The state of reading one log, line by line."""
 
-    def __init__(self, *, guesses: bool, labels: bool) -> None:
-        self._shapes = Shapes(parts_of, is_told)
+    def __init__(self, habits: Habits) -> None:
+        self._habits = habits
+        self._shapes = Shapes(parts_of if habits.ordinal is None else habits.parts_of, is_told)
+        self._held: dict[str, str] = {}  # of a block, until its step is known
         self.rows = Rows()
         self.steps = Steps()
-        self.rank: str | None = None
+        self.rank = ", then of ".join(habits.kept[:5])
+        self.guess = "the number at their start" if habits.leading else "the number that counts up in them"
         self.other_ranks = self.mean = self.quartiles = False
-        self._guesses = guesses
-        self._labels = labels
         self._epoch: float | None = None  # as a line of its own told it
         self._above: float | None = None  # the latest step number, and for how many lines it still holds
         self._holds = 0
@@ -100,6 +112,8 @@ class _Reading:
         self.quartiles = self.quartiles or _QUARTILES in line
         if self._is_of_another_rank(line, plan.norms) or (not plan.norms and _HELD_OUT.search(line[:100])):
             return
+        if not plan.norms and len(self.rows) and (unread := unread_norm(line)):
+            self.rows.counting.pass_over("the norm is no number", repr(unread))
         row = {names[i]: plain(values[i]) for i in plan.kept}
         for i in plan.thresholds:
             # max_norm is an argument of embeddings and constraints too
@@ -111,8 +125,13 @@ class _Reading:
         if "poch" in line and (header := _EPOCH.fullmatch(line)):
             self._epoch = float(header[1])
         place = place_of(line, pairs)
-        if place is None and plan.norms and self._guesses:
-            place = guessed_place(line)
+        if self._habits.step_last and not (place is not None and plan.norms):
+            self._block(place, row)
+            return
+        if place is None and plan.norms:
+            place = self._habits.counted(line)
+        if place is not None and place.bar and not row:
+            return
         step = self._step(place)
         if plan.norms:
             self.mean = self.mean or (place is not None and place.mean)
@@ -120,8 +139,22 @@ class _Reading:
         elif row and step is not None:
             self._add(step, row, bar=False)
 
+    def _block(self, place: Place | None, row: dict[str, str]) -> None:
+        """A line of a block whose step stands last: a name that comes again begins the next one."""
+        if row.keys() & self._held.keys():
+            self._end_block(None)
+        self._held |= row
+        if place is not None and not place.bar:
+            self._end_block(self._step(place))
+
+    def _end_block(self, step: float | None) -> None:
+        row, self._held = self._held, {}
+        if row:
+            self._add(step, row, bar=False)
+
     def flush(self) -> None:
-        """Add what the latest progress bar showed."""
+        """Add what the latest progress bar showed, and the last block."""
+        self._end_block(None)
         if self._bar is not None:
             step, row = self._bar
             self._bar = None
@@ -154,15 +187,9 @@ class _Reading:
         return number
 
     def _is_of_another_rank(self, line: str, has_norm: bool) -> bool:
-        found = (_LABEL if self._labels else _RANK).match(line) or (
-            _RANK_LAST.search(line[-30:]) if " rank " in line else None
-        )
-        if found is None:
+        if not self._habits.left_out:
             return False
-        rank = next(group for group in found.groups() if group)
-        if self.rank is None and has_norm:
-            self.rank = rank
-        if self.rank is None or rank == self.rank:
+        if self._habits.label_of(line) not in self._habits.left_out:
             return False
         self.other_ranks = self.other_ranks or has_norm
         return True
@@ -177,35 +204,6 @@ def _numbers(row: dict[str, str]) -> dict[str, float | str]:
         except ValueError:  # 1.#IND, tensor(1.5)
             found[name] = text
     return found
-
-
-def _leading_numbers(source: Source) -> tuple[bool, bool]:
-    """Whether the numbers that lines start with may be steps: those grow, and what stays the same is the number of a rank or
-    of a file. And whether they are ranks, as ``srun --label`` writes them: those go back again and again."""
-    grown = compared = 0
-    last: Place | None = None
-    labels: list[int] = []
-    norms = 0
-    for line in source.lines():
-        line = line[:20_000]
-        if "norm" not in line.lower() and "grad" not in line.lower() and "gnrm" not in line.lower():
-            continue
-        if not _NORM.search(line) or not norms_of(pairs_of(line)):
-            continue
-        norms += 1
-        label = _LABEL.match(line)
-        if label:
-            labels.append(int(label[1]))
-        place = guessed_place(line)
-        if place is not None and last is not None:
-            compared += 1
-            grown += (place.epoch or 0, place.it) > (last.epoch or 0, last.it)
-        last = place or last
-        if norms > 100:
-            break
-    falls = sum(b < a for a, b in pairwise(labels))
-    ranks = len(labels) == norms and falls >= max(3, norms / (3 * len(set(labels) or {0})))
-    return compared > 0 and grown >= 0.8 * compared and not ranks, ranks
 
 
 READER = Reader(
