@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from clipcal.logs.in_use import TOLD, threshold_beside
 from clipcal.logs.log import Log, Reader, Window
-from clipcal.logs.names import value_of
+from clipcal.logs.names import kind_of, value_of
+from clipcal.logs.pairs import named_norm
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
@@ -52,12 +53,24 @@ class LineLog:
 
     def line(self, line: str) -> None:
         words = self.words
-        found = self.found(line) if words[0] in line or words[-1] in line else None
+        looked = words[0] in line or words[-1] in line
+        found = self.found(line) if looked else None
         if found:
             values, step = self.row(found)
+            if not any(kind_of(name) == "norm" for name in values):
+                self._pass_over(line)
             self.rows.add(values, step=step)
         else:
+            if looked:
+                self._pass_over(line)
             self.other(line)
+
+    def _pass_over(self, line: str) -> None:
+        """Count a line that was not taken apart, if it names a norm."""
+        if named_norm(line[:4_000]):
+            self.rows.counting.pass_over(
+                "a norm is named, and the line is not as this format writes it", repr(line.strip())
+            )
 
     def row(self, found: re.Match[str]) -> tuple[dict[str, Any], float | None]:
         """The values in a line of training, and its step."""

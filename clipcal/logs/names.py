@@ -21,6 +21,7 @@ _NORM = re.compile(
     r"|total_(grad_?)?norm|norm_grad(ient)?s?|norm|grads?_gnorm|grdn|global_norm)(_.*)?"
     r"|(.*_)?grad(ient)?s?_(.*_)?(global|total)_norm|∇"
 )
+_SIGNS = re.compile(r"[|‖]{1,2}(?:∇\w{0,3}|grads?|gradients?|g)[|‖]{1,2}[₂2]?")
 _ALONE = ("gnorm", "g_norm", "gnrm", "grdn", "∇", "total_norm", "gnorm_total", "global_norm")
 """Names of norms that are so without the word gradient."""
 _WEAK = re.compile(r"grads?|gradients?|norm_of_grads?")
@@ -66,7 +67,7 @@ _COUNT = re.compile(
     r"(.*_)?(frames?|tokens?|samples?|time_?steps|env_?steps?|env_?steps_sampled|images|kimg|sequences|examples|episodes?)(_seen)?"
 )
 """Names of what is counted in place of optimizer steps."""
-_SCALE = re.compile(r"(.*_)?(loss_?scale|grad_?scale|scaler_?scale|amp_?scale|scaler)(_value)?|cur_scale")
+_SCALE = re.compile(r"(.*_)?(loss_?scale|grad_?scale|scaler_?scale|amp_?scale|scaler)(_value)?|(cur_)?scale")
 
 
 _UNITS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
@@ -119,7 +120,7 @@ def is_weak(name: str) -> bool:
 def _is_norm(whole: str, last: str) -> bool:
     if _NOT_A_NORM.search(last) or _ONE_LAYER.search(whole):
         return False
-    if _WEAK.fullmatch(last):
+    if _WEAK.fullmatch(last) or _SIGNS.fullmatch(whole):
         return True
     if whole.removeprefix("train_") in ("l2_norm/grad/global", "norm", "train/norm"):  # the first is Composer's
         return True

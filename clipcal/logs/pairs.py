@@ -13,11 +13,12 @@ from clipcal.logs.places import rank_of
 from clipcal.logs.shapes import THOUSANDS, Parts
 
 _WORD = r"(?!(?:nan|inf|infinity|none|null|info|debug|warning|warn|error)\b)[a-z∇](?:[\w/@-]|\.(?=\w))*"
+_SIGNS = r"[|‖]{1,2}(?:∇\w{0,3}|grads?|gradients?|g)[|‖]{1,2}[₂2]?"
 _VALUE = rf"(?:{THOUSANDS}|(?:tensor|np\.\w+|array)\([^()]{{1,60}}\)|{NUMBER}[kMBGT]?)"
 _PAIR = re.compile(
-    rf"""(?i)(?<![\w./@-])['"]?(?P<name>{_WORD}(?: {_WORD}){{0,4}}?)(?: ?\([\w ]{{1,20}}\))?['"]?"""  # "LR (group 0)"
-    r"""(?:(?P<sign>\s*[:=]\s*)|\s{1,12})(?:\{['"]\w+['"]:\s*|\[|['"])?"""  # "={'0_default': 1.2}", "=[0.001]"
-    rf"""(?P<value>{_VALUE})(?!\w|\.\w| ?%)"""
+    rf"""(?i)(?<![\w./@-])['"]?(?P<name>{_SIGNS}|{_WORD}(?: {_WORD}){{0,4}}?)(?: ?\([\w ]{{1,20}}\))?['"]?"""  # "LR (group 0)"
+    r"""(?:(?P<sign>\s*[:=]\s*)\(?|\s{1,12})(?:\{['"]\w+['"]:\s*|\[|['"])?"""  # "={'0_default': 1.2}", "=[0.001]"
+    rf"""(?P<value>{_VALUE})(?!\w|\.\w|,\d| ?%)"""
 )
 BOX = re.compile(rf"\s*[|│]\s*([\w/ .-]{{1,60}}?)\s*[|│]\s*({_VALUE})\s*[|│]\s*")
 # words of a sentence, and statistics of several norms
@@ -25,10 +26,11 @@ _PROSE = re.compile(
     r"(?i)quartile|quantile|percentile|(?:^|_)(?:to|at|of|the|than|above|over|by|with|exceeds?|if|when|threshold|max(?:imum)?)_"
 )
 # not the LayerNorm((768,)) of a model's dump
-_NORM = re.compile(r"(?i)grad|g_?norm|gnrm|grdn|total_norm|global_norm|∇|(?<![a-z])norm[\s:='\"|]")
+_NORM = re.compile(r"(?i)grad|g_?norm|gnrm|grdn|total_norm|global_norm|∇|[|‖]g[|‖]|(?<![a-z])norm[\s:='\"|]")
 _UNREAD = re.compile(
     r"(?i)(?<![\w./-])(?P<name>[\w/.]*(?:grad(?:ient)?[ _]?norm|g_?norm|grdn))\s{0,12}[:=]\s{0,12}['\"(\[]?(?P<value>[^\s,;|]+)"
 )
+_NAMED = re.compile(rf"(?i)(?<![\w./-])(?:grad(?:ient)?[ _]?norm|g_?norm|norm)\s{{0,12}}[:=|]?\s{{0,12}}{NUMBER}")
 _NOTHING = re.compile(r"(?i)true|false|none|null|[{(\[<'\"].*|n/?a\b.*|-+")
 _OF_A_LAYER = re.compile(r"\.\d+\.|\.(?:weight|bias)\b|\blayer")
 
@@ -58,6 +60,11 @@ def plain(value: str) -> str:
 def is_norm_line(line: str) -> bool:
     """Whether a line may hold a gradient norm: a first look."""
     return bool(_NORM.search(line))
+
+
+def named_norm(line: str) -> bool:
+    """Whether a line names a gradient norm and a number, or NaN, behind it."""
+    return bool(_NAMED.search(line))
 
 
 def unread_norm(line: str) -> str | None:

@@ -7,7 +7,7 @@ import warnings
 
 from clipcal.errors import InputError
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import value_of
+from clipcal.logs.names import NUMBER, value_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.source import Source
 
@@ -18,6 +18,8 @@ MAX_LINE = 4_000
 """Characters of a line that are searched: the time that a pattern with nested repetitions takes grows with them."""
 _GROUPS = {"norm": "grad_norm", "grad_norm": "grad_norm", "step": "step", "loss": "loss", "lr": "learning_rate"}
 """The groups that a pattern may have -> the name that its value is read under."""
+_NUMBER_BEHIND = re.compile(rf"(?i)(?P<word>(?:grad(?:ient)?|norm|∇)[^\d\n]{{0,30}}?[\s:=(\[|]){NUMBER}")
+_STEP_BEFORE = re.compile(r"(?i)((?:step|iter|iteration|update|batch)[\s:=\[#]{1,4})\d+")
 
 
 def pattern_reader(pattern: str) -> Reader:
@@ -52,6 +54,21 @@ def pattern_reader(pattern: str) -> Reader:
         read=lambda source: _read(source, compiled),
         norms="print the gradient norm in every line that --pattern is meant for",
     )
+
+
+def suggested(line: str) -> str | None:
+    """A pattern that finds the norm in a line and in others like it: the number behind the first word that may name one. None where
+    there is no such number."""
+    found = _NUMBER_BEHIND.search(line[:MAX_LINE])
+    if found is None:
+        return None
+    pattern = re.sub(r"(?:\\ )+", r"\\s+", re.escape(re.sub(r"\s+", " ", found["word"])))
+    pattern = re.sub(r"\d+", r"\\d+", pattern) + r"(?P<norm>[^\s,;|)\]]+)"
+    step = _STEP_BEFORE.search(line[: found.start()])
+    if step is not None:
+        pattern = rf"{re.escape(step[1]).replace(chr(92) + ' ', chr(92) + 's+')}(?P<step>\d+).*{pattern}"
+    matched = re.search(pattern, line)
+    return pattern if matched and _number(matched["norm"]) is not None else None
 
 
 def _read(source: Source, pattern: re.Pattern[str]) -> Log:

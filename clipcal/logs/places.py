@@ -72,7 +72,7 @@ _BEFORE_A_STEP = frozenset(
 )
 _TOTAL = frozenset(("total", "global"))
 _ITS = re.compile(r"(?<![\w./])(\d{1,15})\s?/\s?(\d{1,15})\b")
-_EPOCH_RANK = -1
+EPOCH_RANK = -1
 _PLURALS = frozenset(("steps", "updates", "iterations", "iters"))
 
 
@@ -99,7 +99,7 @@ def place_of(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
     found = _BATCH.search(line) if "atch" in line else None
     if not found:
         return None
-    epochs = (value_of(text) for name, text in pairs if rank_of(name) == _EPOCH_RANK)
+    epochs = (value_of(text) for name, text in pairs if rank_of(name) == EPOCH_RANK)
     of = _BAR_EPOCH.search(line)
     at = next((v for v in epochs if v is not None and v % 1 == 0), _float(of and of[1]))
     return None if at is None else Place(it=float(found[1]), its=_float(found[2]), epoch=at)
@@ -140,7 +140,7 @@ def _named(line: str, pairs: Sequence[tuple[str, str]]) -> Place | None:
         value = None if rank is None else value_of(text)
         if rank is None or value is None or value % 1 != 0:  # NaN and infinity leave no 0 either
             continue
-        if rank == _EPOCH_RANK:
+        if rank == EPOCH_RANK:
             epoch = value
         elif best is None or rank < best[0]:
             best = (rank, value, text)
@@ -158,7 +158,7 @@ def rank_of(name: str) -> int | None:
     whole = squashed(name)
     words = whole.split("_")
     if words[-1] == "epoch" and len(words) <= 2:
-        return _EPOCH_RANK
+        return EPOCH_RANK
     if _TOTAL.intersection(words[:-1]) and words[-1] in STEPS:
         return 0
     if whole in STEPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from clipcal.errors import InputError
 from clipcal.logs.choice import listed
 from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.pattern import pattern_reader
+from clipcal.logs.notebooks import opened
+from clipcal.logs.pattern import pattern_reader, suggested
 from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
 from clipcal.logs.table import READERS
@@ -65,7 +67,7 @@ def _read(files: Sequence[Path], pattern: str | None) -> Log:
     if len(files) > 1 and pattern is None:
         log, title, norms = tensorboard.read_folder(files), tensorboard.READER.title, tensorboard.READER.norms
     else:
-        source = Source(files[0])
+        source = opened(files[0])
         reader = pattern_reader(pattern) if pattern is not None else find_reader(source)
         if reader is None:
             raise _unknown(source)
@@ -83,11 +85,18 @@ def _unknown(source: Source) -> InputError:
         return source.trouble
     if ".json" in source.path.suffixes and source.known_document is None and source.fault is not None:
         return not_json(source)
+    held = ((line.strip(), pattern) for line in source.telling if (pattern := suggested(line)) is not None)
+    if (found := next(held, None)) is not None:
+        line, pattern = found
+        return InputError(
+            f"{source.path}: is no log that is known here. If its norms stand in lines such as {line[:120]!r}, say so with "
+            f"--pattern {shlex.quote(pattern)}."
+        )
     named = next((line.strip() for line in source.telling if "norm" in line.lower()), None)
     if named is not None:
         return InputError(
-            f"{source.path}: is no log that is known here. If its norms stand in lines such as {named[:120]!r}, say where "
-            "with --pattern, a regular expression: --pattern 'step (?P<step>\\d+).*norm (?P<norm>\\S+)'."
+            f"{source.path}: is no log that is known here. It names a norm, as in {named[:120]!r}, but no line has a number behind the "
+            "name. Log what torch.nn.utils.clip_grad_norm_ returns."
         )
     return InputError(
         f"{source.path}: is no log that is known here, and names no gradient norm. Known are those of Hugging Face, Lightning, "

@@ -104,6 +104,8 @@ class Rows:
         """The first finite value among the names, which is counted as one more by that name."""
         for name in names:
             raw = row[name]
+            if raw.__class__ is str and "/" in raw:  # "5/300"
+                raw = raw.partition("/")[0]
             value = float(raw) if raw.__class__ is int and -(2**53) < raw < 2**53 else value_of(raw)
             if value is not None and math.isfinite(value):
                 used[name] = used.get(name, 0) + 1

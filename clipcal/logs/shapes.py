@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from clipcal.logs.names import NUMBER
 
-THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])"
+THOUSANDS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])"
 _ANY = rf"(?:{THOUSANDS}|{NUMBER}[kKMBGT]?)"
 _PLAIN = re.compile(_ANY)
 _WRAPPED = re.compile(rf"(\w[\w.]*\()({NUMBER})([^()]*\))")

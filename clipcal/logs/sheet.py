@@ -11,6 +11,7 @@ from clipcal.logs.names import EMPTY, kind_of, value_of
 from clipcal.logs.source import Source
 
 _MAX_CELL_LINES = 100
+_RULE = re.compile(r"[\s|:+=-]+")  # below the header of a Markdown table
 _LOOK = 40  # lines in which the header has to be, and a row below it
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
@@ -31,10 +32,14 @@ def sheet_of(source: Source) -> Sheet | None:
         return None
     lines = [line for line in source.telling[:_LOOK] if line.strip() and not line.startswith("sep=")]
     for i, line in enumerate(lines):
-        below = [later for _, later in _joined(enumerate(lines[i + 1 :])) if not later.startswith("#")][:8]
+        below = [
+            later
+            for _, later in _joined(enumerate(lines[i + 1 :]))
+            if not (later.startswith("#") or _RULE.fullmatch(later))
+        ][:8]
         if line.lstrip("\ufeff \t")[:1] in ("{", "["):
             return None
-        for delimiter in ("\t", ";", ",", None):
+        for delimiter in ("\t", ";", ",", "|", None):
             header = _cells(_uncommented(line), delimiter)
             if any(kind_of(name) != "other" for name in header) and _fits(header, below, delimiter):
                 cells = [c for later in below for c in _cells(later, delimiter)]
@@ -48,7 +53,7 @@ def records(source: Source, sheet: Sheet) -> Iterator[tuple[int, list[str] | Non
     width = len(sheet.header)
     begun = False
     for number, line in _joined(enumerate(source.lines(), start=1)):
-        if not line.strip():
+        if not line.strip() or _RULE.fullmatch(line):
             continue
         cells = _cells(_uncommented(line) if not begun else line, sheet.delimiter)
         if tuple(_distinct(cells)) == sheet.header:
@@ -86,6 +91,8 @@ def _uncommented(line: str) -> str:
 def _cells(line: str, delimiter: str | None) -> list[str]:
     if delimiter is None:
         return line.split()
+    if delimiter == "|":  # Markdown's begin and end with one
+        line = line.strip().removeprefix("|").removesuffix("|")
     if '"' not in line:
         return [cell.strip() for cell in line.split(delimiter)]
     try:

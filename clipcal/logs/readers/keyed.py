@@ -12,7 +12,7 @@ from clipcal.logs.lines import early_line
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import squashed, value_of
 from clipcal.logs.pairs import BOX, is_norm_line, is_told, norms_of, pairs_of, parts_of, plain, plan_of, unread_norm
-from clipcal.logs.places import Place, Steps, place_of
+from clipcal.logs.places import EPOCH_RANK, Place, Steps, place_of, rank_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
 from clipcal.logs.source import Source
@@ -25,7 +25,9 @@ ENOUGH = 3
 _BLOCK = 100
 """Lines for which a step number holds that stood above them, in blocks of one value a line."""
 
-_INTEREST = re.compile("norm|grad|∇|grdn|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch=")  # in small letters
+_INTEREST = re.compile(
+    "norm|grad|∇|[|‖]g[|‖]|grdn|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch="
+)  # in small letters
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
@@ -40,10 +42,10 @@ def _recognises(source: Source) -> bool:
 
     def another(line: str) -> bool:
         nonlocal seen
-        seen += is_norm_line(line) and bool(norms_of(pairs_of(line)))
+        seen += is_norm_line(line) and (bool(norms_of(pairs_of(line))) or _awaits(line))
         return seen >= ENOUGH or (_QUARTILES in line and "Clipping_scale=" in line)
 
-    return early_line(source, ("grad", "norm", "gnrm", "grdn", "∇"), another, any_case=True)
+    return early_line(source, ("grad", "norm", "gnrm", "grdn", "∇", "|g|", "‖g‖"), another, any_case=True)
 
 
 def _read(source: Source) -> Log:
@@ -77,12 +79,17 @@ def _unwrapped(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         if held:
             line, held = f"{held} {line.lstrip()}", ""
-        if line.endswith(_AWAITED) and is_norm_line(line[-40:]):
+        if line.endswith(_AWAITED) and _awaits(line):
             held = line
         else:
             yield line
     if held:
         yield held
+
+
+def _awaits(line: str) -> bool:
+    """Whether a line ends with the name of a norm, whose value was wrapped onto the next."""
+    return line.endswith(_AWAITED) and bool(norms_of(pairs_of(f"{line.rstrip()} 1")))
 
 
 class _Reading:
@@ -133,6 +140,8 @@ class _Reading:
         if place is not None and place.bar and not row:
             return
         step = self._step(place)
+        if step is None and plan.norms:
+            row |= dict([("epoch", value) for name, value in pairs if rank_of(name) == EPOCH_RANK][-1:])
         if plan.norms:
             self.mean = self.mean or (place is not None and place.mean)
             self._add(step, row, bar=place is not None and place.bar)

@@ -178,7 +178,7 @@ def test_samples_are_no_steps(tmp_path: Path) -> None:
     log = read(tmp_path, "".join(line.format(n=41984 * i) for i in range(1, 6)))
     found = pick(log, "log")
     np.testing.assert_array_equal(found.step, [1, 2, 3, 4, 5])
-    assert found.caveats == ("The log does not number its steps, so each line is taken for one step.",)
+    assert found.caveats == ("The log numbers its rows by 'epoch' alone, so each row is taken for one step.",)
 
 
 def test_llmc_before_it_wrote_norms(tmp_path: Path) -> None:
