@@ -15,6 +15,7 @@ from clipcal.cli.calibrate import calibrate
 from clipcal.cli.check import check
 from clipcal.cli.doctor import doctor
 from clipcal.cli.init import init
+from clipcal.cli.log import log
 from clipcal.cli.profile import profile
 from clipcal.cli.recommend import recommend
 from clipcal.cli.report import report
@@ -36,7 +37,7 @@ app = typer.Typer(
 TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, apply, report, runs, init, doctor):
+for command in (recommend, verify, check, log, apply, report, runs, init, doctor):
     app.command()(command)
 
 

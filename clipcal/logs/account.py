@@ -1,10 +1,9 @@
-"""What became of the lines of a log: which were used, which were passed over and why, and how each column was found."""
+"""What became of the lines of a log: which were used, and which were passed over and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 _SHOWN = 60
 
@@ -26,19 +25,9 @@ class PassedOver:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """``kind`` is what it was read as, ``name`` what the log calls it, and ``how`` what says so; a guess is called one."""
-
-    kind: Literal["norm", "step", "loss", "lr", "loss scale", "threshold"]
-    name: str
-    how: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Account:
-    """``lines`` of the file, or None where it has none; ``rows`` that were used."""
+    """``rows`` are those that were used."""
 
-    lines: int | None = None
     rows: int = 0
     passed: tuple[PassedOver, ...] = ()
 

@@ -22,7 +22,8 @@ class Series:
 
     ``step`` is NaN-free float64 of whole numbers, or all NaN where the log numbers nothing; ``loss`` and ``lr`` are NaN where
     unknown. ``place`` is the epoch of a row that has no step, or what else is counted; ``scale`` the loss scale, where there is one.
-    ``starts`` are rows at which the log itself says that a run starts. ``..._from`` are what the log calls the other columns.
+    ``starts`` are rows at which the log itself says that a run starts. ``..._from`` are what the log calls the other columns, ``step_how`` is
+    what says that a number is the step.
     """
 
     tag: str
@@ -34,6 +35,7 @@ class Series:
     scale: Floats | None = None
     starts: tuple[int, ...] = ()
     step_from: str = ""
+    step_how: str = "its name"
     place_from: str = ""
     loss_from: str = ""
     lr_from: str = ""

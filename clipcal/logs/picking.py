@@ -132,7 +132,10 @@ def _is_clipped(series: Series, of: Series) -> bool:
         return False
     both = np.isfinite(series.grad_norm) & np.isfinite(of.grad_norm)
     norms, raw = series.grad_norm[both], of.grad_norm[both]
-    if not norms.size or not np.any(raw > (limit := float(norms.max())) * 1.001):
+    limit = float(norms.max()) if norms.size else math.inf
+    if (
+        not np.any(raw > 1.001 * limit) or np.sum(raw < 0.999 * limit) < 3
+    ):  # a constant is the smaller of anything above
         return False
     return bool(np.mean(np.isclose(norms, np.minimum(raw, limit), rtol=5e-3)) > 0.99)
 

@@ -56,8 +56,8 @@ class Rows:
         self._nulls: dict[str, int] = {}
         self.counting = Counting()
         self.notes: list[str] = []
-        self.step_from = ""
-        """How the reader came by the steps that it gives, where their name does not say it."""
+        self.step_how = ""
+        """How the reader came by the steps that it gives, where neither their name nor the format says it."""
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -254,7 +254,8 @@ class Rows:
             loss=_beside(rows, steps, runs, columns["loss"].get(loss or "")),
             lr=_beside(rows, steps, runs, columns["lr"].get(lr or "")),
             scale=_beside(rows, steps, runs, scale) if scale is not None and scale[0] else None,
-            step_from=self.step_from or _most(self._step_names),
+            step_from=_most(self._step_names),
+            step_how=self.step_how or ("its name" if self._step_names else "where the format has it"),
             place_from=_most(self._place_names),
             loss_from=loss or "",
             lr_from=lr or "",

@@ -116,10 +116,10 @@ def test_the_norm_the_run_and_the_pattern_can_be_chosen(clipcal: Clipcal, projec
     assert found["steps"] == 200
     assert found["stable"]["median"] == pytest.approx(10 * np.median(NORMS[:200]), rel=0.05)
     clipcal("recommend", log, "--tag", "critic", "--run", 3).refused("2 runs", "--run")
-    odd = project.text("".join(f"it {i} |g|={n:.6f};\n" for i, n in enumerate(NORMS)), "odd.log")
+    odd = project.text("".join(f"it {i} G<{n:.6f};\n" for i, n in enumerate(NORMS)), "odd.log")
     clipcal("recommend", odd).refused("no log that is known", "--pattern")
     found = json.loads(
-        clipcal("recommend", odd, "--pattern", r"it (?P<step>\d+) .*=(?P<norm>[\d.]+);", "--json").ok().stdout
+        clipcal("recommend", odd, "--pattern", r"it (?P<step>\d+) .*<(?P<norm>[\d.]+);", "--json").ok().stdout
     )
     assert found["spikes"]["steps"] == [100, 200, 333]
     clipcal("recommend", "runs/spec", "--tag", "x").refused("no such run")
@@ -157,3 +157,37 @@ def test_every_format_is_documented() -> None:
     table = text[text.index("| --- |") : text.index("Any other text")]
     documented = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[1:] if line.startswith("|")]
     assert sorted(documented) == sorted(reader.title for reader in READERS)
+
+
+def test_log_shows_what_is_read_and_how(project: Project, clipcal: Clipcal) -> None:
+    path = project.folder / "train.log"
+    path.write_text(
+        "max_grad_norm: 2.0\n"
+        + "".join(f"step {i} loss 2.5 grad_norm {n:.3f}\n" for i, n in enumerate(NORMS[:60]))
+        + "step 60 loss 2.5 grad_norm: oops\n"
+    )
+    found = clipcal("log", str(path), "--json").ok().json()
+    assert found["schema"] == "clipcal.log/1"
+    assert (found["lines"], found["rows"], found["picked"], found["run"]) == (62, 60, "grad_norm", 1)
+    assert found["norms"][0]["median"] == pytest.approx(np.median(NORMS[:60]), abs=1e-3)
+    assert found["first"][0] == {"step": 0.0, "loss": 2.5, "lr": None, "grad_norm": pytest.approx(NORMS[0], abs=1e-3)}
+    assert [row["step"] for row in found["last"]] == [57.0, 58.0, 59.0]
+    assert (found["max_norm"], found["max_norm_from"]) == (2.0, "max_grad_norm")
+    assert [passed["rows"] for passed in found["left_out"]] == [1]
+    assert "oops" in found["left_out"][0]["first"]
+    text = clipcal("log", str(path)).ok().stdout
+    assert "1 row was left out: the norm is no number; it is 'grad_norm: oops'." in text
+    assert "1 row was left out: the norm is no number" in clipcal("log", str(path), "--plain").ok().stdout
+    assert "1 row was left out" in " ".join(clipcal("recommend", str(path), "--json").ok().json()["caveats"])
+
+
+def test_log_lists_several_norms_and_refuses_what_is_none(project: Project, clipcal: Clipcal) -> None:
+    path = project.folder / "gan.csv"
+    path.write_text("step,loss,grad_norm_g,grad_norm_d\n" + "".join(f"{i},1.0,0.5,2.5\n" for i in range(20)))
+    found = clipcal("log", str(path), "--json").ok().json()
+    assert [norm["name"] for norm in found["norms"]] == ["grad_norm_g", "grad_norm_d"]
+    assert found["picked"] is None
+    assert "--tag" in found["choose"]
+    assert clipcal("log", str(path), "--tag", "grad_norm_d", "--json").ok().json()["picked"] == "grad_norm_d"
+    (project.folder / "empty.txt").write_text("nothing here\n")
+    assert clipcal("log", "empty.txt").code == 2

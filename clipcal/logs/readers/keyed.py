@@ -61,6 +61,8 @@ def _read(source: Source) -> Log:
         (found.steps.joined, "It counts steps anew in each epoch; they were joined to one count."),
         (found.other_ranks, f"Several ranks wrote to it; only the lines of rank {found.rank} were read."),
     )
+    if found.steps.guessed:
+        found.rows.step_how = f"a guess: it is {found.guess}"
     window = "mean" if found.mean else None
     log = found.rows.log(TITLE, window=window, notes=tuple(note for holds, note in notes if holds))
     if found.quartiles and not log.series:

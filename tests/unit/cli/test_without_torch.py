@@ -61,6 +61,7 @@ READING = [
     "apply runs/made train.yaml --key clip --yes",
     "report runs/made",
     "runs",
+    "log train.log --json",
     "init new.yaml",
     "init --schema",
     "doctor",
@@ -86,6 +87,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     source = source_of({"kind": "script", "path": "train.py"} | script)
     make_run(folder / "runs" / "script", spiky(), name="script", source=source)
     (folder / "train.yaml").write_text("clip: 1.0\n")
+    (folder / "train.log").write_text("".join(f"step {i} loss 2.5 grad_norm 1.5\n" for i in range(9)))
     (folder / "train.py").write_text("import torch\n")
     names = ("model", "data", "optimizer", "training_step")
     (folder / "spec.yaml").write_text(yaml.safe_dump({name: {"_target_": f"toy.{name}"} for name in names}))
