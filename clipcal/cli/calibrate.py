@@ -64,5 +64,5 @@ def calibrate(
         if outcome is not None and not display.json:
             print()
             showing.show_verification(run, outcome.verification, display)
-            showing.show_snippet(recommendation, run, display)
+            showing.show_snippet(recommendation, evidence, display)
     finish(yes=verification is not None and verification.verdict in HOLDS)

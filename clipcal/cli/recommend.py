@@ -76,7 +76,7 @@ def recommend(
 
             showing.show_recommendation(evidence, recommendation, display, moved=transfer is not None)
             if recommendation.max_norm is not None:
-                showing.show_snippet(recommendation, evidence.run, display)
+                showing.show_snippet(recommendation, evidence, display)
             showing.show_tables(evidence, replayed, culprits, display)
     finish(yes=recommendation.max_norm is not None)
 

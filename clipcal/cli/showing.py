@@ -105,11 +105,11 @@ def show_check(evidence: Evidence, answer: Check, display: Display) -> None:
     )
 
 
-def show_snippet(recommendation: Recommendation, run: Run | None, display: Display) -> None:
-    from clipcal.frameworks.snippets import framework_of, snippet_of
+def show_snippet(recommendation: Recommendation, evidence: Evidence, display: Display) -> None:
+    from clipcal.frameworks.snippets import known, snippet_of
     from clipcal.frameworks.table import FRAMEWORKS
 
-    name = framework_of(run)
+    name, run = known(evidence.framework), evidence.run
     others = sorted(FRAMEWORKS.keys() - {name}, key=lambda other: (other not in USUAL, other))
     try:
         text = snippet_of(name, recommendation, run)

@@ -69,10 +69,9 @@ def provenance(
     return ", ".join(parts)
 
 
-def framework_of(run: Run | None) -> str:
-    """The framework that the run's script lets clip, where that was seen."""
-    name = run.info.source.framework if run is not None else None
-    return name if name in FRAMEWORKS else "pytorch"
+def known(framework: str) -> str:
+    """The framework that a run's script lets clip, or that wrote a log, if there are words for it; else plain PyTorch."""
+    return framework if framework in FRAMEWORKS else "pytorch"
 
 
 def snippet_of(framework: str, recommendation: Recommendation, run: Run | None) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import pickletools
+import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +27,12 @@ _MAX_NODES, _MAX_DEPTH = 20_000, 6
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """Where a framework tells its threshold: under one of ``keys``, in its log or in ``files`` beside it. ``null_is_off``:
-    null stands for no clipping."""
+    null stands for no clipping. ``default`` is what it clips at where nothing is said, and whose default that is."""
 
     keys: tuple[str, ...]
     files: tuple[str, ...] = ()
     null_is_off: bool = False
+    default: tuple[str, float] | None = None
 
     @property
     def words(self) -> str:
@@ -39,7 +45,7 @@ TOLD: Mapping[str, Told] = {
     "coqui": Told(keys=("grad_clip",), files=("config.json",)),
     "espnet": Told(keys=("grad_clip",), files=("config.yaml",)),
     "fairseq": Told(keys=("clip_norm",)),
-    # training_args.bin is a pickle, and stays closed. ms-swift writes args.json, LLaMA-Factory training_args.yaml, W&B config.yaml
+    # ms-swift writes args.json, LLaMA-Factory training_args.yaml, W&B config.yaml, and Trainer itself training_args.bin alone
     "huggingface": Told(
         keys=("max_grad_norm",),
         files=(
@@ -49,7 +55,9 @@ TOLD: Mapping[str, Told] = {
             "training_args.yaml",
             "config.yaml",
             "config.yml",
+            "training_args.bin",
         ),
+        default=("Trainer's default, assumed", 1.0),
     ),
     # its TensorBoardLogger and CSVLogger write the one file, its command line the other
     "lightning": Told(keys=_LIGHTNINGS, files=("hparams.yaml", "config.yaml"), null_is_off=True),
@@ -88,7 +96,8 @@ def threshold_beside(source: Source, told: Told) -> tuple[str, float] | None:
     folder = source.path.parent
     for place in (folder, folder.parent) if folder.name.startswith("checkpoint") else (folder,):
         for file in told.files:
-            config = _parsed(place / file, told.keys)
+            of_pickle = file.endswith(".bin")
+            config = _pickled(place / file, told.keys) if of_pickle else _parsed(place / file, told.keys)
             if config is not None and (found := agreed(_named(config, told.keys), null_is_off=told.null_is_off)):
                 return f"{found[0]} in {file}", found[1]
     return None
@@ -118,6 +127,26 @@ def _parsed(path: Path, keys: Collection[str]) -> Any:
         return json.loads(data) if is_json else _Plain(data).get_single_data()
     except (ValueError, RecursionError, yaml.YAMLError, OverflowError):
         return None
+
+
+def _pickled(path: Path, keys: Collection[str]) -> dict[str, float | None]:
+    """The numbers behind ``keys`` in what torch.save wrote: its pickle is taken apart into its instructions, and none is carried out."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(_bounded(path, MAX_BYTES))) as archive:
+            inside = next(i for i in archive.infolist() if i.filename.endswith("data.pkl") and i.file_size <= MAX_BYTES)
+            data = archive.read(inside)
+    except (zipfile.BadZipFile, StopIteration, OSError, RuntimeError, NotImplementedError, zlib.error, EOFError):
+        return {}
+    found: dict[str, float | None] = {}
+    key: str | None = None
+    with contextlib.suppress(ValueError, IndexError, UnicodeDecodeError):  # cut off, or no pickle
+        for opcode, value, _ in pickletools.genops(data):
+            if opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                continue
+            if key is not None and (opcode.name == "NONE" or value.__class__ in (int, float)):
+                found.setdefault(key, value)
+            key = value if value.__class__ is str and value in keys else None
+    return found
 
 
 def _bounded(path: Path, limit: int) -> bytes:

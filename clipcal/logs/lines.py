@@ -17,7 +17,7 @@ from clipcal.logs.source import Source
 class LineLog:
     """A format, in the attributes of a subclass, and the state of reading one log of it.
 
-    ``title`` and ``norms`` are those of ``Reader``, ``window``, ``after`` and ``notes`` the fields of ``Log``. ``trained`` is
+    ``title`` and ``norms`` are those of ``Reader``, ``window``, ``after``, ``framework`` and ``notes`` the fields of ``Log``. ``trained`` is
     found in a line of training, which holds one of ``words``. Its groups are ``values``, of which ``value`` finds names and
     values, and ``epoch``, ``it`` and ``its``, from 0, where ``row`` is not the subclass's own. ``clip`` is found in lines that
     tell the threshold, with groups ``key`` and ``value``; ``clip_says`` is put behind the key. ``start`` is found in the header
@@ -35,6 +35,7 @@ class LineLog:
     window: ClassVar[Window | None] = None
     after: ClassVar[bool | None] = None
     notes: tuple[str, ...] = ()
+    framework: ClassVar[str] = ""
     skipped_says: ClassVar[str] = ""
     skipped: float = 0
 
@@ -93,6 +94,7 @@ class LineLog:
     def log(self) -> Log:
         if self.skipped:
             self.rows.notes.append(f"{self.skipped:.0f} {self.skipped_says}; those have no norm in it.")
+        self.rows.framework = self.framework
         return self.rows.log(self.title, window=self.window, after=self.after, notes=self.notes)
 
     @classmethod
@@ -114,9 +116,12 @@ class LineLog:
 
 
 def tell_beside(rows: Rows, source: Source, framework: str) -> None:
-    """Tell the rows the threshold that stands in a config beside the log."""
+    """Tell the rows the threshold that stands in a config beside the log, or else the framework's default, if nothing told another."""
+    rows.framework = framework
     if beside := threshold_beside(source, TOLD[framework]):
         rows.threshold(*beside)
+    elif (default := TOLD[framework].default) and not rows.has_threshold:
+        rows.threshold(*default)
 
 
 def early_line(

@@ -56,6 +56,8 @@ class Rows:
         self._nulls: dict[str, int] = {}
         self.counting = Counting()
         self.notes: list[str] = []
+        self.framework = ""
+        """What wrote the log, by the name that its snippet has."""
         self.step_how = ""
         """How the reader came by the steps that it gives, where neither their name nor the format says it."""
 
@@ -165,6 +167,11 @@ class Rows:
         if step is not None and step <= self._lowest < math.inf:
             self.start_run()
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the log told the threshold that was in use."""
+        return self._threshold is not None
+
     def start_run(self) -> None:
         """The log itself says that a run starts here."""
         self._starts.append(len(self._steps))
@@ -198,6 +205,7 @@ class Rows:
         return Log(
             format=format,
             account=account,
+            framework=facts.pop("framework", self.framework),
             series=tuple(self._series(tag, steps, losses.get(tag), rates.get(tag)) for tag in norms),
             **(known | facts),
         )

@@ -38,7 +38,8 @@ class Evidence:
     training was clipped at meanwhile, where it is lost at once without, and ``cause`` what is known of why.
 
     ``in_use`` is the threshold that a log says its run was clipped at (infinite: none), ``in_use_from`` where it says so,
-    and ``single_steps`` whether each row is one, next to the one before. ``optimizer`` is the class that was trained with, None where that is unknown.
+    and ``single_steps`` whether each row is one, next to the one before. ``optimizer`` is the class that was trained with, None where that is unknown,
+    and ``framework`` what wrote the log or let the script clip, empty where that is unknown.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Evidence:
     in_use_from: str = ""
     single_steps: bool = True
     optimizer: str | None = None
+    framework: str = ""
 
     def recommend(self, reading: Reading | None = None) -> Recommendation:
         """The answer. ``reading`` is that of an earlier answer to the same evidence, before training chose a candidate."""
@@ -158,6 +160,7 @@ def _of_log(path: Path, choice: LogChoice) -> Evidence:
         in_use=log.max_norm,
         in_use_from=log.max_norm_from,
         single_steps=picked.single_steps,
+        framework=log.framework,
     )
 
 
@@ -197,6 +200,7 @@ def _of_run(run: Run, source: str) -> Evidence:
         guard=info.guard if guarded else None,
         cause=too_high_rate(read_trace(run.trace)) if guarded else None,
         optimizer=info.source.optimizer_class,
+        framework=info.source.framework or "",
         in_use=info.in_use,
         in_use_from="" if info.in_use is None else "the script's own clip call",
     )

@@ -16,6 +16,7 @@ _SKIPPED = re.compile(r"The grad norm is \S+\. Skipping updating the model")
 
 class _Espnet(LineLog):
     title = "ESPnet2 train.log"
+    framework = "espnet"
     norms = "take ESPnet 202304 or newer, whose trainer reports grad_norm, with log_interval: 1"
     words = ("epoch:train:",)
     # "8epoch:train:2901-3000batch: loss=9.5, grad_norm=37.4, clip=100.000, optim0_lr0=3.765e-04, train_time=1.137"

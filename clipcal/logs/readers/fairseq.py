@@ -41,6 +41,7 @@ class _Fairseq(LineLog):
     """``rows`` are those of updates; means over epochs stand beside them, and count where there is nothing else."""
 
     title = "fairseq log"
+    framework = "fairseq"
     norms = "train with --log-format json --log-interval 1: fairseq logs gnorm by itself"
     words = ("gnorm",)
     window = "mean"

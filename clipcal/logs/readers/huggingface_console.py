@@ -81,7 +81,8 @@ def _read(source: Source) -> Log:
                 own.append(step)
                 epoch = value_of(row.get("epoch"))
                 epochs.append(math.nan if epoch is None else epoch)
-    tell_beside(rows, source, "huggingface")
+    if of_trainer:
+        tell_beside(rows, source, "huggingface")
     log = rows.log(TITLE, window="last", after=False) if of_trainer else rows.log("console output of Python dicts")
     steps = np.array(own)
     if len(own) and not np.isfinite(steps).all():

@@ -16,6 +16,7 @@ _DEEPSPEED = TOLD["megatron"].keys[1]
 
 class _Megatron(LineLog):
     title = "Megatron-LM console"
+    framework = "megatron"
     norms = "set --log-interval 1: Megatron prints the grad norm by itself, except under optimizers that compute none"
     words = ("iteration", "> global batch")
     trained = re.compile(r"(?:\biteration|> global batch)\s+(?P<step>\d+)\s*/\s*\d+\s*\|(?P<values>.*)")

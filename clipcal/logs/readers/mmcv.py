@@ -52,7 +52,7 @@ def _read(source: Source) -> Log:
         rows.add(row, step=next(steps))
     if not any("config" in row for row in told(source)):
         _tell_threshold(rows, text_beside(source, "config.py"), "clip_grad in config.py")  # MMEngine's
-    return rows.log("mmcv JSON log", window="mean", after=False, notes=objects.notes)
+    return rows.log("mmcv JSON log", window="mean", after=False, notes=objects.notes, framework="mmengine")
 
 
 def _steps(objects: Objects) -> list[float | None]:

@@ -15,6 +15,7 @@ _MICRO = re.compile(r"\s*(?:ACCUMULATION_STEPS|ACCUMULATE_STEPS|ACCUM_ITER)\s*:\
 
 class _Swin(LineLog):
     title = "Swin Transformer log"
+    framework = "swin"
     norms = "take main.py of the repository's release from 2021-04 or later, which prints grad_norm, and set PRINT_FREQ to 1"
     words = ("Train: [",)
     trained = re.compile(r"Train: \[\s*(?P<epoch>\d+)/\d+\]\s*\[\s*(?P<it>\d+)/(?P<its>\d+)\](?P<values>.*)")

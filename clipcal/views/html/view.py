@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcal.errors import InputError
-from clipcal.frameworks.snippets import framework_of, snippet_of
+from clipcal.frameworks.snippets import known, snippet_of
 from clipcal.frameworks.table import FRAMEWORKS
 from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.answer import Recommendation
@@ -44,7 +44,7 @@ def view(path: Path, choice: LogChoice = NO_CHOICE) -> View:
     return View(
         title=of.info.name if of is not None else path.name,
         recommendation=r,
-        snippets=_snippets(r, of),
+        snippets=_snippets(r, of, evidence.framework),
         figures=drawn,
         culprits=drawn.culprits,
         arms=arms(of) if of is not None else None,
@@ -55,10 +55,10 @@ def view(path: Path, choice: LogChoice = NO_CHOICE) -> View:
     )
 
 
-def _snippets(recommendation: Recommendation, run: Run | None) -> tuple[tuple[str, str], ...]:
+def _snippets(recommendation: Recommendation, run: Run | None, framework: str) -> tuple[tuple[str, str], ...]:
     if recommendation.max_norm is None:
         return ()
-    own = framework_of(run)
+    own = known(framework)
     found = []
     for name in (own, *(name for name in FRAMEWORKS if name != own)):
         try:

@@ -64,7 +64,8 @@ class TestHuggingFace:
         same(series.grad_norm, 4.5, NAN, INF)
         same(series.loss, 3.25, 0.0, NAN)
         same(series.lr, 1e-5, 2e-5, 3e-5)
-        assert (log.window, log.after, log.max_norm, log.notes) == ("last", False, None, ())
+        assert (log.window, log.after, log.notes) == ("last", False, ())
+        assert (log.max_norm, log.max_norm_from, log.framework) == (1.0, "Trainer's default, assumed", "huggingface")
 
     def test_cut_off_in_a_row(self, tmp_path: Path) -> None:
         log = read(tmp_path, self.STATE[: self.STATE.index('"inf"')], huggingface.READER)
