@@ -177,6 +177,11 @@ class Steps:
         self.joined = False
         self.guessed = False
 
+    @property
+    def base(self) -> float:
+        """What is added to the numbers of the present epoch."""
+        return self._base
+
     def number(self, place: Place) -> float:
         """The step of a line that trains."""
         self.guessed = self.guessed or place.guess

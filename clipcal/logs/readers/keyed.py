@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from clipcal.errors import InputError
 from clipcal.logs.habits import Habits, habits_of
 from clipcal.logs.lines import early_line
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.names import squashed, value_of
+from clipcal.logs.names import kind_of, squashed, value_of
 from clipcal.logs.pairs import BOX, is_norm_line, is_told, norms_of, pairs_of, parts_of, plain, plan_of, unread_norm
 from clipcal.logs.places import EPOCH_RANK, Place, Steps, place_of, rank_of
 from clipcal.logs.rows import Rows
 from clipcal.logs.shapes import Shapes
-from clipcal.logs.source import Source
+from clipcal.logs.source import ANSI, Source
+from clipcal.logs.templates import Template, template_of
 
 TITLE = "text log of named values"
 _QUARTILES = "grad-norm quartiles "
@@ -28,6 +31,39 @@ _BLOCK = 100
 _INTEREST = re.compile(
     "norm|grad|∇|[|‖]g[|‖]|grdn|loss|gnrm|step|iter|clip|update|lr|learning|epoch|batch="
 )  # in small letters
+_NEEDLES = tuple(
+    word.encode()
+    for word in [
+        "norm",
+        "grad",
+        "|g|",
+        "grdn",
+        "loss",
+        "gnrm",
+        "step",
+        "iter",
+        "clip",
+        "update",
+        "lr",
+        "learning",
+        "epoch",
+        "batch",
+    ]
+)
+"""The same, for the letters of many lines at once."""
+_SIGNS = ("∇".encode(), "‖".encode())
+_NO_LETTERS = bytes(c for c in range(256) if not (c < 128 and (chr(c).isalpha() or chr(c) == "|")))
+_LOWER = bytes(c + 32 if chr(c) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" else c for c in range(256))
+_DRAWN = re.compile(r"\d+/(?:\d+|\?) \[\d+:\d\d")
+"""A progress bar; one without a value says nothing."""
+_VALUED = re.compile("norm|grad|∇|loss|lr|clip")
+_LINE = 20_000
+_WHOLESALE = 32
+"""Lines that are worth taking at once."""
+_FIRST = 200
+"""Lines that are read singly, and the template taken from the last of them."""
+_TRIES = 20
+"""Parts of a log that may turn out to be of another form, before the rest is read line by line."""
 _HELD_OUT = re.compile(r"(?i)\b(?:val|valid|validation|validating|eval|evaluation|evaluating|test|testing)\b")
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[\[{"])')
 _EPOCH = re.compile(r"[\s=*#-]*(?:Training )?[Ee]poch\W{0,3}(\d+)(?:\s*/\s*\d+)?[\s:=*#-]*")
@@ -50,8 +86,8 @@ def _recognises(source: Source) -> bool:
 
 def _read(source: Source) -> Log:
     found = _Reading(habits_of(source))
-    for line in _unwrapped(source.lines()):
-        found.line(line[:20_000])
+    for block in source.blocks(coloured=True):
+        found.block(block.replace(b"\r", b"\n") if b"\r" in block else block)
     found.flush()
     notes = (
         (
@@ -75,18 +111,29 @@ def _read(source: Source) -> Log:
     return log
 
 
-def _unwrapped(lines: Iterator[str]) -> Iterator[str]:
-    """The lines, with a norm's name that ends one put before its value in the next."""
-    held = ""
-    for line in lines:
-        if held:
-            line, held = f"{held} {line.lstrip()}", ""
-        if line.endswith(_AWAITED) and _awaits(line):
-            held = line
-        else:
-            yield line
-    if held:
-        yield held
+def _says(line: str) -> bool:
+    """Whether a line in small letters may say something; a progress bar without a value does not."""
+    if not _INTEREST.search(line):
+        return False
+    return not _DRAWN.search(line) or bool(_VALUED.search(line))
+
+
+def _ends(block: bytes, key: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """The first line with the key, the last two, and how many lines stand below."""
+    last = block.rfind(key)
+    before = block.rfind(key, 0, block.rfind(b"\n", 0, last))
+    first = _line_at(block, block.find(key))
+    return first, _line_at(block, before), _line_at(block, last), block.count(b"\n", last)
+
+
+def _line_at(block: bytes, at: int) -> bytes:
+    end = block.find(b"\n", at)
+    return block[block.rfind(b"\n", 0, at) + 1 : len(block) if end < 0 else end]
+
+
+def _text(line: bytes) -> str:
+    """A line without colours."""
+    return (ANSI.sub(b"", line) if b"\x1b" in line else line).decode("utf-8", "replace")
 
 
 def _awaits(line: str) -> bool:
@@ -111,6 +158,110 @@ class _Reading:
         self._holds = 0
         self._bar: tuple[float | None, dict[str, str]] | None = None
         self._latest: tuple[float | None, dict[str, str]] | None = None
+        self._awaiting = ""  # a line whose value was wrapped onto the next
+        self._template: Template | None = None
+        self._misses = 0
+
+    def block(self, block: bytes) -> None:
+        """Whole lines. Those of the statement that prints the norms are taken at once, and what stands between them line by line."""
+        if self._template is None:
+            lines = block.split(b"\n", _FIRST)
+            self._singly(lines[:_FIRST])
+            block = lines[_FIRST] if len(lines) > _FIRST else b""
+        if self._wholesale(block):
+            return
+        lines = block.split(b"\n")
+        at = 0
+        for odd in (*self._odd(lines), len(lines)):
+            if not self._wholesale(b"\n".join(lines[at:odd])):
+                self._misses += odd - at >= _WHOLESALE
+                self._singly(lines[at:odd])
+            if odd < len(lines):
+                self._one(lines[odd])
+            at = odd + 1
+
+    def _odd(self, lines: Sequence[bytes]) -> list[int]:
+        """Which of the lines are no rows, and may say something."""
+        if self._template is None or not self._is_simple:
+            return []
+        key = self._template.key
+        return [i for i, line in enumerate(lines) if key not in line and _says(_text(line).lower())]
+
+    @property
+    def _is_simple(self) -> bool:
+        """Whether a row is a line that tells its step by itself, and nothing before it changes how it is read."""
+        awaits = self._awaiting or self._held or self._bar is not None
+        return self._epoch is None and not (awaits or self._habits.left_out or self._habits.step_last)
+
+    def _wholesale(self, block: bytes) -> bool:
+        """Take the rows of whole lines at once. False, and nothing is taken, where another line may say something, or a row is none.
+
+        The first row and the last are taken singly, as they change how other lines are read.
+        """
+        template = self._template
+        if template is None or self._misses >= _TRIES or not self._is_simple:
+            return False
+        try:
+            numbers, others = template.rows(block)
+        except ValueError:  # "1.2.3"
+            return False
+        columns = dict(zip(template.names, numbers, strict=True))
+        step = columns.pop(next(name for name in template.names if rank_of(name) is not None))
+        if step.size < _WHOLESALE or not np.all(np.isfinite(step) & (step % 1 == 0)):
+            return False
+        letters = others.translate(_LOWER, _NO_LETTERS)
+        if any(word in letters for word in _NEEDLES) or any(sign in others for sign in _SIGNS):
+            return False
+        first, before, last, below = _ends(block, template.key)
+        again = (numbers[:, 1:] == numbers[:, :-1]) | (np.isnan(numbers[:, 1:]) & np.isnan(numbers[:, :-1]))
+        new = ~again.all(axis=0)[:-1]  # of the rows between the first and the last
+        self._one(first)
+        base = self.steps.base
+        self.rows.add_columns({name: c[1:-1][new] for name, c in columns.items()}, steps=step[1:-1][new] + base)
+        names, values = self._shapes.pairs(_text(before))
+        self._latest = (float(step[-2] + base), {names[i]: plain(values[i]) for i in plan_of(names).kept})
+        self._one(last)
+        self._holds -= below
+        return True
+
+    def _singly(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            self._one(line)
+        if self._misses < _TRIES and self._is_simple:
+            self._learn(next((line for line in reversed(lines) if is_norm_line(_text(line))), b""))
+
+    def _learn(self, line: bytes) -> None:
+        """The template of a line, if it holds a norm and names its step, and nothing else in it says where it stands."""
+        text = _text(line)
+        parts = parts_of(text)
+        plan = plan_of(tuple(name for name, _, _ in parts))
+        steps = [(name, text[slice(*span)]) for name, _, span in parts if rank_of(name) is not None]
+        if not plan.norms or plan.thresholds or len(steps) != 1 or rank_of(steps[0][0]) == EPOCH_RANK:
+            return
+        place = place_of(text, steps)
+        if (
+            place is None
+            or place.within
+            or place.mean
+            or place.bar
+            or place.epoch is not None
+            or _HELD_OUT.search(text[:100])
+        ):
+            return
+        kept = {parts[i][0] for i in plan.kept} | {steps[0][0]}
+        norm = next(name for name, _, _ in parts if kind_of(name) == "norm")
+        self._template = template_of(line, parts, kept.__contains__, norm)
+
+    def _one(self, raw: bytes) -> None:
+        if not raw:
+            return
+        line = _text(raw)[:_LINE]
+        if self._awaiting:
+            line, self._awaiting = f"{self._awaiting} {line.lstrip()}", ""
+        if line.endswith(_AWAITED) and _awaits(line):
+            self._awaiting = line
+        else:
+            self.line(line)
 
     def line(self, line: str) -> None:
         self._holds -= 1
@@ -165,6 +316,9 @@ class _Reading:
 
     def flush(self) -> None:
         """Add what the latest progress bar showed, and the last block."""
+        if self._awaiting:
+            line, self._awaiting = self._awaiting, ""
+            self.line(line)
         self._end_block(None)
         if self._bar is not None:
             step, row = self._bar
