@@ -41,6 +41,7 @@ class Told:
 
 
 _LIGHTNINGS = ("gradient_clip_val",)
+_ANY = ("max_grad_norm", "grad_norm_clip", "grad_clip_norm", "clip_grad_norm", "grad_clip", "clip_norm", *_LIGHTNINGS)
 TOLD: Mapping[str, Told] = {
     "coqui": Told(keys=("grad_clip",), files=("config.json",)),
     "espnet": Told(keys=("grad_clip",), files=("config.yaml",)),
@@ -68,10 +69,11 @@ TOLD: Mapping[str, Told] = {
     "metriclogger": Told(keys=("clip_grad", "clip_grad_norm", "clip_max_norm")),
     "mmcv": Told(keys=("grad_clip", "clip_grad"), files=("config.py",)),  # each holds a max_norm
     "parlai": Told(keys=("gradient_clip",)),
-    "sacred": Told(
-        keys=("grad_norm_clip", "max_grad_norm", "grad_clip_norm", "clip_grad_norm", "grad_clip", *_LIGHTNINGS),
-        files=("config.json",),
-    ),
+    "sacred": Told(keys=_ANY, files=("config.json",)),
+    "swanlab": Told(keys=_ANY, files=("files/config.yaml",)),
+    "dvclive": Told(keys=_ANY, files=("params.yaml",)),
+    # Tune writes it beside result.json and progress.csv
+    "rllib": Told(keys=("grad_clip",), files=("params.json",)),
     "swin": Told(keys=("CLIP_GRAD", "CLIP_GRAD_NORM")),
 }
 

@@ -50,7 +50,7 @@ class Log:
     of a random ``sample``; None where every line is a step or nobody knows. ``max_norm``: the threshold that the run was
     clipped at, where the log or a config beside it tells (infinite: clipping was off), and ``max_norm_from`` where that was
     read. ``after``: the norms were taken after clipping; None where nobody knows. ``notes``: sentences about what was guessed,
-    or has to be known of this format. ``unit``: what ``step`` counts. ``account``: what became of its lines. ``framework``: what wrote it, as ``recommend --for`` calls it; empty where many write such logs.
+    or has to be known of this format. ``unit``: what ``step`` counts; an iteration is many steps. ``account``: what became of its lines. ``framework``: what wrote it, as ``recommend --for`` calls it; empty where many write such logs.
     """
 
     format: str
@@ -60,7 +60,7 @@ class Log:
     max_norm_from: str = ""
     after: bool | None = None
     notes: tuple[str, ...] = ()
-    unit: Literal["step", "epoch"] = "step"
+    unit: Literal["step", "epoch", "iteration"] = "step"
     account: Account = NOTHING
     framework: str = ""
 

@@ -78,7 +78,7 @@ def pick(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Picked:
         grad_norm=norms,
         loss=series.loss[rows],
         lr=series.lr[rows],
-        single_steps=found.is_own and log.unit != "epoch" and every is not None and every < 1.5,
+        single_steps=found.is_own and log.unit == "step" and every is not None and every < 1.5,
         run=at + 1,
         runs=len(parts),
         caveats=tuple(caveats),
@@ -186,6 +186,11 @@ def _resumed(part: Part) -> str:
 def _cadence(log: Log, series: Series, found: Numbered, every: float | None) -> list[str]:
     if log.unit == "epoch":
         return ["The log has one line per epoch, a mean over its steps: spikes are not seen in it, only the level."]
+    if log.unit == "iteration":
+        return [
+            "Each line is an iteration of RLlib, and holds the norm of its last minibatch: the updates between were not seen, nor the spikes "
+            "among them."
+        ]
     if not found.is_own:
         if series.place_from:
             return [f"The log numbers its rows by {series.place_from[:60]!r} alone, so each row is taken for one step."]

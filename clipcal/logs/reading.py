@@ -11,13 +11,15 @@ from clipcal.errors import InputError
 from clipcal.logs.choice import listed
 from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Reader
-from clipcal.logs.notebooks import opened
+from clipcal.logs.opening import opened
 from clipcal.logs.pattern import pattern_reader, suggested
 from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
+from clipcal.logs.stores import siblings, store_of
 from clipcal.logs.table import READERS
 
 MAX_RUNS = 64
+AIM = ".aim"
 
 
 def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
@@ -27,11 +29,19 @@ def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
     nothing can be read, where there is no gradient norm, and where a folder holds several logs.
     """
     path = Path(path)
-    if not path.is_dir():
-        return _read([path], pattern)
-    found = find(path)
-    log = _read(found.logs[0], pattern) if len(found.logs) == 1 else _only(path, found, pattern)
-    return replace(log, notes=(*found.notes, *log.notes))
+    if AIM in (path.name, *(folder.name for folder in path.parents)) or (path / AIM).is_dir():
+        raise InputError(
+            f"{path}: is an Aim repository, which Aim's own package alone reads. Write the run's metrics to a CSV file with it (columns "
+            "step, loss and grad_norm), and name that file."
+        )
+    if path.is_dir():
+        return _of_folder(path, pattern)
+    store = store_of(path) if pattern is None and path.is_file() else None
+    return (
+        _read([path], pattern)
+        if store is None
+        else _checked([path], store.read(siblings(store, path)), store.title, store.norms)
+    )
 
 
 def find_reader(source: Source) -> Reader | None:
@@ -39,22 +49,57 @@ def find_reader(source: Source) -> Reader | None:
     return next((reader for reader in READERS if reader.recognises(source)), None)
 
 
+class _NoNorm(InputError):
+    """A log of a known format that holds no gradient norm."""
+
+
+def _of_folder(folder: Path, pattern: str | None) -> Log:
+    """The log of the first kind that has a gradient norm: a file without one hides none beside it."""
+    refused: InputError | None = None
+    passed: list[str] = []
+    for found in find(folder):
+        try:
+            log = _only(folder, found, pattern)
+        except _Several:
+            raise
+        except InputError as e:
+            if refused is None or (isinstance(e, _NoNorm) and not isinstance(refused, _NoNorm)):
+                refused = e
+            passed.append(found.what)
+            continue
+        notes = (
+            (f"The {listed(passed)} in the folder holds no gradient norm; the {found.what} was read.",)
+            if passed
+            else ()
+        )
+        return replace(log, notes=(*notes, *found.notes, *log.notes))
+    assert refused is not None
+    raise refused
+
+
+class _Several(InputError):
+    """More than one log is there, and the user chooses."""
+
+
 def _only(folder: Path, found: Found, pattern: str | None) -> Log:
-    """The one log among those of a folder that holds a gradient norm."""
+    """The one log of a kind that holds a gradient norm."""
     logs: list[tuple[tuple[Path, ...], Log]] = []
     refused: InputError | None = None
     if len(found.logs) <= MAX_RUNS:
         for files in found.logs:
             try:
-                logs.append((files, _read(files, pattern)))
+                logs.append((files, _read(files, pattern, found)))
             except InputError as e:
-                refused = refused or e
+                if refused is None or (isinstance(e, _NoNorm) and not isinstance(refused, _NoNorm)):
+                    refused = e
         if refused and not logs:
             raise refused
     if len(logs) != 1:
         names = sorted(_name(files) for files in ([files for files, _ in logs] or found.logs))
-        raise InputError(f"{folder}: holds {len(names)} logs ({found.what}). Name one of them: {listed(names)}.")
+        raise _Several(f"{folder}: holds {len(names)} logs ({found.what}). Name one of them: {listed(names)}.")
     files, log = logs[0]
+    if len(found.logs) == 1:
+        return log
     only = f"Of {len(found.logs)} {found.what}s in the folder only {_name(files)} has a gradient norm."
     return replace(log, notes=(only, *log.notes))
 
@@ -63,21 +108,24 @@ def _name(files: Sequence[Path]) -> str:
     return str(files[0] if len(files) == 1 else files[0].parent)
 
 
-def _read(files: Sequence[Path], pattern: str | None) -> Log:
-    if len(files) > 1 and pattern is None:
-        log, title, norms = tensorboard.read_folder(files), tensorboard.READER.title, tensorboard.READER.norms
-    else:
-        source = opened(files[0])
-        reader = pattern_reader(pattern) if pattern is not None else find_reader(source)
-        if reader is None:
-            raise _unknown(source)
-        log, title, norms = reader.read(source), reader.title, reader.norms
-    if not any(len(s) for s in log.series):
-        known = "".join(f" {note}" for note in log.says[:1])
-        raise InputError(
-            f"{_name(files)}: holds no gradient norm (read as: {title}).{known} To have it logged, {norms}."
-        )
-    return log
+def _read(files: Sequence[Path], pattern: str | None, found: Found | None = None) -> Log:
+    if pattern is None and found is not None and found.read is not None:
+        store = store_of(files[0])
+        known = tensorboard.READER if store is None else store
+        return _checked(files, found.read(files), known.title, known.norms)
+    source = opened(files[0])
+    reader = pattern_reader(pattern) if pattern is not None else find_reader(source)
+    if reader is None:
+        raise _unknown(source)
+    return _checked(files, reader.read(source), reader.title, reader.norms)
+
+
+def _checked(files: Sequence[Path], log: Log, title: str, norms: str) -> Log:
+    """The log, if it holds a gradient norm."""
+    if any(len(s) for s in log.series):
+        return log
+    known = "".join(f" {note}" for note in log.says[:1])
+    raise _NoNorm(f"{_name(files)}: holds no gradient norm (read as: {title}).{known} To have it logged, {norms}.")
 
 
 def _unknown(source: Source) -> InputError:

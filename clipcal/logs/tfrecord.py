@@ -15,6 +15,7 @@ MAX_RECORD = 64 * 2**20
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """protobuf's wire types."""
 _MAX_KNOWN = 20_000
+_DOUBLE = struct.Struct("<d")
 _CRC_TABLE = [0] * 256
 for _i in range(256):
     _crc = _i
@@ -114,6 +115,14 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
             return number & 0xFFFFFFFFFFFFFFFF, at
         shift += 7
     raise Malformed
+
+
+def double(data: bytes, at: int) -> float:
+    """The number of a field of eight bytes. Raises Malformed."""
+    try:
+        return float(_DOUBLE.unpack_from(data, at)[0])
+    except struct.error:
+        raise Malformed from None
 
 
 def signed(number: int) -> int:

@@ -13,8 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 from clipcal.logs.account import together
+from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of, value_of
+from clipcal.logs.readers.jsonlines import is_rllib
 from clipcal.logs.readers.tensorboard_json import exported
 from clipcal.logs.rows import Rows
 from clipcal.logs.sheet import Sheet, records, sheet_of
@@ -57,6 +59,9 @@ def _read_wide(source: Source, sheet: Sheet, small: list[str]) -> Log:
         else:
             epoch = None if at is None else value_of(cells[at])
             rows.add(dict(zip(sheet.header, cells, strict=True)), step=epoch, line=line)
+    if is_rllib(sheet.header):
+        tell_beside(rows, source, "rllib")
+        return rows.log("RLlib result", window="last", unit="iteration")
     log = rows.log(_TITLE)
     if at is None:
         return log

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -60,6 +60,12 @@ def _first_object(line: str) -> dict[str, Any] | None:
         whole = braces == 1 or not line[end:].lstrip().startswith((":", ",", "]", "}"))
         return row if row and whole else None  # an empty one is a placeholder in a message
     return None
+
+
+def is_rllib(names: Collection[str]) -> bool:
+    """Whether these are keys of a result of RLlib, as in Tune's result.json and progress.csv (2.60; the last one is of the old API)."""
+    counts = ("num_env_steps_sampled_lifetime", "num_env_steps_sampled", "timesteps_total")
+    return "training_iteration" in names and any(count in names for count in counts)
 
 
 class Objects:
@@ -163,6 +169,9 @@ def _read(source: Source) -> Log:
             "beside it, which has."
         )
     if len(rows):
+        if is_rllib(names):
+            tell_beside(rows, source, "rllib")
+            return rows.log("RLlib result", notes=objects.notes, window="last", unit="iteration")
         if _SWIFT in names:
             tell_beside(rows, source, "huggingface")
         return rows.log("JSON lines", notes=objects.notes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_folder(paths: Sequence[Path]) -> Log:
         except InputError as e:
             refused.append(str(e))
             continue
-        scalars = read_scalars(source.chunks(), _wanted)
+        scalars = _named(read_scalars(source.chunks(), _wanted_in(path.parent)), path.parent)
         # the name decides where the times are equal: a number in it counts as a number
         numbers = [(int(digits or -1), text) for digits, text in re.findall(r"(\d{1,20})|(\D+)", path.name)]
         parts.append((scalars.started, numbers, scalars, source))
@@ -54,8 +55,44 @@ def read_folder(paths: Sequence[Path]) -> Log:
     return _log(parts[-1][3], files, notes)
 
 
-def _wanted(tag: str) -> bool:
-    return kind_of(tag) in ("norm", "loss", "lr", "threshold")
+def run_of(path: Path) -> Path:
+    """The folder of the run that an event file belongs to: its own, or the one above where add_scalars made it."""
+    folder = path.parent
+    try:
+        head = Source(path).head
+    except InputError:
+        return folder
+    if "_" not in folder.name or not is_event_file(head):
+        return folder
+    tags = read_scalars([head], lambda tag: True).tags
+    return folder.parent if tags and all(_key(tag, folder) for tag in tags) else folder
+
+
+def _key(tag: str, folder: Path) -> str:
+    """What add_scalars calls a value: it writes each into a folder of its own, named by the tag and the key, under the tag alone."""
+    main = tag.replace("/", "_") + "_"
+    return folder.name.removeprefix(main) if folder.name.startswith(main) and len(folder.name) > len(main) else ""
+
+
+def _named(scalars: Scalars, folder: Path) -> Scalars:
+    """With the whole names of what add_scalars wrote."""
+    scalars.tags = [f"{tag}/{key}" if (key := _key(tag, folder)) else tag for tag in scalars.tags]
+    return scalars
+
+
+def _wanted_in(folder: Path) -> Callable[[str], bool]:
+    """Which tags of a file in a folder are read."""
+
+    def wanted(tag: str) -> bool:
+        key = _key(tag, folder)
+        return kind_of(f"{tag}/{key}" if key else tag) in _KINDS or tag.startswith(_IGNITE)
+
+    return wanted
+
+
+_KINDS = ("norm", "loss", "lr", "scale", "threshold")
+_IGNITE = "grads_norm/"
+"""ignite's GradsScalarHandler writes the norm of each parameter's gradient under it."""
 
 
 def _norms(files: Sequence[Scalars]) -> set[str]:
@@ -65,6 +102,12 @@ def _norms(files: Sequence[Scalars]) -> set[str]:
 
 def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
     rows = Rows()
+    of_parameters = [] if _norms(files) else [tag for file in files for tag in file.tags if tag.startswith(_IGNITE)]
+    if of_parameters:
+        files = [_total(file) for file in files]
+        notes.append(
+            f"The norm is the root of the squares of {len(set(of_parameters))} parameters' norms, which the log has in its place."
+        )
     # add_scalar writes step 0 each time that it is given none
     numbered = any(any(file.step) for file in files) or all(len(file.tag) == len(file.tags) for file in files)
     tags = {tag for file in files for tag in file.tags}
@@ -89,6 +132,27 @@ def _log(source: Source, files: Sequence[Scalars], notes: list[str]) -> Log:
     else:
         tell_beside(rows, source, "lightning")
     return rows.log(TITLE, notes=tuple(notes), **facts_of(_norms(files), settings))
+
+
+def _total(file: Scalars) -> Scalars:
+    """With the norm of all parameters' gradients in place of those of each."""
+    whole = Scalars(
+        texts=file.texts, started=file.started, ended=file.ended, num_bad=file.num_bad, damaged_at=file.damaged_at
+    )
+    whole.tags = [*file.tags, f"{_IGNITE}total"]
+    squares: dict[int, float] = {}
+    for tag, step, value in zip(file.tag, file.step, file.value, strict=True):
+        if file.tags[tag].startswith(_IGNITE):
+            squares[step] = squares.get(step, 0.0) + value * value
+        else:
+            whole.tag.append(tag)
+            whole.step.append(step)
+            whole.value.append(value)
+    for step, square in squares.items():
+        whole.tag.append(len(whole.tags) - 1)
+        whole.step.append(step)
+        whole.value.append(math.sqrt(square))
+    return whole
 
 
 def limit_of(settings: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -137,6 +201,6 @@ def _add(rows: Rows, file: Scalars, *, left_out: Sequence[bool], numbered: bool)
 READER = Reader(
     title=TITLE,
     recognises=lambda source: is_event_file(source.head),
-    read=lambda source: _log(source, [read_scalars(source.chunks(), _wanted)], []),
+    read=lambda source: read_folder([source.path]),
     norms='call writer.add_scalar("train/grad_norm", norm, step) at every step, with the norm that clip_grad_norm_ returns',
 )

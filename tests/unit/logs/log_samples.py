@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import tracker_files
+
 NORMS = (1.5, 0.25, 7.0, 2.0, 0.75, 3.0)
+COLUMNS = {"train/grad_norm": NORMS, "train/loss": (9.0,) * 6}
 
 
 def _lines(line: Callable[[int, float], str], *, head: str = "") -> bytes:
@@ -147,6 +150,10 @@ TEXTS: dict[str, bytes] = {
         lambda i, norm: f"0,{norm},{i},9.0", head="epoch,grad_2.0_norm_total,step,train_loss\n"
     ),
     "table with a header (CSV, TSV)": _lines(lambda i, norm: f"{i},9.0,{norm}", head="iteration,loss,grad_norm\n"),
+    "ClearML's offline metrics": tracker_files.clearml(COLUMNS, first=1),
+    "Comet's offline messages": tracker_files.comet(COLUMNS, {}, first=1),
+    "Neptune's offline operations": tracker_files.neptune(COLUMNS, {}, first=1),
+    "skorch history": tracker_files.skorch(COLUMNS),
     "text log of named values": _lines(
         lambda i, norm: (
             f"[titan] 2024-06-01 10:00:00,000 - root - INFO - step: {i:2d}  loss: 9.0  grad_norm: {norm}  memory: 3.1GiB"
@@ -157,4 +164,11 @@ BINARY: dict[str, Callable[[Path], bytes]] = {
     "TensorBoard event file": event_file,
     "W&B offline run": wandb_run,
     "Parquet table": parquet,
+    "SwanLab record": lambda folder: tracker_files.swanlab(COLUMNS, first=1),
+    "VisualDL record": lambda folder: tracker_files.visualdl(COLUMNS, first=1),
+    "MLflow database": lambda folder: tracker_files.mlflow(
+        folder / "a.db", {"a": COLUMNS}, params={"lr": "1"}, first=1
+    ),
+    "trackio database": lambda folder: tracker_files.trackio(folder / "a.db", COLUMNS, config={"lr": 1.0}, first=1),
+    "Neptune's offline database": lambda folder: tracker_files.neptune_scale(folder / "a.db", COLUMNS, first=1),
 }

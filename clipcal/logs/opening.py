@@ -1,4 +1,4 @@
-"""A Jupyter notebook -> the text that its cells printed, read like any other log."""
+"""A path -> its source: the file itself, the outputs of a Jupyter notebook's cells, or the metrics within a tracker's zip."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from clipcal.logs.archives import Member, metrics_in
 from clipcal.logs.source import Source
 
 
@@ -23,8 +24,10 @@ class Notebook(Source):
 
 
 def opened(path: Path) -> Source:
-    """The source of a file, or of what a notebook printed. Raises InputError where it cannot be read."""
+    """The source of a file, of what a notebook printed, or of the metrics in a zip. Raises InputError where it cannot be read."""
     source = Source(path)
+    if source.head.startswith(b"PK") and (name := metrics_in(path)) is not None:
+        return Member(path, name)
     return Notebook(path) if path.suffix == ".ipynb" and _is_notebook(source.known_document) else source
 
 
