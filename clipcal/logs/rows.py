@@ -151,8 +151,11 @@ class Rows:
             self._step_names[name] = self._step_names.get(name, 0) + len(rows)
         return True
 
-    def add_columns(self, columns: Mapping[str, Floats], *, steps: Floats) -> None:
-        """Many rows at once: 1-D arrays of equal length, all of whose values are numbers. ``steps`` were computed by the caller."""
+    def add_columns(self, columns: Mapping[str, Floats], *, steps: Floats, named: str = "") -> None:
+        """Many rows at once: 1-D arrays of equal length, all of whose values are numbers. ``steps`` are a column of the log, if it is
+        ``named``, or were computed by the caller."""
+        if named:
+            self._step_names[named] = self._step_names.get(named, 0) + len(steps)
         names = tuple(columns)
         plan = self._plans.get(names) or self._plan(names)
         at = np.arange(len(self._steps), len(self._steps) + len(steps), dtype=np.int64).tobytes()
@@ -262,7 +265,9 @@ class Rows:
     def _series(self, tag: str, steps: Floats, loss: str | None, lr: str | None) -> Series:
         at, norms = self._columns["norm"][tag]
         rows = np.array(at, dtype=np.int64)
-        runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
+        runs = np.zeros(len(steps), dtype=np.int64)
+        if self._starts:
+            runs = np.searchsorted(np.unique(self._starts), np.arange(len(steps)), side="right")
         columns = self._columns
         scale = next(iter(columns["scale"].values()), None)
         return Series(

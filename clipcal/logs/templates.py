@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipcal.logs.shapes import Parts
 from clipcal.logs.source import ANSI
+from clipcal.run.cells import numbers_of
 
 Numbers = NDArray[np.float64]
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -35,7 +36,7 @@ class Template:
         """
         parts = self.pattern.split(b"\n%b\n" % text)
         width = len(self.names) + 1
-        return np.array([parts[i::width] for i in range(1, width)], dtype=np.float64), b"".join(parts[::width])
+        return np.array([numbers_of(parts[i::width]) for i in range(1, width)]), b"".join(parts[::width])
 
 
 def template_of(raw: bytes, parts: Parts, wanted: Callable[[str], bool], key: str) -> Template | None:

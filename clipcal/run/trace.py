@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcal.errors import InputError, cannot_write
+from clipcal.run.cells import numbers_of
 from clipcal.run.jsonfile import number
 from clipcal.run.records import STEP_LINE, wrong
 from clipcal.run.step import Step
@@ -145,7 +146,7 @@ class _Reading:
         parts = _FORM.split(text)
         width = len(_OF_FORM) + 1
         try:
-            columns = [np.array(parts[i::width], dtype=np.float64) for i in range(1, width)]
+            columns = [numbers_of(parts[i::width]) for i in range(1, width)]
             others = parts[::width]
         except ValueError:  # "1.2.3" is no number
             columns, others = [], [text]

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from clipcal.errors import InputError
+from clipcal.logs.json_templates import JsonTemplate, json_template
 from clipcal.logs.lines import tell_beside
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.names import kind_of, value_of
@@ -23,6 +24,8 @@ from clipcal.logs.source import Source
 ENOUGH = 3
 """Rows with a gradient norm that make a text a log."""
 _TOGETHER = 500  # lines
+_SINGLY, _TRIES = 100, 20
+"""Lines that are read singly before a template is taken, and how often that is tried."""
 _MAX_BRACES = 8  # that may stand in what a launcher puts before the row
 # what C, JavaScript and hand-made JSON write for numbers that JSON does not have
 _BARE = re.compile(r"(?<=[:,\[\s])([+-]?)(?:1\.#)?(?:(nan|qnan|ind)|(inf(?:inity)?))(?=\s*[,}\]])", re.IGNORECASE)
@@ -90,6 +93,16 @@ class Objects:
                     held = []
         yield self._objects(held)
 
+    def of_block(self, block: bytes) -> Iterator[list[dict[str, Any]]]:
+        """The objects of whole lines, in lists."""
+        lines = [raw for raw in block.split(b"\n") if b"{" in raw]
+        for start in range(0, len(lines), _TOGETHER):
+            yield self._objects(lines[start : start + _TOGETHER])
+
+    def taken(self, lines: int) -> None:
+        """So many lines were read in another way."""
+        self._read += lines
+
     def _objects(self, lines: list[bytes]) -> list[dict[str, Any]]:
         """Many lines are parsed at once, which takes half the time, and one by one where they are not an object each."""
         if all(line[:1] == b"{" and line[-1:] == b"}" for line in lines):
@@ -153,10 +166,17 @@ def _recognises(source: Source) -> bool:
 
 def _read(source: Source) -> Log:
     rows, objects = Rows(), Objects(source)
-    for batch in objects.batches():
-        if not rows.add_alike(batch, but=("value", _SWIFT, *_PHASES)):
-            for row in batch:
-                _add(rows, row)
+    template: JsonTemplate | None = None
+    tries = 0
+    for block in source.blocks():
+        first, _, rest = (block, b"", b"") if template is not None or tries > _TRIES else _parted(block)
+        if first and (template is None or not _wholesale(rows, objects, template, first)):
+            _singly(rows, objects, first)
+        if rest:
+            tries += 1
+            template = json_template(rest.rpartition(b"\n")[2], but=("value", _SWIFT, *_PHASES, *_SETTINGS))
+            if template is None or not _wholesale(rows, objects, template, rest):
+                _singly(rows, objects, rest)
     names = rows.names
     if len(rows) == 1 and "_runtime" in names:
         raise InputError(
@@ -176,6 +196,34 @@ def _read(source: Source) -> Log:
             tell_beside(rows, source, "huggingface")
         return rows.log("JSON lines", notes=objects.notes)
     return _document(source, rows)
+
+
+def _parted(block: bytes) -> tuple[bytes, bytes, bytes]:
+    """The first lines of a block, which are read singly, and the others."""
+    at = 0
+    for _ in range(_SINGLY):
+        at = block.find(b"\n", at) + 1
+        if at == 0:
+            return block, b"", b""
+    return block[: at - 1], b"\n", block[at:]
+
+
+def _wholesale(rows: Rows, objects: Objects, template: JsonTemplate, block: bytes) -> bool:
+    """Take all lines of a block at once, if they are of the template's form."""
+    columns = template.rows(block)
+    if columns is None:
+        return False
+    steps = columns.pop(template.step)
+    rows.add_columns(columns, steps=steps, named=template.step)
+    objects.taken(len(steps))
+    return True
+
+
+def _singly(rows: Rows, objects: Objects, block: bytes) -> None:
+    for batch in objects.of_block(block):
+        if not rows.add_alike(batch, but=("value", _SWIFT, *_PHASES)):
+            for row in batch:
+                _add(rows, row)
 
 
 def _document(source: Source, rows: Rows) -> Log:
