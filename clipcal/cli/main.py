@@ -20,6 +20,7 @@ from clipcal.cli.recommend import recommend
 from clipcal.cli.report import report
 from clipcal.cli.runs import runs
 from clipcal.cli.sources import SourceCommand
+from clipcal.cli.survey import survey
 from clipcal.cli.verify import verify
 from clipcal.errors import OutputLost, has_torch
 from clipcal.sources.ranks import ranks_here
@@ -36,7 +37,7 @@ app = typer.Typer(
 TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, apply, report, runs, init, doctor):
+for command in (recommend, verify, check, survey, apply, report, runs, init, doctor):
     app.command()(command)
 
 

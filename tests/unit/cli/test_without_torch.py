@@ -61,6 +61,7 @@ READING = [
     "apply runs/made train.yaml --key clip --yes",
     "report runs/made",
     "runs",
+    "survey runs",
     "init new.yaml",
     "init --schema",
     "doctor",
