@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -50,16 +51,22 @@ def make_logs(folder: Path, num: int) -> None:
             (place / "metrics.csv").write_text("step,train_loss,grad_norm\n" + lines)
 
 
-def surveyed(folder: Path, jobs: int) -> tuple[float, Any]:
-    """Seconds, and the rows."""
-    before = time.perf_counter()
+def surveyed(folder: Path, jobs: int) -> tuple[float, float, Any]:
+    """Seconds, CPU seconds of all processes, and the rows."""
+    before, cpu = time.perf_counter(), children_cpu()
     done = subprocess.run(
         [*CLIPCAL, "survey", str(folder), "--jobs", str(jobs), "--json", "--quiet"], capture_output=True, check=False
     )
     took = time.perf_counter() - before
     if done.returncode not in (0, 3):
         raise SystemExit(done.stderr.decode())
-    return took, json.loads(done.stdout)["rows"]
+    return took, children_cpu() - cpu, json.loads(done.stdout)["rows"]
+
+
+def children_cpu() -> float:
+    """CPU seconds of the processes that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def floor(folders: Sequence[Path]) -> float:
@@ -85,6 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     num, rounds = (200, 2) if args.quick else (LOGS, args.rounds)
     took: dict[int, list[float]] = {1: [], 2: []}
+    cpu: dict[int, list[float]] = {1: [], 2: []}
     floors: list[float] = []
     same = True
     with tempfile.TemporaryDirectory() as made:
@@ -93,16 +101,23 @@ def main() -> None:
         first: Any = None
         for n in range(rounds):
             for jobs in (1, 2) if n % 2 == 0 else (2, 1):
-                seconds, rows = surveyed(folder, jobs)
+                seconds, used, rows = surveyed(folder, jobs)
                 took[jobs].append(seconds)
+                cpu[jobs].append(used)
                 first = first or rows
                 same = same and rows == first
             floors.append(floor([folder / "team-0", folder / "team-1"]))
     ratios = [one / two for one, two in zip(took[1], took[2], strict=True)]
     faster, between = statistics.median(ratios), interval(ratios)
-    table = [["jobs", "logs", "median s", "ms a log"]]
+    table = [["jobs", "logs", "median s", "CPU s", "ms a log"]]
     table += [
-        [str(jobs), f"{num:,}", f"{statistics.median(t):.2f}", f"{1000 * statistics.median(t) / num:.2f}"]
+        [
+            str(jobs),
+            f"{num:,}",
+            f"{statistics.median(t):.2f}",
+            f"{statistics.median(cpu[jobs]):.2f}",
+            f"{1000 * statistics.median(t) / num:.2f}",
+        ]
         for jobs, t in took.items()
     ]
     print_table(table)

@@ -53,8 +53,7 @@ class _Tasks:
         self._task = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(rows_of)
 
     def begin(self, part: Part) -> None:
-        asked = [self._found[n] for n in part[0]]
-        self.running[self._task.remote([_absolute(f) for f in asked], [str(f.path) for f in asked])] = part
+        self.running[self._task.remote([_placed(self._found[n]) for n in part[0]])] = part
 
     def ended(self) -> Iterator[tuple[Part, list[Row | None] | None]]:
         """The parts that have ended since, after a moment's wait; None where their task was lost."""
@@ -79,22 +78,29 @@ class _Tasks:
                 self._ray.cancel(ref, force=True)
 
 
-def _absolute(found: Found) -> Found:
-    return replace(found, path=found.path.absolute(), files=tuple(path.absolute() for path in found.files))
+def _placed(found: Found) -> tuple[Found, str]:
+    """The same from wherever it is read, and what its paths begin with more than they did here."""
+    more = "" if found.path.is_absolute() else f"{Path.cwd()}/"
+    return replace(found, path=found.path.absolute(), files=tuple(path.absolute() for path in found.files)), more
 
 
-def rows_of(found: Sequence[Found], shown: Sequence[str]) -> list[Row | None]:
-    """What Ray runs: the rows of what was found, under the paths that are ``shown`` where clipcal was started."""
-    return [_row(f, path) for f, path in zip(found, shown, strict=True)]
+def rows_of(placed: Sequence[tuple[Found, str]]) -> list[Row | None]:
+    """What Ray runs: the rows of what was found, with the paths that the user knows."""
+    return [_row(found, more) for found, more in placed]
 
 
-def _row(found: Found, shown: str) -> Row | None:
-    if not Path(found.path).exists():
-        problem = f"{shown}: is not there on the Ray node {socket.gethostname()}. Survey folders on a disk that all nodes share."
-        return Row(path=shown, problem=problem)
+def _row(found: Found, more: str) -> Row | None:
+    def shown(text: str) -> str:
+        return text.replace(more, "") if more else text
+
+    if not found.path.exists():
+        problem = f"{found.path}: is not there on the Ray node {socket.gethostname()}. Survey folders on a disk that all nodes share."
+        return Row(path=shown(str(found.path)), problem=shown(problem))
     row = row_of(found)
     if row is None:
         return None
-    at = row.path.removeprefix(str(found.path)) if row.path.startswith(str(found.path)) else None
-    path = shown if at == "" else row.path
-    return replace(row, path=path, problem=row.problem and row.problem.replace(str(found.path), shown))
+    told = {
+        name: value if value is None else shown(value)
+        for name, value in (("reason", row.reason), ("problem", row.problem))
+    }
+    return replace(row, path=shown(row.path), notes=tuple(map(shown, row.notes)), **told)

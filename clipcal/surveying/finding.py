@@ -197,7 +197,7 @@ class _Walk:
         if "pyvenv.cfg" in names or "conda-meta" in names:
             self.passed["folders"] += 1
             return []
-        stores = [e for e in here if e.name.endswith(WANDB)]
+        stores = [e for e in here if e.name.endswith(WANDB) and e.is_file(follow_symlinks=False)]
         if stores:  # the rest is of the same run: its console, its configuration
             self.passed["other"] += sum(e.is_file(follow_symlinks=False) for e in here) - len(stores)
             self.passed["folders"] += sum(e.is_dir(follow_symlinks=False) for e in here)
@@ -230,11 +230,13 @@ class _Walk:
             path = Path(e.path)
             if e.is_symlink():
                 self.passed["links"] += 1
+            elif not e.is_file():  # a pipe would be waited for
+                self.passed["other"] += 1
             elif e.name == STATE:
                 states.setdefault(training_of(path), []).append(path)
             elif e.name.startswith(EVENTS):
                 events.append(path)
-            elif (how := how_named(e.name)) is None or not e.is_file():
+            elif (how := how_named(e.name)) is None:
                 self.passed["other"] += 1
             else:
                 self.found.append(Found(path=path, files=(path,), how=how))

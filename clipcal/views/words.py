@@ -31,21 +31,8 @@ SCALED: dict[Method, str] = {"norm": "gradient", "value": "largest element", "pe
 ANSWERS = {True: "fits", False: "does not fit", "borderline": "is borderline", None: "cannot be told"}
 ARMS_HEAD = ("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")
 SURVEY_HEAD = (
-    *(
-        "threshold in use",
-        "",
-        "acts on",
-        "takes",
-        "recommended",
-        "verdict",
-        "median",
-        "spikes",
-        "rows",
-        "format",
-        "run",
-        "path",
-    ),
-)
+    "threshold", "in use", "acts on", "takes", "recommended", "verdict", "median", "spikes", "rows", "format", "run", "path",
+)  # fmt: skip
 _VERDICTS = {
     "spikes": "spikes stand clear of stable training",
     "stable": "no spikes were seen",

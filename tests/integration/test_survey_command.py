@@ -120,6 +120,16 @@ def test_what_stands_in_a_log_cannot_drive_the_page_or_the_spreadsheet(clipcal: 
     assert line["name"].startswith("'=1+1")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_name_that_is_no_text_is_shown_in_every_form(clipcal: Clipcal, project: Project) -> None:
+    table(project.folder / "odd" / os.fsdecode(b"\xff.csv"), quiet())
+    clipcal("survey", "odd", "--html", "odd.html", "--csv", "odd.csv").ok()
+    assert clipcal("survey", "odd", "--json").ok().json()["rows"][0]["path"] == "odd/?.csv"
+    assert "odd/?.csv" in Path("odd.csv").read_text()
+    assert "odd/?.csv" in Path("odd.html").read_text()
+    assert clipcal("survey", "odd", "--plain").ok().stdout.splitlines()[1].startswith("odd/?.csv: ")
+
+
 def test_a_file_of_others_is_kept(clipcal: Clipcal, team: Path) -> None:
     for option, name in (("--csv", "mine.csv"), ("--html", "mine.html")):
         Path(name).write_text("mine")

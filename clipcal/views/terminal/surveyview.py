@@ -9,6 +9,7 @@ from rich.text import Text
 
 from clipcal.views import words
 from clipcal.views.terminal.console import columns, points
+from clipcal.views.terminal.listing import wrapped
 from clipcal.views.words import SURVEY_HEAD, printable, survey_cells
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ MOST = 50
 NAMED = 10
 """Files that could not be read, of which the reason is shown below the table."""
 _LEFT = (0, 5, 9, 10, 11)
+"""Columns of text."""
+_FEW = 6
+"""Columns that a narrow terminal has room for; the rest stands in a line below."""
 _STYLES: dict[Group, str] = {"does_not_fit": "red", "unguarded": "yellow", "borderline": "yellow", "not_known": "dim"}
 
 
@@ -41,12 +45,21 @@ def _table(rows: Sequence[Row], cells: Sequence[tuple[str, ...]], width: int | N
     whole = columns([SURVEY_HEAD, *cells], left=_LEFT)
     if width is None or max(map(len, whole)) <= width:
         return [Text(line, style, no_wrap=True) for line, style in zip(whole, styles, strict=True)]
-    few = columns([SURVEY_HEAD[:9], *(c[:9] for c in cells)], left=_LEFT[:2])
-    lines: list[Text] = []
-    for i, (line, style) in enumerate(zip(few, styles, strict=True)):
+    few = columns([SURVEY_HEAD[:_FEW], *(c[:_FEW] for c in cells)], left=[k for k in _LEFT if k < _FEW])
+    if max(map(len, few)) > width:  # no columns at all
+        said = (printable(_said(row)) for row in rows)
+        return [Text(part, no_wrap=True) for line in said for part in wrapped(line, width)]
+    lines = [Text(few[0], styles[0], no_wrap=True)]
+    for line, style, row in zip(few[1:], styles[1:], cells, strict=True):
         lines.append(Text(line, style, no_wrap=True))
-        lines.append(Text(f"    {cells[i - 1][11]}" if i else f"    {SURVEY_HEAD[11]}", "dim", no_wrap=True))
+        lines += [Text(f"    {part}", "dim", no_wrap=True) for part in wrapped(_rest(row), width - 4)]
     return lines
+
+
+def _rest(cells: Sequence[str]) -> str:
+    """What has no column in a narrow terminal."""
+    median, spikes, num, format_, name, path = cells[_FEW:]
+    return f"{path}, run {name}: {num} rows, {spikes} spikes, median {median}, {format_}"
 
 
 def _more(num: int) -> str:

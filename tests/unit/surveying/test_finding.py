@@ -108,6 +108,16 @@ def test_links_hidden_folders_and_environments_are_not_followed(tmp_path: Path) 
     assert search.passed_over == {"other": 0, "older": 0, "links": 2, "folders": 2}
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("trainer_state.json", "a.csv", "events.out.tfevents.1", "run-a.wandb"):
+        os.mkfifo(tmp_path / name)
+    write(tmp_path / "checkpoint-5" / "trainer_state.json")
+    search = find([tmp_path])
+    assert [f.path.parent.name for f in search.found] == ["checkpoint-5"]
+    assert search.passed_over["other"] == 4
+
+
 def test_folders_in_each_other_are_read_once(tmp_path: Path) -> None:
     write(tmp_path / "a" / "metrics.csv")
     assert len(find([tmp_path, tmp_path / "a", tmp_path / "a" / "metrics.csv"]).found) == 1
