@@ -99,8 +99,10 @@ def _row(found: Found, more: str) -> Row | None:
     row = row_of(found)
     if row is None:
         return None
-    told = {
-        name: value if value is None else shown(value)
-        for name, value in (("reason", row.reason), ("problem", row.problem))
-    }
-    return replace(row, path=shown(row.path), notes=tuple(map(shown, row.notes)), **told)
+    return replace(
+        row,
+        path=shown(row.path),
+        reason=row.reason and shown(row.reason),
+        notes=tuple(map(shown, row.notes)),
+        problem=row.problem and shown(row.problem),
+    )
