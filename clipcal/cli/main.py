@@ -21,6 +21,7 @@ from clipcal.cli.recommend import recommend
 from clipcal.cli.report import report
 from clipcal.cli.runs import runs
 from clipcal.cli.sources import SourceCommand
+from clipcal.cli.survey import survey
 from clipcal.cli.verify import verify
 from clipcal.errors import OutputLost, has_torch
 from clipcal.sources.ranks import ranks_here
@@ -37,7 +38,7 @@ app = typer.Typer(
 TRAINING = ("calibrate", "profile", "verify")
 for training in (calibrate, profile):
     app.command(cls=SourceCommand)(training)
-for command in (recommend, verify, check, log, apply, report, runs, init, doctor):
+for command in (recommend, verify, check, log, survey, apply, report, runs, init, doctor):
     app.command()(command)
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from clipcal.run.layers import read_layers
 from clipcal.run.records import read_record
 from clipcal.run.trace import COLUMNS, Floats, Trace, is_trace, read_trace
 from clipcal.stats.healthy import find_ending
+
+if TYPE_CHECKING:
+    from clipcal.logs.log import Log
 
 STREAM = "standard input"
 ENDED_EARLY = {"running": "was cut short, or still runs", "interrupted": "was interrupted", "failed": "failed"}
@@ -134,11 +137,16 @@ def _of_stream(stream: BinaryIO, choice: LogChoice) -> Evidence:
 
 
 def _of_log(path: Path, choice: LogChoice) -> Evidence:
-    from clipcal.logs.picking import pick
     from clipcal.logs.reading import read_log
 
-    log = read_log(path, pattern=choice.pattern)
-    picked = pick(log, str(path), choice)
+    return of_log(read_log(path, pattern=choice.pattern), str(path), choice)
+
+
+def of_log(log: Log, source: str, choice: LogChoice = NO_CHOICE) -> Evidence:
+    """What is read of a log that stands at ``source``. Raises InputError, with what there is to choose from."""
+    from clipcal.logs.picking import pick
+
+    picked = pick(log, source, choice)
     rows = len(picked.grad_norm)
     unknown = np.full(rows, np.nan)
     scaled = scaled_caveat(picked.grad_norm)
@@ -153,7 +161,7 @@ def _of_log(path: Path, choice: LogChoice) -> Evidence:
         skipped=np.zeros(rows, dtype=np.bool_),
     )
     return Evidence(
-        source=str(path),
+        source=source,
         trace=trace,
         norms=picked.grad_norm,
         caveats=(*([scaled] if scaled else []), *picked.caveats),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from clipcal.recommendation.culprits import Culprits
     from clipcal.recommendation.peaks import Peaks
     from clipcal.recommendation.replay import Replayed
+    from clipcal.surveying.row import Row
+    from clipcal.surveying.survey import Survey
     from clipcal.verification.answer import ArmResult, Verification
 
 OTHERS = 5
@@ -28,6 +30,9 @@ SCALED: dict[Method, str] = {"norm": "gradient", "value": "largest element", "pe
 """What the factor of a clipping method is on."""
 ANSWERS = {True: "fits", False: "does not fit", "borderline": "is borderline", None: "cannot be told"}
 ARMS_HEAD = ("arm", "seed", "final loss", "lost at", "loss spikes", "clipped", "mean scale")
+SURVEY_HEAD = (
+    "threshold", "in use", "acts on", "takes", "recommended", "verdict", "median", "spikes", "rows", "format", "run", "path",
+)  # fmt: skip
 _VERDICTS = {
     "spikes": "spikes stand clear of stable training",
     "stable": "no spikes were seen",
@@ -232,3 +237,58 @@ def layers_title(c: Culprits) -> str:
         "largest": f"No spikes: layers at the largest 1% of the steps ({c.num_peaks:,}), {others}",
     }
     return titles[c.peaks]
+
+
+def survey_cells(row: Row) -> tuple[str, ...]:
+    """Of a log or run that was read, under ``SURVEY_HEAD``."""
+    return (
+        _survey_state(row),
+        _in_use(row),
+        "-" if row.acts is None else percent(row.acts),
+        "-" if row.takes is None else percent(row.takes),
+        "none" if row.max_norm is None else f"{row.max_norm:g}{_by(row)}",
+        spaced(row.verdict or "-"),
+        "-" if row.median is None else number(row.median),
+        "-" if row.spikes is None else f"{row.spikes:,}",
+        "-" if row.rows is None else f"{row.rows:,}",
+        row.format or "-",
+        row.name or "-",
+        row.path,
+    )
+
+
+def _survey_state(row: Row) -> str:
+    return row.state or "unreadable"
+
+
+def _in_use(row: Row) -> str:
+    return "-" if row.in_use is None or row.state == "off" else f"{row.in_use:g}"
+
+
+def _by(row: Row) -> str:
+    return {"value": " by value", "per_tensor": " per tensor"}.get(row.method or "", "")
+
+
+def survey_counts(found: Survey) -> str:
+    """How many rows there are of each kind, in one line."""
+    from clipcal.surveying.row import GROUPS
+
+    num = len(found.rows)
+    if not num:
+        return "no log and no run"
+    said = ", ".join(f"{n:,} {GROUPS[group][n != 1]}" for group, n in found.counts.items() if n)
+    return f"{count(num, 'log or run') if num == 1 else f'{num:,} logs and runs'}: {said}"
+
+
+def survey_remarks(found: Survey) -> list[str]:
+    """What was passed over, and where the search ended early."""
+    passed = found.passed_over
+    said = [
+        (passed["other"], "file that is no log by its ending", "files that are no logs by their ending"),
+        (passed["content"], "file whose content is no training log", "files whose content is no training log"),
+        (passed["older"], "older checkpoint of the same training", "older checkpoints of the same trainings"),
+        (passed["links"], "link", "links"),
+        (passed["folders"], "folder", "folders"),
+    ]
+    parts = [f"{n:,} {one if n == 1 else many}" for n, one, many in said if n]
+    return [*([f"Passed over: {', '.join(parts)}."] if parts else []), *found.notes]

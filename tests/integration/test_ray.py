@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Answer, Clipcal, Project, snapshot
+from made_runs import spiky
+from survey_samples import table, trainer_state
 
 from clipcal.arms.executors.folders import digest_of, packed
 from clipcal.arms.executors.remote import Order
@@ -388,3 +390,17 @@ orders, sent = pickle.load(sys.stdin.buffer)
 outcomes = [train_there(order, "node", lambda: sent, lambda progress: None) for order in orders]
 sys.stdout.buffer.write(pickle.dumps(outcomes))
 """
+
+
+def test_a_survey_reads_the_same_rows_in_the_cluster(
+    clipcal_process: Clipcal, environment: dict[str, str], project: Project, cluster: Cluster
+) -> None:
+    table(project.folder / "team" / "a.csv", spiky())
+    trainer_state(project.folder / "team" / "b" / "checkpoint-400", spiky(), 0.3)
+    (project.folder / "team" / "b" / "broken.log").touch()
+    here = clipcal_process("survey", "team", "--json")
+    environment["RAY_ADDRESS"] = cluster.address
+    there = clipcal_process("survey", "team", "--json", "--executor", "ray")
+    assert (there.code, there.stdout) == (here.code, here.stdout)
+    assert here.code == 3
+    assert [row["group"] for row in here.json()["rows"]] == ["does_not_fit", "unguarded", "unreadable"]

@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("hooks",),
     ("watching", "scripts"),
     ("arms", "doctor", "integrations"),
-    ("runs", "verification"),
+    ("runs", "surveying", "verification"),
     ("views",),
     ("cli",),
     ("__init__", "__main__"),
@@ -122,6 +122,7 @@ def test_torch_is_loaded_by_its_rooms_alone(module: str) -> None:
         "import clipcal.sources.samples; clipcal.sources.samples.samples()",
         "import clipcal.runs.comparing, clipcal.views.terminal.comparison, clipcal.sources.script",
         "import clipcal.doctor.examining, clipcal.cli.doctor",
+        "import clipcal.surveying.survey, clipcal.surveying.reading, clipcal.surveying.cluster, clipcal.cli.survey",
         "import clipcal.scripts.profiling, clipcal.arms.of_script, clipcal.arms.trainers, clipcal.views.terminal.live, clipcal.verification.choosing",
     ],
 )

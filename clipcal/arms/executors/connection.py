@@ -30,7 +30,7 @@ def connected() -> Iterator[Any]:
         ray: Any = importlib.import_module("ray")
     except ImportError:
         raise InputError(
-            "--executor ray trains in a Ray cluster, and ray is not installed. Run pip install 'clipcal[ray]'"
+            "--executor ray needs a Ray cluster, and ray is not installed. Run pip install 'clipcal[ray]'"
         ) from None
     importlib.import_module("ray.util.scheduling_strategies")
     if ray.is_initialized():

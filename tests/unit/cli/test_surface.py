@@ -67,6 +67,7 @@ def test_commands_and_flags() -> None:
         "recommend": sorted([*common, *logs, "--for", "--compare", "--layers", "--plot", "--scale"]),
         "check": sorted([*common, *logs, "--max-norm", "--strict", "--follow", "-f", "--plot"]),
         "log": sorted([*common, *logs]),
+        "survey": sorted([*common, "--csv", "--html", "--all", "--force", "--jobs", "-j", "--executor"]),
         "apply": sorted([*common, *logs, "--key", "--for", "--yes", "-y"]),
         "verify": sorted([*common, *arms, "--force", "--plot", "--tensorboard", "--steps", "-n"]),
         "report": sorted(["--json", "--quiet", "-q", *logs, "--out", "-o", "--force"]),

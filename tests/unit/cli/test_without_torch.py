@@ -62,6 +62,7 @@ READING = [
     "report runs/made",
     "runs",
     "log train.log --json",
+    "survey runs",
     "init new.yaml",
     "init --schema",
     "doctor",

@@ -1,0 +1,1 @@
+"""Folders of logs and runs -> a row for each, the worst first."""
