@@ -154,13 +154,15 @@ _COLUMN, _NAME = 12, 3
 
 
 def _swanlab_run(path: Path) -> Path | None:
+    if path.suffix == ".swanlab":  # by itself it is all that an offline run has
+        return path.parent if any((path.parent / "logs").glob("[0-9]*/*.log")) else None
     logs = path.parent.parent
     return logs.parent if logs.name == "logs" and path.parent.name.isdigit() and path.suffix == ".log" else None
 
 
 def _swanlab_points(run: Path, paths: Sequence[Path]) -> Iterator[tuple[str, Iterable[Point]]]:
     names = _swanlab_names(run)
-    for path in paths:
+    for path in (p for p in paths if p.suffix == ".log"):
         number = int(path.parent.name)
         name = names[number - 1] if 0 < number <= len(names) else f"metric {number}"
         yield name, _swanlab_lines(path)

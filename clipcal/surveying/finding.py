@@ -24,6 +24,8 @@ STATE, EVENTS, WANDB = "trainer_state.json", "events.out.tfevents.", ".wandb"
 _GENERAL = ("JSON lines", "text log", "CSV file", "Sacred info.json")
 """Kinds whose names data and tables have too."""
 _SKIPPED = frozenset(("__pycache__", "node_modules", "site-packages"))
+_HIDDEN = frozenset((".neptune",))
+"""Hidden folders that hold runs."""
 _NO_LOG = frozenset(
     (
         *(
@@ -225,7 +227,7 @@ class _Walk:
     def _below(self, folders: Iterable[os.DirEntry[str]]) -> list[Path]:
         below = []
         for e in folders:
-            if e.name in _SKIPPED or e.name.startswith("."):
+            if e.name in _SKIPPED or (e.name.startswith(".") and e.name not in _HIDDEN):
                 self.passed["folders"] += 1
             else:
                 below.append(Path(e.path))
@@ -243,6 +245,8 @@ class _Walk:
                 states.setdefault(training_of(path), []).append(path)
             elif e.name.startswith(EVENTS):
                 events.append(path)
+            elif path.suffix == ".zip" and path.with_suffix("").is_dir():  # a tracker packed the folder beside it
+                self.passed["other"] += 1
             elif (store := store_of(path)) is not None:
                 self._stored(store.run_of(path))
             elif (how := how_named(e.name)) is None:

@@ -160,3 +160,18 @@ def test_a_folder_where_one_may_not_look_is_said(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     search = find([tmp_path])
     assert search.notes == (f"{tmp_path / 'closed'}: may not be looked into.",)
+
+
+def test_the_runs_of_trackers_are_one_row_each(tmp_path: Path) -> None:
+    run = tmp_path / "mlruns" / "0" / "a1"
+    for metric in ("train/grad_norm", "train/loss"):
+        (run / "metrics" / metric).parent.mkdir(parents=True, exist_ok=True)
+        (run / "metrics" / metric).write_text("1 2.0 0\n1 2.0 1\n")
+    (run / "meta.yaml").write_text("run_id: a1\n")
+    (tmp_path / ".neptune" / "offline" / "x").mkdir(parents=True)
+    (tmp_path / ".neptune" / "offline" / "x" / "data-1.log").write_text("{}\n")
+    (tmp_path / "offline-1").mkdir()
+    (tmp_path / "offline-1" / "metrics.jsonl").write_text("[]\n")
+    (tmp_path / "offline-1.zip").write_bytes(b"PK")
+    found = {str(f.path.relative_to(tmp_path)) for f in find([tmp_path]).found if f.how == "named"}
+    assert found == {"mlruns/0/a1", ".neptune/offline/x/data-1.log", "offline-1/metrics.jsonl"}
