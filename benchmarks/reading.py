@@ -91,7 +91,8 @@ def measure(code: str, path: Path, checkout: Path) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-c", code + _MEASURE, str(path)],
         cwd=checkout,
-        env=os.environ | {"PYTHONPATH": str(checkout)},
+        # as where it is installed: bytecode is kept
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPATH": str(checkout)},
         capture_output=True,
         text=True,
         check=False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,6 @@ from clipcal.logs.source import MAX_BYTES, Source
 METRICS = ("messages.json", "metrics.jsonl")
 """Comet's and ClearML's."""
 _CHUNK = 2**20
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError)
 
 
 class Member(Source):
@@ -25,6 +22,8 @@ class Member(Source):
         super().__init__(path)
 
     def chunks(self) -> Iterator[bytes]:
+        import zipfile  # few logs are in one
+
         read = 0
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._name) as stream:
@@ -33,7 +32,7 @@ class Member(Source):
                     read += len(chunk)
                     if read > MAX_BYTES:
                         raise InputError(f"{self.path}: is over {MAX_BYTES >> 30} GiB, more than any training log.")
-        except _BROKEN as e:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as e:
             if not read:
                 raise InputError(
                     f"{self.path}: cannot be unpacked ({e}). Unpack it yourself, or copy it again."
@@ -42,9 +41,11 @@ class Member(Source):
 
 def metrics_in(path: Path) -> str | None:
     """The name of the file with the metrics in a zip; None for what is none, or holds none."""
-    with contextlib.suppress(*_BROKEN):
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = [i.filename for i in archive.infolist()[:10_000]]
-            return next((name for name in names if name.rpartition("/")[2] in METRICS), None)
-    return None
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [i.filename for i in archive.infolist()[:10_000]]
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError):
+        return None
+    return next((name for name in names if name.rpartition("/")[2] in METRICS), None)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import pickletools
-import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -133,6 +131,9 @@ def _parsed(path: Path, keys: Collection[str]) -> Any:
 
 def _pickled(path: Path, keys: Collection[str]) -> dict[str, float | None]:
     """The numbers behind ``keys`` in what torch.save wrote: its pickle is taken apart into its instructions, and none is carried out."""
+    import pickletools  # both take as long to load as a small log does to read
+    import zipfile
+
     try:
         with zipfile.ZipFile(io.BytesIO(_bounded(path, MAX_BYTES))) as archive:
             inside = next(i for i in archive.infolist() if i.filename.endswith("data.pkl") and i.file_size <= MAX_BYTES)

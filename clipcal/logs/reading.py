@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcal.errors import InputError
+from clipcal.logs.addresses import located
 from clipcal.logs.choice import listed
 from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Reader
@@ -28,7 +29,7 @@ def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
     ``pattern`` is a regular expression with a group named ``norm``, for text in no known format. Raises InputError where
     nothing can be read, where there is no gradient norm, and where a folder holds several logs.
     """
-    path = Path(path)
+    path = located(Path(path))
     if AIM in (path.name, *(folder.name for folder in path.parents)) or (path / AIM).is_dir():
         raise InputError(
             f"{path}: is an Aim repository, which Aim's own package alone reads. Write the run's metrics to a CSV file with it (columns "

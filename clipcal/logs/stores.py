@@ -19,6 +19,7 @@ from clipcal.logs.source import Source
 from clipcal.logs.tfrecord import BYTES, Malformed, fields
 
 _MAX_PARAM = 2**14
+_PARTS = re.compile(r"(\d{1,20})|(\D+)")  # a number in a name counts as a number: SwanLab goes on in 2000.log
 _KINDS = ("norm", "loss", "lr", "scale", "threshold")
 Point = tuple[float | None, Any]
 """A step, None where there is none, and a value in any spelling."""
@@ -38,6 +39,9 @@ class Store:
     def read(self, paths: Sequence[Path]) -> Log:
         """The metrics of one run, of which ``paths`` are files."""
         rows, names = Rows(), []
+        paths = sorted(
+            paths, key=lambda path: [(int(digits or -1), text) for digits, text in _PARTS.findall(str(path))]
+        )
         run = self.run_of(paths[0])
         assert run is not None
         for name, points in self.points(run, paths):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from clipcal.errors import InputError, nearest_path
+from clipcal.logs.addresses import located
 from clipcal.logs.choice import NO_CHOICE, LogChoice
 from clipcal.recommendation.answer import Choice, Method, Reading, Recommendation
 from clipcal.recommendation.calibration import last_run, recommend
@@ -93,6 +94,7 @@ def load(path: Path, choice: LogChoice = NO_CHOICE) -> Evidence:
     """
     if str(path) == "-":
         return _of_stream(sys.stdin.buffer, choice)
+    path = located(path)
     if not os.path.lexists(path):
         hint = nearest_path(path, {*path.parent.glob("*"), *runs_near(path)}, listed=0)
         raise InputError(

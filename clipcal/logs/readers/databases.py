@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, ClassVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from clipcal.errors import InputError
 from clipcal.logs.choice import listed
@@ -21,6 +19,9 @@ from clipcal.logs.names import kind_of, value_of
 from clipcal.logs.rows import Rows, flatten
 from clipcal.logs.source import Source
 from clipcal.logs.tfrecord import BYTES, FIXED64, VARINT, Malformed, double, fields, varint
+
+if TYPE_CHECKING:
+    import sqlite3  # it is loaded where a database is read
 
 _MAGIC = b"SQLite format 3\0"
 _WANTED = ("norm", "loss", "lr", "scale", "step")
@@ -56,6 +57,8 @@ class Database:
 
     @classmethod
     def read(cls, source: Source) -> Log:
+        import sqlite3
+
         rows, names, limits = Rows(), [], set()
         try:
             with closing(_connected(source)) as connection:
@@ -187,11 +190,15 @@ def _operation(data: bytes) -> tuple[dict[str, Any], float | None]:
 
 
 def _connected(source: Source) -> sqlite3.Connection:
+    import sqlite3
+
     still = "" if source.path.with_name(f"{source.path.name}-wal").exists() else "&immutable=1"
-    return sqlite3.connect(f"file:{quote(str(source.path.absolute()))}?mode=ro{still}", uri=True)
+    return sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro{still}", uri=True)
 
 
 def _tables(source: Source) -> set[str]:
+    import sqlite3
+
     try:
         with closing(_connected(source)) as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
