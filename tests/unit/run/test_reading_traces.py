@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_at_once_and_one_by_one(tmp_path: Path, seed: int, monkeypatch: pytest.M
     written(path, seed)
     monkeypatch.setattr(module, "_CHUNK", 3000)
     at_once = read(path)
-    monkeypatch.setattr(module, "_FORM", module.re.compile(rb"\n(never)(a)(b)(c)(d)(e)"))
+    monkeypatch.setattr(module, "_FORM", re.compile(rb"\n(never)(a)(b)(c)(d)(e)"))
     singly = read(path)
     if isinstance(at_once, str) or isinstance(singly, str):
         assert at_once == singly
