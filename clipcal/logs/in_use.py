@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipcal.logs.names import value_of
 from clipcal.logs.source import Source
 
@@ -76,17 +74,6 @@ TOLD: Mapping[str, Told] = {
 }
 
 
-class _Plain(yaml.SafeLoader):
-    """Plain values alone: what carries a tag of Python's, such as Lightning's ``!!python/tuple``, is read as nothing."""
-
-
-def _nothing(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> None:
-    """For every unknown tag."""
-
-
-_Plain.add_multi_constructor("", _nothing)
-
-
 def threshold_beside(source: Source, told: Told) -> tuple[str, float] | None:
     """Where the threshold stands, as a person would say it, and the threshold; None where no file tells.
 
@@ -124,9 +111,23 @@ def _parsed(path: Path, keys: Collection[str]) -> Any:
     if not any(key.encode() in data for key in keys):
         return None
     try:
-        return json.loads(data) if is_json else _Plain(data).get_single_data()
-    except (ValueError, RecursionError, yaml.YAMLError, OverflowError):
+        return json.loads(data) if is_json else _of_yaml(data)
+    except (ValueError, RecursionError, OverflowError):
         return None
+
+
+def _of_yaml(data: bytes) -> Any:
+    """Plain values alone: what carries a tag of Python's, such as Lightning's ``!!python/tuple``, is read as nothing. Raises ValueError."""
+    import yaml  # few logs have such a file beside them
+
+    class Plain(yaml.SafeLoader):
+        """One of its own, as it is taught another rule."""
+
+    Plain.add_multi_constructor("", lambda loader, suffix, node: None)
+    try:
+        return Plain(data).get_single_data()
+    except yaml.YAMLError as e:
+        raise ValueError(str(e)) from None
 
 
 def _pickled(path: Path, keys: Collection[str]) -> dict[str, float | None]:

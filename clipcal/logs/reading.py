@@ -6,18 +6,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipcal.errors import InputError
 from clipcal.logs.addresses import located
 from clipcal.logs.choice import listed
-from clipcal.logs.folders import Found, find
 from clipcal.logs.log import Log, Reader
 from clipcal.logs.opening import opened
 from clipcal.logs.pattern import pattern_reader, suggested
-from clipcal.logs.readers import tensorboard
 from clipcal.logs.source import Source, not_json
-from clipcal.logs.stores import siblings, store_of
-from clipcal.logs.table import READERS
+from clipcal.logs.table import readers_for
+
+if TYPE_CHECKING:
+    from clipcal.logs.folders import Found
 
 MAX_RUNS = 64
 AIM = ".aim"
@@ -37,17 +38,24 @@ def read_log(path: Path | str, *, pattern: str | None = None) -> Log:
         )
     if path.is_dir():
         return _of_folder(path, pattern)
-    store = store_of(path) if pattern is None and path.is_file() else None
-    return (
-        _read([path], pattern)
-        if store is None
-        else _checked([path], store.read(siblings(store, path)), store.title, store.norms)
-    )
+    stored = _of_store(path) if pattern is None else None
+    return _read([path], pattern) if stored is None else stored
+
+
+def _of_store(path: Path) -> Log | None:
+    """The log of the run that a file is a part of, as of trackers that write a file for each metric."""
+    folders = {folder.name for folder in path.parents}
+    if not (folders & {"metrics", "scalars", "logs"} or path.suffix == ".swanlab"):
+        return None  # most files: what reads stores is not loaded then
+    from clipcal.logs.stores import siblings, store_of
+
+    store = store_of(path)
+    return None if store is None else _checked([path], store.read(siblings(store, path)), store.title, store.norms)
 
 
 def find_reader(source: Source) -> Reader | None:
     """The reader that recognises the file by its content."""
-    return next((reader for reader in READERS if reader.recognises(source)), None)
+    return next((reader for reader in readers_for(source) if reader.recognises(source)), None)
 
 
 class _NoNorm(InputError):
@@ -56,6 +64,8 @@ class _NoNorm(InputError):
 
 def _of_folder(folder: Path, pattern: str | None) -> Log:
     """The log of the first kind that has a gradient norm: a file without one hides none beside it."""
+    from clipcal.logs.folders import find
+
     refused: InputError | None = None
     passed: list[str] = []
     for found in find(folder):
@@ -111,6 +121,9 @@ def _name(files: Sequence[Path]) -> str:
 
 def _read(files: Sequence[Path], pattern: str | None, found: Found | None = None) -> Log:
     if pattern is None and found is not None and found.read is not None:
+        from clipcal.logs.readers import tensorboard
+        from clipcal.logs.stores import store_of
+
         store = store_of(files[0])
         known = tensorboard.READER if store is None else store
         return _checked(files, found.read(files), known.title, known.norms)

@@ -18,7 +18,7 @@ from nursery import PYTHON
 from clipcal import snippet
 from clipcal.cli.main import app
 from clipcal.frameworks.table import FRAMEWORKS
-from clipcal.logs.table import READERS
+from clipcal.logs.table import readers
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -311,5 +311,5 @@ def test_every_framework_is_shown() -> None:
 
 def test_every_log_format_is_named() -> None:
     text = (DOCS / "logs.md").read_text(encoding="utf-8").lower()
-    for reader in READERS:
+    for reader in readers():
         assert reader.title.lower() in text, f"docs/logs.md does not name: {reader.title}"

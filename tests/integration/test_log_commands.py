@@ -14,7 +14,7 @@ import yaml
 from conftest import Clipcal, Project, snapshot
 
 from clipcal.logs.stores import STORES
-from clipcal.logs.table import READERS
+from clipcal.logs.table import readers
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def test_every_format_is_documented() -> None:
     text = (ROOT / "docs" / "logs.md").read_text()
     table = text[text.index("| --- |") : text.index("Any other text")]
     documented = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[1:] if line.startswith("|")]
-    assert sorted(documented) == sorted([*(r.title for r in READERS), *(s.title for s in STORES), "RLlib result"])
+    assert sorted(documented) == sorted([*(r.title for r in readers()), *(s.title for s in STORES), "RLlib result"])
 
 
 def test_log_shows_what_is_read_and_how(project: Project, clipcal: Clipcal) -> None:

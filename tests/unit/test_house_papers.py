@@ -60,7 +60,7 @@ def test_ten_questions_are_answered_by_two_files_at_most() -> None:
 def test_the_tables_that_are_to_be_added_to_are_where_the_text_says() -> None:
     text = text_of("CONTRIBUTING.md")
     for name, path in (
-        ("READERS", "clipcal/logs/table.py"),
+        ("ENTRIES", "clipcal/logs/table.py"),
         ("FRAMEWORKS", "clipcal/frameworks/table.py"),
         ("BASELINES", "clipcal/recommendation/baselines.py"),
         ("PLACES", "tests/unit/frameworks/test_snippets.py"),

@@ -15,9 +15,9 @@ from clipcal.logs.choice import LogChoice
 from clipcal.logs.picking import pick
 from clipcal.logs.reading import find_reader, read_log
 from clipcal.logs.source import Source
-from clipcal.logs.table import READERS
+from clipcal.logs.table import readers
 
-TITLES = [reader.title for reader in READERS]
+TITLES = [reader.title for reader in readers()]
 
 
 def sample(title: str, folder: Path) -> bytes:
