@@ -1,7 +1,7 @@
 """How fast logs and runs are read, and in how much memory, against another checkout of clipcal: ``python -m benchmarks.reading --against FOLDER``.
 
-A console log of 100 MB (coloured, with progress bars between its lines), 100 MB of JSON lines, a run of a million steps, and whole commands
-on small logs. Each reading is a process of its own, so that its peak memory is its own; the checkouts take turns, seven times.
+A console log of 100 MB (coloured, with progress bars between its lines), 100 MB of JSON lines, a run of a million steps, an event file, and
+whole commands on small logs. Each reading is a process of its own, so that its peak memory is its own; the checkouts take turns, seven times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.logs_events import KINDS, make_columns, write_events
 from benchmarks.reporting import interval, print_table, write_results
 
 HERE = Path(__file__).resolve().parents[1]
@@ -78,10 +79,15 @@ def run(path: Path, steps: int, draw: random.Random) -> None:
             f.write(json.dumps(row) + "\n")
 
 
+def events(path: Path, steps: int, draw: random.Random) -> None:
+    write_events(path, make_columns(steps), KINDS[0])
+
+
 CASES: dict[str, tuple[str, Callable[[Path, int, random.Random], None], int, str]] = {
     "console log of 100 MB": ("train.log", console, MEGABYTES * 10**6, _READ_LOG),
     "JSON lines, 100 MB": ("metrics.jsonl", jsonl, MEGABYTES * 10**6, _READ_LOG),
     "run of 1,000,000 steps": ("trace.jsonl", run, STEPS, _READ_TRACE),
+    "event file, a million scalars": ("events.out.tfevents.1", events, 250_000, _READ_LOG),
     "recommend, console log of 500 rows": ("small.log", console, 40_000, _COMMAND),
     "recommend, JSON lines of 500 rows": ("small.jsonl", jsonl, 45_000, _COMMAND),
 }

@@ -26,7 +26,9 @@ class Entry:
     def may_be(self, source: Source) -> bool:
         if self.starts:
             return source.head.startswith(self.starts) or source.opening in self.starts
-        return not self.holds or any(sign in block for block in (source.head, *source.early) for sign in self.holds)
+        if not self.holds or any(sign in source.head for sign in self.holds):
+            return True
+        return source.is_text and any(sign in block for block in source.early for sign in self.holds)
 
     def reader(self) -> Reader:
         module = importlib.import_module(f"clipcal.logs.readers.{self.module}")
