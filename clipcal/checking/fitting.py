@@ -150,6 +150,9 @@ def judged(c: Check, context: Context) -> tuple[Fits, list[Said]]:
     if fits is True:
         return fits, [how, *notes, instead]
     first = _too_high(c, x, context) if c.max_norm > at.high else _too_low(c, x)
+    if first.code == "diverged_clipped" and r.max_norm >= c.max_norm:
+        text = "A higher threshold clips less: lower the learning rate, or look at the batches before the run diverged."
+        instead = Said("clipping_did_not_help", text)
     border = [] if fits is False else [Said("borderline", _border(c))]
     said = first.code in ("takes_too_much", "no_longer", "takes_much")
     return fits, [first, *border, *([] if said else [how]), *notes, *([] if same else [instead])]

@@ -78,6 +78,19 @@ class Evidence:
             single_steps=self.single_steps,
             reading=reading,
         )
+        in_use, found = self.in_use, answer.max_norm
+        if (
+            self.run is None
+            and answer.verdict == "diverging"
+            and in_use is not None
+            and found is not None
+            and found >= in_use
+        ):
+            text = (
+                f"The run diverged although it was clipped at {in_use:g}, so {found:g} would not have kept it stable either: lower the "
+                "learning rate, or look at the batches before it diverged."
+            )
+            answer = answer.saying([("diverged_clipped", text)], at=0)
         if self.cause is not None:
             answer = answer.saying([("learning_rate_too_high", self.cause)], at=1)
         if self.run is None:

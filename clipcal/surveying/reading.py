@@ -159,6 +159,8 @@ def state_of(c: Check) -> State:
         return "fits"
     if c.fits == "borderline":
         return "borderline"
+    if "diverged_clipped" in c.codes:
+        return "does not fit"
     if c.fitting is None:
         return "too low" if c.verdict == "brake" else "does not fit"
     if c.max_norm < c.fitting.low:

@@ -192,3 +192,18 @@ def test_log_lists_several_norms_and_refuses_what_is_none(project: Project, clip
     assert clipcal("log", str(path), "--tag", "grad_norm_d", "--json").ok().json()["picked"] == "grad_norm_d"
     (project.folder / "empty.txt").write_text("nothing here\n")
     assert clipcal("log", "empty.txt").code == 2
+
+
+def test_a_run_that_diverged_although_it_was_clipped_is_not_told_to_clip_less(
+    project: Project, clipcal: Clipcal
+) -> None:
+    norms = [*(2.0 + 0.1 * np.sin(np.arange(120))), *(2.0 * 1.3 ** np.arange(30)), *[float("nan")] * 20]
+    rows = "".join(f"step {i} loss {2.0 if i < 120 else 2.0 + i} grad_norm {n}\n" for i, n in enumerate(norms))
+    path = project.folder / "train.log"
+    path.write_text(f"max_grad_norm: 1.0\n{rows}")
+    found = clipcal("recommend", str(path), "--json").json()
+    assert found["verdict"] == "diverging"
+    assert found["max_norm"] is None or "diverged although it was clipped at 1" in found["reasons"][0]
+    checked = clipcal("check", str(path), "--json").json()
+    assert checked["fits"] is False
+    assert not any("Recommended instead" in reason for reason in checked["reasons"])

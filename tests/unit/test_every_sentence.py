@@ -115,6 +115,11 @@ CHECK: dict[str, True_] = {
     "takes_too_much": lambda a, t: a["max_norm"] < a["fitting"]["too_low"] and a["fits"] is False,
     "runs_away": lambda a, t: a["recommended"]["verdict"] == "diverging" and a["fits"] is False,
     "diverged_clipped": lambda a, t: a["recommended"]["verdict"] == "diverging",
+    "clipping_did_not_help": lambda a, t: (
+        a["recommended"]["verdict"] == "diverging"
+        and a["recommended"]["max_norm"] >= a["max_norm"]
+        and a["fits"] is not True
+    ),
     "acts_too_late": lambda a, t: a["recommended"]["verdict"] == "diverging" and a["max_norm"] > a["fitting"]["high"],
     "lets_pass": lambda a, t: a["acts"]["spikes"] < 1 and a["max_norm"] > a["fitting"]["high"],
     "guards_nothing": lambda a, t: a["acts"]["spikes"] is None and a["max_norm"] > a["fitting"]["high"],
