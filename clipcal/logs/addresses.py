@@ -80,7 +80,7 @@ def _in_database(database: Path, run: str) -> Path | None:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             runs = connection.execute("SELECT run_uuid FROM runs WHERE run_uuid = ?", (run,)).fetchall()
             others = connection.execute("SELECT 1 FROM runs WHERE run_uuid != ? LIMIT 1", (run,)).fetchall()
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError) as e:
         raise InputError(f"{database}: cannot be read as MLflow's database ({e}). Copy it again.") from None
     if runs and others:
         raise InputError(

@@ -77,7 +77,7 @@ class Database:
                         for key, raw in database.settings(run).items()
                         if kind_of(key) == "threshold" and (value := value_of(raw)) is not None
                     }
-        except sqlite3.Error as e:
+        except (sqlite3.Error, UnicodeDecodeError) as e:  # its messages quote what it cannot read
             raise InputError(
                 f"{source.path}: is a database that cannot be read ({e}). Copy it again, or export the run."
             ) from None
@@ -193,7 +193,9 @@ def _connected(source: Source) -> sqlite3.Connection:
     import sqlite3
 
     still = "" if source.path.with_name(f"{source.path.name}-wal").exists() else "&immutable=1"
-    return sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro{still}", uri=True)
+    connection = sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro{still}", uri=True)
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    return connection
 
 
 def _tables(source: Source) -> set[str]:
@@ -202,7 +204,7 @@ def _tables(source: Source) -> set[str]:
     try:
         with closing(_connected(source)) as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return set()
 
 
